@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Compose the Sprites set from a clone of Universal-LPC-spritesheet: --lpc CLONE [--data_dir DIR].
+
+Writes DIR/sprites/frames.npy and dataset.json (743 MB); DIR is the project's data/ unless said otherwise, from wherever it is
+run. A set that is there and whole is kept. Needs no torch.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from data.sprites import compose, make, store
+from utils.errors import UserError
+
+
+def main(arguments=None):
+    """Run with a list of arguments (the command line's by default); the exit status, 2 for a mistake of the user's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lpc", metavar="CLONE", help=f"folder of a clone of {compose.UPSTREAM}")
+    parser.add_argument("--data_dir", metavar="DIR", default=str(ROOT / "data"), help="default: the project's data/")
+    options = parser.parse_args(arguments)
+    if options.lpc is None:
+        print(f"pass --lpc CLONE, the folder of a clone of {compose.UPSTREAM} (see --help)", file=sys.stderr)
+        return 2
+    folder = Path(options.data_dir) / "sprites"
+    try:
+        if store.verify(folder):
+            print(f"{folder} holds the whole set already")
+            return 0
+        make(options.lpc, folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"wrote {compose.SHAPE[0]} clips of {compose.NUM_CHARACTERS} characters to {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

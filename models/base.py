@@ -1,0 +1,31 @@
+"""What every model can do, whatever it calls static and dynamic."""
+
+from typing import Protocol
+
+import torch
+
+
+class VideoModel(Protocol):
+    """A trained model as metrics and pictures see it. Frames are float [N, T, 3, 64, 64] in [0, 1]; no method keeps gradients.
+
+    static    one code a clip, what stays: identity
+    dynamic   what moves: one code a clip, or one a frame where a model has no more than that
+    """
+
+    def encode(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames -> static [N, ...], dynamic [N, ...]: the posterior's locations."""
+
+    def decode(self, static: torch.Tensor, dynamic: torch.Tensor, frames: int) -> torch.Tensor:
+        """Codes -> `frames` frames of each clip. Any pairing of static and dynamic codes is a swap."""
+
+    def sample(self, clips: int, frames: int) -> torch.Tensor:
+        """Clips drawn from the model's priors."""
+
+
+@torch.no_grad()
+def in_batches(function, *tensors, batch=40):
+    """function over blocks of `batch` along the first dimension of every tensor; its results joined, on CPU."""
+    blocks = [function(*block) for block in zip(*(t.split(batch) for t in tensors))]
+    if isinstance(blocks[0], tuple):
+        return tuple(torch.cat([b.cpu() for b in part]) for part in zip(*blocks))
+    return torch.cat([b.cpu() for b in blocks])

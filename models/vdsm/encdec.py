@@ -1,0 +1,92 @@
+"""VDSM's first stage: the Pyro model and guide that train the frame encoder and the mixture-of-experts decoder.
+
+    p(x, s, z) = prod_n p(s^n) prod_t p(z_t^n) p(x_t^n | z_t^n, s^n)        s ~ N(0, 1/K), z ~ N(0, 1)
+    q(s, z | x) = prod_n q(s^n | x_1:T^n) prod_t q(z_t^n | x_t^n)
+
+One s a clip, an independent z a frame; frames may be any of the clip, in any order. The likelihood is Bernoulli a pixel,
+evaluated at grey levels in [0, 1] and therefore not normalised, as in the release.
+"""
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Bernoulli, Normal
+from torch import nn
+
+from models.elbo import elbo_terms
+from models.vdsm.networks import FrameEncoder, IdentityPosterior, MixtureOfExpertsDecoder
+
+
+def mixing_weights(s, temperature):
+    """w = softmax(temperature * s): s [..., K] -> w [..., K] on the simplex."""
+    return torch.softmax(temperature * s, -1)
+
+
+def bernoulli(logits, dims):
+    """Independent Bernoullis a pixel with the last `dims` dimensions one event; values may lie anywhere in [0, 1]."""
+    return Bernoulli(logits=logits, validate_args=False).to_event(dims)
+
+
+class EncDec(nn.Module):
+    """Encoder, identity posterior and decoder with the model and guide over them (see the module's header).
+
+    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, enc_widths, dec_widths, fidelity, s_scale_start).
+    """
+
+    def __init__(self, settings):
+        super().__init__()
+        self.experts, self.pose_dim = settings.n_e_w, settings.z_dim
+        slope = 1.0 if settings.fidelity == "release" else 0.01
+        self.encoder = FrameEncoder(self.pose_dim, self.experts, settings.enc_widths, slope)
+        self.identity = IdentityPosterior(self.experts)
+        self.decoder = MixtureOfExpertsDecoder(self.pose_dim, self.experts, settings.dec_widths)
+        if settings.s_scale_start:
+            self.identity.start_scale_at(settings.s_scale_start)
+
+    def frame_codes(self, x):
+        """x [N, T, 3, 64, 64] in [0, 1] -> z loc, z scale [N, T, pose_dim]; per-frame s loc, s scale [N, T, K]."""
+        return tuple(code.unflatten(0, x.shape[:2]) for code in self.encoder(x.flatten(0, 1)))
+
+    @torch.no_grad()
+    def start_from(self, x, spread):
+        """Start the encoder from clips x [N, T, 3, 64, 64] (see `FrameEncoder.start_from`), s's loc spread by `spread` over them."""
+        self.encoder.start_from(x.flatten(0, 1))
+        self.identity.start_loc_from(self.frame_codes(x)[2], spread)
+
+    def guide(self, x, weights):
+        z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
+        s_loc, s_scale = self.identity(frame_loc, frame_scale)
+        with pyro.plate("clips", len(x)):
+            with poutine.scale(scale=weights["s"]):
+                pyro.sample("s", Normal(s_loc, s_scale, validate_args=False).to_event(1))
+            with poutine.scale(scale=weights["z"]):
+                pyro.sample("z", Normal(z_loc, z_scale, validate_args=False).to_event(2))
+
+    def model(self, x, weights):
+        clips, frames = x.shape[:2]
+        zero = x.new_zeros(())
+        with pyro.plate("clips", clips):
+            with poutine.scale(scale=weights["s"]):
+                prior = Normal(zero, zero + 1 / self.experts).expand([clips, self.experts])
+                s = pyro.sample("s", prior.to_event(1))
+            with poutine.scale(scale=weights["z"]):
+                prior = Normal(zero, zero + 1).expand([clips, frames, self.pose_dim])
+                z = pyro.sample("z", prior.to_event(2))
+            logits = self.decoder(z, mixing_weights(s, weights["temperature"]))
+            pyro.sample("x", bernoulli(logits, 4), obs=x)
+
+    def loss(self, x, weights, kl="analytic"):
+        """The negative ELBO (Eq. 4, first stage) as {term: Term}, summed over the batch.
+
+        x [N, T, 3, 64, 64] in [0, 1]; weights: {'s': lambda_s, 'z': lambda_z, 'temperature': tau}.
+        """
+        return elbo_terms(self.model, self.guide, x, weights, kl=kl)
+
+    def encode(self, x, temperature):
+        """The locations: x [N, T, 3, 64, 64] -> mixing weights w [N, K], poses z [N, T, pose_dim]."""
+        z_loc, _, frame_loc, frame_scale = self.frame_codes(x)
+        return mixing_weights(self.identity(frame_loc, frame_scale)[0], temperature), z_loc
+
+    def decode(self, z, w):
+        """z [N, T, pose_dim], w [N, K] -> frames [N, T, 3, 64, 64] in [0, 1]."""
+        return torch.sigmoid(self.decoder(z, w))

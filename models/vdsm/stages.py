@@ -1,0 +1,109 @@
+"""The two stages as the training loop takes them: which network, which parameters, the loss of a batch.
+
+A stage draws its batch with a `data.batches` sampler and store handed to it; the loop hands it the schedules' values.
+"""
+
+import torch
+
+from models.vdsm.encdec import EncDec
+from models.vdsm.model import VDSM
+from models.vdsm.seq import Seq
+
+CACHE_BYTES = 2**31  # frame codes of a split larger than this are computed batch by batch
+
+
+class EncDecStage:
+    """Stage 1: samples of any frames of a clip, one s a sample and a z a frame."""
+
+    name = "EncDec"
+
+    def __init__(self, settings, mean=None):
+        """mean [3] in (0, 1): the data's mean colour, where --output_bias asks for it."""
+        self.settings, self.network = settings, EncDec(settings)
+        if settings.output_bias == "data" and mean is not None:
+            self.network.decoder.start_at(mean)
+        self.rate = settings.lr_VDSMEncDec
+
+    def to(self, device):
+        """Move the network; returns the stage."""
+        self.network.to(device)
+        return self
+
+    def trainable(self):
+        """The parameters that this stage trains."""
+        return list(self.network.parameters())
+
+    def start_from(self, sampler, store):
+        """Data-dependent initialisation, where the settings ask for it."""
+        if self.settings.encoder_init == "data":
+            self.network.start_from(store.pick(*sampler.draw(0, 64)), self.settings.s_spread_start)
+
+    def loss(self, sampler, store, step, weights):
+        """{term: Term} of batch `step`, and the number of sequences in it."""
+        c = self.settings
+        clip, time = sampler.draw(step, c.bs)
+        if 0 < c.frames_per_clip < clip.shape[1]:
+            rows = torch.arange(c.bs)[:, None].numpy()
+            some = sampler.pick(step, c.bs, clip.shape[1], c.frames_per_clip)
+            clip, time = clip[rows, some], time[rows, some]
+        return self.network.loss(store.pick(clip, time), weights, c.kl), c.bs
+
+    def view(self):
+        """The network as `models.base.VideoModel`."""
+        return VDSM(self.network, self.settings.test_temp_id)
+
+
+class SeqStage:
+    """Stage 2: sequences, over the frozen codes of stage 1, computed once a split."""
+
+    name = "Seq"
+
+    def __init__(self, settings, encdec):
+        self.settings, self.network = settings, Seq(settings, encdec)
+        self.rate = settings.lr_VDSMSeq
+        self._codes = {}
+
+    def to(self, device):
+        """Move the network; returns the stage."""
+        self.network.to(device)
+        return self
+
+    def trainable(self):
+        """The parameters that this stage trains."""
+        return self.network.trainable()
+
+    def start_from(self, sampler, store):
+        """Nothing of this stage starts from the data."""
+
+    def codes(self, store, clip, time):
+        """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
+        clips = store.clips
+        total = len(clips) * clips.num_frames * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4
+        if total > CACHE_BYTES:
+            return self.network.frame_codes(store.pick(clip, time))
+        if id(store) not in self._codes:
+            frames = torch.arange(clips.num_frames).numpy()[None]
+            blocks = []
+            for block in torch.arange(len(clips)).split(max(1, 320 // clips.num_frames)):
+                rows = block.numpy()[:, None]
+                blocks.append(self.network.frame_codes(store.pick(rows.repeat(frames.size, 1), frames.repeat(len(rows), 0))))
+            self._codes[id(store)] = tuple(torch.cat(part) for part in zip(*blocks))
+        device = self._codes[id(store)][0].device
+        clip, time = torch.from_numpy(clip.copy()).to(device), torch.from_numpy(time.copy()).to(device)
+        return tuple(code[clip, time] for code in self._codes[id(store)])
+
+    def loss(self, sampler, store, step, weights):
+        """{term: Term} of batch `step`, and the number of sequences in it."""
+        c = self.settings
+        clip, time = sampler.draw(step, c.bs)
+        codes, picked = self.codes(store, clip, time), None
+        if 0 < c.pixel_frames < clip.shape[1]:
+            rows = torch.arange(c.bs)[:, None].numpy()
+            some = sampler.pick(step, c.bs, clip.shape[1], c.pixel_frames)
+            clip, time = clip[rows, some], time[rows, some]
+            picked = torch.from_numpy(some).to(codes[0].device)
+        return self.network.loss(codes, store.pick(clip, time), weights, picked, c.kl), c.bs
+
+    def view(self):
+        """The network as `models.base.VideoModel`."""
+        return VDSM(self.network, self.settings.temp_id_end)

@@ -1,0 +1,145 @@
+"""metrics/judge.py: it learns what can be learnt, is the same for a seed, and its file is trusted only for its data."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from data.base import Dataset, fingerprint
+from metrics import judge as judging
+from utils.errors import UserError
+
+QUICK = {"steps": 40, "batch": 32, "width": 8, "log": lambda line: None}
+CLASSES = {"colour": ("red", "green", "blue"), "action": ("left", "right")}
+
+
+def squares(clips=120, frames=4, classes=CLASSES):
+    """Clips of a square of one of three colours that moves left or right from a random place."""
+    rng = np.random.default_rng(0)
+    number = np.arange(clips)
+    labels = {"colour": number % 3, "action": number // 3 % 2, "speed": rng.random(clips)}
+    video = np.zeros((clips, frames, 64, 64, 3), np.uint8)
+    for clip, time in itertools.product(range(clips), range(frames)):
+        x, y = rng.integers(0, 4, 2) + (24, 20)
+        x += 6 * time * (2 * labels["action"][clip] - 1)
+        video[clip, time, y : y + 16, x : x + 16, labels["colour"][clip]] = 255
+    splits = dict(zip(("train", "val", "test"), np.split(number, [clips - 48, clips - 24]), strict=True))
+    mark = fingerprint(video, labels, splits)
+    return Dataset("squares", video, labels, classes, splits, ("colour",), ("action", "speed"), mark)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return squares()
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    return judging.train_judge(data, **QUICK)
+
+
+def test_shapes():
+    judge = judging.Judge({"colour": 3, "action": 2}, width=4)
+    logits = judge(torch.rand(5, 6, 3, 64, 64))
+    assert {factor: tuple(values.shape) for factor, values in logits.items()} == {"colour": (5, 3), "action": (5, 2)}
+
+
+def test_learns_and_reports_held_out_accuracy(data, trained):
+    judge, report = trained
+    assert report["accuracy"] == {"colour": 1.0, "action": 1.0, "joint": 1.0}
+    assert report["clips"] == {"train": 72, "val": 24, "test": 24}
+    assert judge.classes == {"colour": 3, "action": 2}  # 'speed' has no classes
+    assert not judge.training
+
+
+def test_predict_takes_both_layouts_and_any_batch(data, trained):
+    judge, _ = trained
+    clips = data.split("test").take(range(24))
+    floats = clips.transpose(0, 1, 4, 2, 3) / 255
+    verdicts = judging.predict(judge, clips)
+    for factor in CLASSES:
+        assert verdicts[factor].dtype == np.int64
+        assert np.array_equal(verdicts[factor], data.split("test").label(factor))
+    for frames, batch in ((floats, 7), (torch.tensor(floats), 24), (data.frames[data.splits["test"]], 1)):
+        again = judging.predict(judge, frames, batch)
+        assert all(np.array_equal(again[factor], verdicts[factor]) for factor in CLASSES)
+    shares = judging.probabilities(judge, clips)
+    assert all(np.allclose(values.sum(1), 1, atol=1e-12) for values in shares.values())
+    assert shares["colour"].shape == (24, 3)
+
+
+def test_slightly_blurred_clips_stay_in_range():
+    frames = torch.rand(3, 2, 3, 64, 64)
+    soft = judging.blurred(frames, torch.Generator().manual_seed(0))
+    assert soft.shape == frames.shape
+    assert soft.min() >= 0
+    assert soft.max() <= 1
+    assert soft.std() < frames.std()
+
+
+def test_the_same_for_a_seed_and_random_numbers_outside_untouched(data):
+    before = torch.get_rng_state()
+    few = QUICK | {"steps": 3}
+    first, second, other = (judging.train_judge(data, seed=seed, **few)[0].state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["heads.colour.weight"], other["heads.colour.weight"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_keeps_the_state_that_is_best_on_validation(data, monkeypatch):
+    shares = iter([0.5, 0.9, 0.3])
+    seen, real = [], judging.accuracy
+
+    def fake(judge, clips, batch=128):
+        seen.append({name: value.clone() for name, value in judge.state_dict().items()})
+        return real(judge, clips, batch) | {"joint": next(shares, 0.0)}
+
+    monkeypatch.setattr(judging, "accuracy", fake)
+    monkeypatch.setattr(judging, "CHECK_EVERY", 1)
+    judge, report = judging.train_judge(data, **QUICK | {"steps": 3})
+    assert report["val_accuracy"]["joint"] == 0.9
+    assert all(torch.equal(value, seen[1][name]) for name, value in judge.state_dict().items())
+    assert not torch.equal(seen[1]["heads.colour.weight"], seen[2]["heads.colour.weight"])
+
+
+def test_data_without_classes_are_refused():
+    with pytest.raises(UserError, match="squares has no factor"):
+        judging.train_judge(squares(clips=60, classes={}))
+
+
+def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
+    lines = []
+    settings = QUICK | {"steps": 2, "log": lines.append}
+    path = tmp_path / "cache" / "judge.pt"
+
+    def trains(dataset, **changes):
+        lines.clear()
+        judge, report = judging.load_or_train_judge(dataset, path, **settings | changes)
+        return judge, report, any(line.startswith("judge: training") for line in lines)
+
+    judge, report, anew = trains(data)
+    assert anew
+    kept, kept_report, anew = trains(data)
+    assert not anew
+    assert kept_report == report
+    assert all(torch.equal(value, kept.state_dict()[name]) for name, value in judge.state_dict().items())
+    assert trains(data, seed=5)[2]
+    assert "seed" in lines[0]
+    assert trains(squares(clips=60), seed=5)[2]
+    assert "fingerprint" in lines[0]
+    for harm in (b"", b"no torch file", path.read_bytes()[:2000]):
+        path.write_bytes(harm)
+        assert trains(data)[2]
+        assert "cannot be read" in lines[0]
+        assert not trains(data)[2]
+    torch.save({"key": None}, path)
+    assert trains(data)[2]
+    assert [file.name for file in path.parent.iterdir()] == ["judge.pt"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the judge") as error:
+        judging.load_or_train_judge(data, tmp_path / "file" / "judge.pt", **QUICK | {"steps": 1})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,1 @@
+"""Tools that know nothing of video models: configuration, steps, schedules, checkpoints, pictures."""

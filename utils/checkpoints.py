@@ -1,0 +1,163 @@
+"""Files of a run: where they lie, checkpoints written whole or not at all, the saved configuration.
+
+A checkpoint is a dict of 'epoch' (the next one to run), 'model', 'optimizer' (as the release's) and beside them 'settings',
+'data' (the data set's fingerprint), 'steps' and 'rng', all of types that `weights_only=True` loads.
+"""
+
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from natsort import natsorted
+
+from utils.errors import UserError
+
+SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}  # release
+SIZES = ("z_dim", "n_e_w", "enc_widths", "dec_widths", "fidelity")  # what a stage-1 network is made of
+SIZES_SEQ = (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim")
+
+
+class RunFolder:
+    """The folders of one run: runs/RUN and below, or where the release's path flags say, under RUN."""
+
+    def __init__(self, settings):
+        self.root = Path(settings.runs_dir) / settings.RUN
+        self.config = self.root / "config.json"
+        self.metrics = self.root / "metrics.json"
+
+        def place(flag, name):
+            return Path(flag) / settings.RUN if flag else self.root / name
+
+        self.images = place(settings.image_path, "images")
+        self.checkpoints = place(settings.model_save_path, "checkpoints")
+        self.tensorboard = place(settings.log_dir, "tensorboard")
+        self.codes = place(settings.code_path, "codes")
+
+    def make(self):
+        """Create the folders; raise UserError, before any training, where one cannot be written."""
+        for folder in (self.root, self.images, self.checkpoints, self.tensorboard):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / ".writable"
+                probe.write_text("")
+                probe.unlink()
+            except OSError as error:
+                raise UserError(f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or path flag") from None
+
+    def set_aside(self):
+        """Rename the run's folders (--fresh): nothing is deleted. Returns the new names."""
+        kept = []
+        for folder in {self.root, self.images, self.checkpoints, self.tensorboard, self.codes}:
+            inside = folder != self.root and self.root in folder.parents
+            if folder.exists() and not inside and any(folder.iterdir()):
+                number = 1
+                while (new := folder.with_name(f"{folder.name}.kept{number}")).exists():
+                    number += 1
+                folder.rename(new)
+                kept.append(str(new))
+        return kept
+
+    def saved_settings(self):
+        """The configuration that the folder holds, {stage: dict}, or {}."""
+        try:
+            return json.loads(self.config.read_text())
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError):
+            raise UserError(f"{self.config} cannot be read: --fresh True starts over and keeps the old folder") from None
+
+    def save_settings(self, stages):
+        """Write config.json, and config.txt beside the pictures and the checkpoints as the release does. stages: {stage: settings}."""
+        saved = {**self.saved_settings(), **{stage: asdict(settings) for stage, settings in stages.items()}}
+        write_text(self.config, json.dumps(saved, indent=1) + "\n")
+        lines = [f"[{stage}]\n" + "\n".join(f"{k}: {v}" for k, v in values.items()) for stage, values in saved.items()]
+        for folder in (self.images, self.checkpoints):
+            write_text(folder / "config.txt", "\n".join(lines) + "\n")
+
+    def epochs(self, stage):
+        """Epochs of the stage's checkpoints, naturally sorted."""
+        names = natsorted(path.name for path in self.checkpoints.glob(f"*_{SUFFIX[stage]}.pth"))
+        return [int(name.split("_")[0]) for name in names if name.split("_")[0].isdigit()]
+
+    def checkpoint(self, stage, epoch):
+        """Path of the stage's checkpoint of `epoch`."""
+        return self.checkpoints / f"{epoch}_{SUFFIX[stage]}.pth"
+
+    def choose(self, stage, wanted=None):
+        """Path of the checkpoint of epoch `wanted`, else of the newest; None if there is none. UserError if `wanted` is not there."""
+        epochs = self.epochs(stage)
+        if wanted is not None and wanted not in epochs:
+            there = f"there are {', '.join(map(str, epochs))}" if epochs else "there is none; train that stage first"
+            raise UserError(f"{self.checkpoint(stage, wanted)} is not there ({there}): see --pretrained_model_VDSM{stage}")
+        return self.checkpoint(stage, epochs[-1] if wanted is None else wanted) if epochs else None
+
+
+def write_text(path, text):
+    """Write `text` whole or not at all: beside the place, then renamed."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def save_checkpoint(path, state):
+    """Write `state` whole or not at all (flushed to disk, then renamed). A full disk is a UserError; older files stay."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path} ({error}): free some space; the older checkpoints are whole") from None
+
+
+def load_checkpoint(path):
+    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or not one of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError):
+        raise UserError(f"{path} is truncated or not a checkpoint: move it away and the one before it is used") from None
+    if not isinstance(state, dict) or not {"epoch", "model", "settings"} <= set(state):
+        raise UserError(f"{path} is not a checkpoint of this program: move it away")
+    return state
+
+
+def check_sizes(state, path, settings, names):
+    """Raise UserError, naming the flags that differ, unless the checkpoint's networks are those of `settings`."""
+    saved = state["settings"]
+    wrong = [n for n in names if n in saved and tuple_free(saved[n]) != tuple_free(getattr(settings, n))]
+    if wrong:
+        said = ", ".join(f"--{n} is {_shown(getattr(settings, n))} here and {_shown(saved[n])} there" for n in wrong)
+        raise UserError(f"{path} has other sizes: {said}: give the flags it was trained with")
+
+
+def tuple_free(value):
+    """Tuples as lists, as JSON gives them back."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value):
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def rng_state(device):
+    """The noise's generators as tensors."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_rng_state(state, device):
+    """Put back what `rng_state` gave (a run that moves between CPU and GPU goes on from the seed's stream)."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,307 @@
+"""Every flag, written once: a field of a settings dataclass is the flag, its default, its help and its check.
+
+A model brings its own dataclass derived from `RunSettings` (`MODELS` names it), so that argparse's groups, `--help`, the saved
+JSON and the README's check come from one place. Nothing here imports torch: `--help` and a wrong flag answer at once.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import math
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+
+MODELS = {"vdsm": ("models.vdsm.settings", "VDSMSettings")}
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+STAGES = ("EncDec", "Seq")
+
+
+def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False):
+    """A settings field. kind: its parser (default: the default's type); low, high: inclusive bounds of a number;
+    free: may differ when a run is resumed (it changes what is shown or where, not what is learnt)."""
+    kind = kind or (boolean if isinstance(default, bool) else type(default))
+    meta = {"help": text, "group": group, "kind": kind, "choices": choices, "low": low, "high": high, "free": free}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def boolean(text):
+    """True, true, 1, yes / False, false, 0, no. Anything else is refused, not read as False."""
+    lowered = str(text).lower()
+    if lowered in ("true", "1", "yes"):
+        return True
+    if lowered in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"found '{text}', expected True or False")
+
+
+def number(text):
+    """A finite float: NaN or infinity would train without an error and learn nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a finite number")
+    return value
+
+
+def integers(text):
+    """Positive integers joined by commas, as a tuple."""
+    if isinstance(text, (list, tuple)):
+        return tuple(text)
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected positive integers joined by commas")
+    return values
+
+
+def plain_name(text):
+    """A folder's name: letters, digits, '.', '_', '-'."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a plain name of letters, digits, '.', '_' and '-'")
+    return text
+
+
+RUN, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
+
+
+@dataclass
+class RunSettings:
+    """What every model's run is told. Flags and defaults of the release are marked 'release' in the README's table."""
+
+    RUN: str = flag("001", "name of the run; everything it writes lies under runs/RUN", RUN, kind=plain_name, free=True)
+    model: str = flag("vdsm", "which model", RUN, choices=tuple(MODELS))
+    seed: int = flag(0, "seed of weights, batches and noise", RUN, low=0, high=2**31 - 1)
+    fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", RUN, free=True)
+    dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", RUN, free=True)
+    fidelity: str = flag("paper", "which side to take where the release departs from the paper", RUN, choices=("paper", "release"))
+    test_harness: bool = flag(False, "accepted; the release reads it and never built it", RUN, free=True)
+
+    dataset_name: str = flag("MUG-FED", "data set: pendulum or sprites", DATA)
+    data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
+    source: str = flag(None, "clone of the upstream art, to compose a data set that data_dir lacks", DATA, kind=str, free=True)
+    data_seed: int = flag(0, "seed of a generated data set and of its split", DATA, low=0, high=2**31 - 1)
+    bs: int = flag(30, "sequences a batch", DATA, low=1)
+    seq_len: int = flag(20, "frames a sequence", DATA, low=2)
+    num_test_ids: int = flag(1, "sequences in the test pictures", DATA, low=1, free=True)
+
+    epochs: int = flag(200, "epochs", SCHEDULE, low=1)
+    bs_per_epoch: int = flag(2, "batches an epoch, each drawn afresh", SCHEDULE, low=1)
+    lr_resume: float = flag(None, "learning rate that replaces the stage's own when a run is resumed", SCHEDULE, kind=number, low=0, free=True)
+    lr_warmup: int = flag(0, "steps over which the learning rate rises from 0; 0 is off", SCHEDULE, low=0)
+    lr_final: float = flag(1.0, "share of the learning rate that a cosine decay leaves at the end; 1 is off", SCHEDULE, kind=number, low=0, high=1)
+    clip_grad: float = flag(0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0)
+    T_0_frac: int = flag(6, "accepted; a warm-restart schedule that the release never built", SCHEDULE, free=True)
+    T_mult: int = flag(1, "accepted; see T_0_frac", SCHEDULE, free=True)
+
+    model_test_interval: int = flag(1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True)
+    model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
+    tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
+    evaluate: str = flag("none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True)
+    runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
+    image_path: str = flag(None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True)
+    model_save_path: str = flag(None, "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)", OUTPUT, kind=str, free=True)
+    log_dir: str = flag(None, "folder of TensorBoard logs instead of runs/RUN/tensorboard (release: ./tensorboard_runs/)", OUTPUT, kind=str, free=True)
+    code_path: str = flag(None, "folder of exported codes instead of runs/RUN/codes (release: ./codes/)", OUTPUT, kind=str, free=True)
+    quiet: bool = flag(False, "no progress; warnings and errors remain", OUTPUT, free=True)
+
+    device: str = flag("auto", "where to compute: a CUDA GPU if there is one", MACHINE, choices=("auto", "cpu", "cuda"), free=True)
+    threads: int = flag(0, "CPU threads; 0 leaves torch's choice", MACHINE, low=0, free=True)
+
+    def check(self):
+        """Raise UserError where two flags contradict each other."""
+
+
+def settings_class(model):
+    """The settings dataclass of `model`, by name."""
+    module, name = MODELS[model]
+    return getattr(importlib.import_module(module), name)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (python main.py --help lists the flags)")
+
+
+class _Help(argparse.HelpFormatter):
+    def _get_help_string(self, action):
+        if action.default is argparse.SUPPRESS or not action.option_strings or action.dest in ("help", "preset", "config"):
+            return action.help
+        return f"{action.help} [{action.default}]"
+
+    def _get_default_metavar_for_optional(self, action):
+        return "VALUE"
+
+
+def parser(cls):
+    """argparse's parser of the settings dataclass `cls`, one group a `group`, plus --preset and --config."""
+    made = _Parser(
+        prog="main.py",
+        description="VDSM: who it is, what it does, how it looks now, learnt from unlabelled videos.",
+        epilog="Booleans are written True or False. README.md explains the flags by use.",
+        formatter_class=lambda prog: _Help(prog, max_help_position=30, width=120),
+        allow_abbrev=False,
+        argument_default=None,
+    )
+    groups = {RUN: made.add_argument_group(RUN)}
+    presets = ", ".join(preset_names())
+    groups[RUN].add_argument("--preset", metavar="NAME", help=f"a named run; flags after it override: {presets}")
+    groups[RUN].add_argument("--config", metavar="FILE", help="repeat the run of a saved config.json; flags override")
+    for field in dataclasses.fields(cls):
+        meta = field.metadata
+        group = groups.setdefault(meta["group"], None) or made.add_argument_group(meta["group"])
+        groups[meta["group"]] = group
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        text = meta["help"].replace("%", "%%")
+        group.add_argument(
+            f"--{field.name}", type=_bounded(meta), choices=meta["choices"], default=default, help=text,
+            metavar=None if meta["choices"] else "VALUE",
+        )  # fmt: skip
+    return made
+
+
+def _bounded(meta):
+    def parse(text):
+        kind = meta["kind"]
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"found '{text}', expected {'an integer' if kind is int else kind.__name__}") from None
+        if meta["low"] is not None and value < meta["low"]:
+            raise argparse.ArgumentTypeError(f"found {text}, expected at least {meta['low']}")
+        if meta["high"] is not None and value > meta["high"]:
+            raise argparse.ArgumentTypeError(f"found {text}, expected at most {meta['high']}")
+        return value
+
+    return parse
+
+
+@dataclass
+class Plan:
+    """What one command asks for: the settings of each stage, and which stages train."""
+
+    stages: dict
+    preset: str | None = None
+
+    @property
+    def training(self):
+        """Names of the stages that train, in order."""
+        return [stage for stage in STAGES if getattr(self.stages[stage], f"train_VDSM{stage}")]
+
+
+def parse(argv):
+    """The Plan that the flags `argv` (without the program's name) ask for. Raises UserError; `--help` exits 0.
+
+    --preset NAME or --config FILE gives each stage its own list of flags; the flags of the command line override both.
+    """
+    first = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("--preset", "--config", "--model"):
+        first.add_argument(name)
+    chosen, _ = first.parse_known_args(argv)
+    if chosen.preset and chosen.config:
+        raise UserError("found both --preset and --config: give one of them")
+    lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else {s: [] for s in STAGES}
+    stages = {}
+    for stage, flags in lists.items():
+        model = chosen.model or _value_of(flags, "--model") or "vdsm"
+        if model not in MODELS:
+            raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
+        cls = settings_class(model)
+        known = parser(cls).parse_args([*flags, *argv])
+        settings = cls(**{f.name: getattr(known, f.name) for f in dataclasses.fields(cls)})
+        settings.check()
+        stages[stage] = settings
+    plan = Plan(stages, chosen.preset)
+    if chosen.preset:
+        _own_folder(plan, lists, argv)
+    return plan
+
+
+def _value_of(flags, name):
+    return flags[flags.index(name) + 1] if name in flags else None
+
+
+def _own_folder(plan, lists, argv):
+    """A preset with a seed of the user's own writes to a folder of its own, unless the user names one."""
+    seed = plan.stages[STAGES[0]].seed
+    if not any(flag.split("=")[0] == "--RUN" for flag in argv) and seed != int(_value_of(lists[STAGES[0]], "--seed") or 0):
+        for settings in plan.stages.values():
+            settings.RUN = f"{settings.RUN}-s{seed}"
+
+
+def preset_names():
+    """The presets there are."""
+    return sorted(path.stem for path in PRESETS.glob("*.txt"))
+
+
+def _preset(name):
+    """The two lists of flags of a preset: a file with a line '[stage 1]', flags, a line '[stage 2]', flags; '#' comments."""
+    path = PRESETS / f"{name}.txt"
+    if name not in preset_names():
+        raise UserError(f"unknown preset '{name}': --preset is one of {', '.join(preset_names())}")
+    parts = re.split(r"^\[stage [12]\]\s*$", path.read_text(), flags=re.MULTILINE)
+    if len(parts) != 3:
+        raise UserError(f"presets/{name}.txt: expected the lines [stage 1] and [stage 2], each followed by flags")
+    return {stage: shlex.split(text, comments=True) for stage, text in zip(STAGES, parts[1:])}
+
+
+def as_flags(settings):
+    """Settings as the list of flags that gives them (those away from the defaults)."""
+    flags = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value is None or value == field.default:
+            continue
+        flags += [f"--{field.name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return flags
+
+
+def preset_lines(plan):
+    """What the plan's preset expands to: a command a stage, for the reader to see."""
+    if plan.preset is None:
+        return []
+    return [
+        f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(plan.stages[stage]))}"
+        for i, stage in enumerate(STAGES, 1)
+    ]
+
+
+def _saved(path):
+    try:
+        saved = json.loads(Path(path).read_text())
+        flags = {}
+        for stage in STAGES:
+            known = {f.name for f in dataclasses.fields(settings_class(saved[stage]["model"]))}
+            unknown = sorted(set(saved[stage]) - known)
+            if unknown:
+                raise UserError(f"--config {path}: unknown setting '{unknown[0]}': is it another version's? remove it")
+            flags[stage] = []
+            for name, value in saved[stage].items():
+                if value is not None:
+                    flags[stage] += [f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+        return flags
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}: give the config.json of a run") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"--config {path}: not a saved configuration: give the config.json of a run") from None
+
+
+def differences(saved, settings):
+    """Names of the settings that differ between a saved stage (a dict) and `settings`, those marked free left out."""
+    return [
+        f.name
+        for f in dataclasses.fields(settings)
+        if not f.metadata["free"] and f.name in saved and _plain(saved[f.name]) != _plain(getattr(settings, f.name))
+    ]
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value

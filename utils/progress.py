@@ -1,0 +1,58 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere, nothing with --quiet."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 15
+
+
+class Progress:
+    """Steps `done` of `total` of a stage, with the last losses, steps a second and the time left."""
+
+    def __init__(self, name, done, total, quiet=False):
+        self.name, self.done, self.total, self.quiet = name, done, total, quiet
+        self.began, self.first, self.last_line = time.monotonic(), done, 0.0
+        self.bar = None
+        if not quiet and sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=done, desc=name, unit="step", dynamic_ncols=True)
+
+    def step(self):
+        """One more step is done."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+
+    def epoch(self, number, last, losses):
+        """Show the losses, {term: (raw, weighted)} in nats a sequence, after epoch `number` of `last`."""
+        text = "  ".join(f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "") for name, (raw, w) in losses.items())
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+            return
+        now = time.monotonic()
+        if self.quiet or (now - self.last_line < SECONDS_BETWEEN_LINES and number != last):
+            return
+        self.last_line = now
+        speed = (self.done - self.first) / max(now - self.began, 1e-9)
+        left = (self.total - self.done) / max(speed, 1e-9)
+        print(f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {_clock(left)} left", flush=True)
+
+    def say(self, text):
+        """A line of its own, above the bar."""
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def close(self):
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

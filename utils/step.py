@@ -1,0 +1,63 @@
+"""One optimiser step, made fast, and the machine it runs on."""
+
+import ctypes
+import math
+import os
+import sys
+
+import torch
+
+from utils.errors import UserError
+
+ALLOCATOR = {"THP_MEM_ALLOC_ENABLE": "1"}  # torch reads it at import: huge pages for tensors
+MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}  # glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+
+
+def keep_freed_memory():
+    """Have glibc keep the memory that a step frees for the next one: up to twice as fast on a CPU. Elsewhere it does nothing."""
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except (OSError, AttributeError):  # another C library
+            return
+        for option, value in MALLOC.items():
+            mallopt(option, value)
+
+
+def choose_device(name, threads=0):
+    """The torch.device that --device asks for; sets the CPU threads if `threads` > 0. UserError if CUDA is asked for and absent."""
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA GPU is visible here: use --device cpu, or --device auto to take one if there is")
+    device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    else:
+        os.environ.update(ALLOCATOR)
+        keep_freed_memory()
+    return device
+
+
+def learning_rate(base, step, steps, warmup=0, final=1.0):
+    """The rate at `step` of `steps`: a linear warm-up times a cosine from `base` to final * base (1.0: constant)."""
+    decay = final + (1 - final) * (1 + math.cos(math.pi * step / steps)) / 2
+    return base * decay * min(1.0, (step + 1) / warmup if warmup else 1.0)
+
+
+class Stepper:
+    """Adam over the trained parameters: one call a step. clip: largest gradient norm, 0 off."""
+
+    def __init__(self, parameters, clip=0.0):
+        self.parameters, self.clip = list(parameters), clip
+        self.adam = torch.optim.Adam(self.parameters, fused=True)
+
+    def __call__(self, loss, rate):
+        """Descend `loss` at learning rate `rate`."""
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.adam.step()
