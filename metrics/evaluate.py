@@ -18,8 +18,8 @@ CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
 
 
 def evaluate(view, stage, dataset, folder, settings, device):
-    """Figures of one stage ('EncDec' or 'Seq') on the test split, added to folder.metrics and printed. Returns them."""
-    clips = dataset.split("test")
+    """Figures of one stage ('EncDec' or 'Seq') on settings.split, added to folder.metrics and printed. Returns them."""
+    clips = dataset.split(settings.split)
     length = min(settings.seq_len, clips.num_frames)
     rows = np.arange(len(clips))
     frames = as_float(torch.from_numpy(clips.take(rows, 0, length)))
@@ -42,13 +42,13 @@ def evaluate(view, stage, dataset, folder, settings, device):
             longer = as_uint8(view.decode(static, dynamic, CONTINUE_TO))
             state = clips.label("angle"), clips.label("velocity")
             figures |= {f"continuation_{k}": v for k, v in continuation_figures(longer, *state, CONTINUE_FROM).items()}
-        protocol = "each test clip's motion with the identity of another test clip, read from pixels (metrics/pendulum.py)"
+        protocol = "each clip's motion with the identity of another clip, read from pixels (metrics/pendulum.py)"
     else:
         figures |= judged_swap(dataset, clips, swapped, partner, kind, folder, device)
-        protocol = "each test clip's motion with the identity of another test clip, judged by a CNN trained on real frames"
-    details = {"protocol": protocol, "n": len(rows), "frames": length, "seed": settings.seed, **_origin(device)}
+        protocol = "each clip's motion with the identity of another clip, judged by a CNN trained on real frames"
+    details = {"protocol": protocol, "split": settings.split, "n": len(rows), "frames": length, "seed": settings.seed, **_origin(device)}
     _write(folder.metrics, stage, figures, details)
-    print(f"stage {1 if stage == 'EncDec' else 2}, {len(rows)} test clips:")
+    print(f"stage {1 if stage == 'EncDec' else 2}, {len(rows)} {settings.split} clips:")
     for name, value in figures.items():
         print(f"  {name:<40} {value:.4g}")
     return figures

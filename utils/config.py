@@ -106,6 +106,7 @@ class RunSettings:
     model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
     tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
     evaluate: str = flag("none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True)
+    split: str = flag("test", "clips that --evaluate measures on; choose settings on val, report on test", OUTPUT, choices=("test", "val"), free=True)
     runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
     image_path: str = flag(None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True)
     model_save_path: str = flag(None, "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)", OUTPUT, kind=str, free=True)

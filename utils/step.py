@@ -2,14 +2,12 @@
 
 import ctypes
 import math
-import os
 import sys
 
 import torch
 
 from utils.errors import UserError
 
-ALLOCATOR = {"THP_MEM_ALLOC_ENABLE": "1"}  # torch reads it at import: huge pages for tensors
 MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}  # glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
 
 
@@ -34,7 +32,6 @@ def choose_device(name, threads=0):
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     else:
-        os.environ.update(ALLOCATOR)
         keep_freed_memory()
     return device
 
@@ -46,16 +43,18 @@ def learning_rate(base, step, steps, warmup=0, final=1.0):
 
 
 class Stepper:
-    """Adam over the trained parameters: one call a step. clip: largest gradient norm, 0 off."""
+    """Adam over groups of parameters, {share of the learning rate: parameters}: one call a step. clip: largest norm of the
+    whole gradient, 0 off."""
 
-    def __init__(self, parameters, clip=0.0):
-        self.parameters, self.clip = list(parameters), clip
-        self.adam = torch.optim.Adam(self.parameters, fused=True)
+    def __init__(self, groups, clip=0.0):
+        self.parameters, self.clip = [p for group in groups.values() for p in group], clip
+        self.shares = list(groups)
+        self.adam = torch.optim.Adam([{"params": list(group)} for group in groups.values()], fused=True)
 
     def __call__(self, loss, rate):
         """Descend `loss` at learning rate `rate`."""
-        for group in self.adam.param_groups:
-            group["lr"] = rate
+        for group, share in zip(self.adam.param_groups, self.shares):
+            group["lr"] = rate * share
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         if self.clip:

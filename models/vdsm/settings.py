@@ -18,6 +18,7 @@ class VDSMSettings(RunSettings):
     pretrained_model_VDSMSeq: int = flag(None, "epoch of the stage-2 checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True)
     lr_VDSMEncDec: float = flag(0.001, "Adam's learning rate in stage 1", STAGE, kind=number, low=0)
     lr_VDSMSeq: float = flag(0.001, "Adam's learning rate in stage 2", STAGE, kind=number, low=0)
+    lr_identity: float = flag(1.0, "share of stage 1's learning rate for the layers of s", STAGE, kind=number, low=0)
     kl: str = flag("analytic", "KL terms in closed form or by Monte Carlo", STAGE, choices=("analytic", "mc"))
     frames_per_clip: int = flag(0, "frames drawn at random from each stage-1 sample; 0 takes all", STAGE, low=0)
     pixel_frames: int = flag(0, "frames a sequence whose pixels count in a stage-2 step, drawn at random; 0 takes all", STAGE, low=0)

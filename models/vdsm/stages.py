@@ -30,8 +30,12 @@ class EncDecStage:
         return self
 
     def trainable(self):
-        """The parameters that this stage trains."""
-        return list(self.network.parameters())
+        """The parameters that this stage trains, by the share of the learning rate that they train at."""
+        named = list(self.network.named_parameters())
+        slow = [p for name, p in named if "identity" in name]
+        if self.settings.lr_identity == 1:
+            return {1.0: [p for _, p in named]}
+        return {1.0: [p for name, p in named if "identity" not in name], self.settings.lr_identity: slow}
 
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
@@ -69,8 +73,8 @@ class SeqStage:
         return self
 
     def trainable(self):
-        """The parameters that this stage trains."""
-        return self.network.trainable()
+        """The parameters that this stage trains, by the share of the learning rate that they train at."""
+        return {1.0: self.network.trainable()}
 
     def start_from(self, sampler, store):
         """Nothing of this stage starts from the data."""
