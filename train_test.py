@@ -100,7 +100,9 @@ def _refuse_missing_encdec(plan, folder):
     settings = plan.stages["Seq"]
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
     if path is None:
-        raise UserError(f"stage 2 needs a stage-1 checkpoint in {folder.checkpoints}: train one first (--train_VDSMEncDec True)")
+        raise UserError(
+            f"stage 2 needs a stage-1 checkpoint in {folder.checkpoints}: train one first (--train_VDSMEncDec True)"
+        )
     check_sizes(load_checkpoint(path), path, settings, SIZES)
 
 
@@ -210,7 +212,9 @@ def _refuse_nan(losses, terms, folder, name, epoch, rate, argv):
         del flags[at : at + 2]
     command = shlex.join(["python", "main.py", *flags, "--lr_resume", f"{rate / 2:g}"])
     start = f"{kept} is whole" if kept else "no checkpoint yet, so it starts over"
-    raise UserError(f"stage {STAGES.index(name) + 1}: the term '{term}' is not finite in epoch {epoch} ({start}); go on with: {command}")
+    raise UserError(
+        f"stage {STAGES.index(name) + 1}: the term '{term}' is not finite in epoch {epoch} ({start}); go on with: {command}"
+    )
 
 
 @torch.no_grad()
@@ -271,7 +275,9 @@ def test(plan, device):
     folder = RunFolder(settings)
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
     if path is None:
-        raise UserError(f"nothing to test in {folder.checkpoints}: train first (--train_VDSMEncDec True), or give the run's --RUN")
+        raise UserError(
+            f"nothing to test in {folder.checkpoints}: train first (--train_VDSMEncDec True), or give the run's --RUN"
+        )
     began = time.monotonic()
     for name, sizes in zip(STAGES, (SIZES, SIZES_SEQ)):
         settings = plan.stages[name]

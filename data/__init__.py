@@ -13,5 +13,7 @@ DATASETS = {
 def load(config):
     """The data set that config.dataset_name names, as `data.base.Dataset`; raises UserError if it is unknown or not there."""
     if config.dataset_name not in DATASETS:
-        raise UserError(f"unknown data set '{config.dataset_name}': --dataset_name is one of {', '.join(sorted(DATASETS))}")
+        raise UserError(
+            f"unknown data set '{config.dataset_name}': --dataset_name is one of {', '.join(sorted(DATASETS))}"
+        )
     return importlib.import_module(DATASETS[config.dataset_name]).load(config)

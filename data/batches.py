@@ -30,7 +30,9 @@ class Sampler:
         if self.members is not None:
             frames = self.clips.num_frames
             chosen = rng.integers(len(self.members), size=batch)
-            rows = [rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined) for c in chosen]
+            rows = [
+                rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined) for c in chosen
+            ]
             return np.repeat(np.stack(rows), frames, 1), np.tile(np.arange(frames), (batch, self.joined))
         rows = rng.integers(len(self.clips), size=batch)
         start = rng.integers(self.clips.num_frames - self.seq_len + 1, size=batch)
@@ -61,7 +63,9 @@ class FrameStore:
         """Frames at index arrays clip, time [N, P]."""
         if self.resident is not None:
             to = {"device": self.device, "non_blocking": True}
-            frames = self.resident[torch.from_numpy(np.ascontiguousarray(clip)).to(**to), torch.from_numpy(time).to(**to)]
+            frames = self.resident[
+                torch.from_numpy(np.ascontiguousarray(clip)).to(**to), torch.from_numpy(time).to(**to)
+            ]
         else:
             frames = torch.from_numpy(self.clips.frames[self.clips.index[clip], time]).to(self.device)
         return as_float(frames)

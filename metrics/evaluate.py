@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.frames import as_float, as_uint8
 from metrics.pendulum import continuation_figures, psnr, swap_figures
 from metrics.swap import judged_swap
 from utils.checkpoints import write_text
 from utils.errors import UserError
+from utils.frames import as_float, as_uint8
 
 CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
 
@@ -36,7 +36,9 @@ def evaluate(view, stage, dataset, folder, settings, device):
         colour, angles = clips.label("colour"), clips.label("angles")[:, :length]
         own = swap_figures(as_uint8(rebuilt), angles, colour, colour)
         figures[f"{prefix}reconstruction_identity_accuracy"] = own["identity_accuracy"]
-        figures["reconstruction_pose_error_deg" if prefix else "stage1_reconstruction_pose_error_deg"] = own["pose_error_deg"]
+        figures["reconstruction_pose_error_deg" if prefix else "stage1_reconstruction_pose_error_deg"] = own[
+            "pose_error_deg"
+        ]
         figures |= {f"{kind}_{k}": v for k, v in swap_figures(swapped, angles, colour, colour[partner]).items()}
         if stage == "Seq":
             longer = as_uint8(view.decode(static, dynamic, CONTINUE_TO))
@@ -46,7 +48,14 @@ def evaluate(view, stage, dataset, folder, settings, device):
     else:
         figures |= judged_swap(dataset, clips, swapped, partner, kind, folder, device)
         protocol = "each clip's motion with the identity of another clip, judged by a CNN trained on real frames"
-    details = {"protocol": protocol, "split": settings.split, "n": len(rows), "frames": length, "seed": settings.seed, **_origin(device)}
+    details = {
+        "protocol": protocol,
+        "split": settings.split,
+        "n": len(rows),
+        "frames": length,
+        "seed": settings.seed,
+        **_origin(device),
+    }
     _write(folder.metrics, stage, figures, details)
     print(f"stage {1 if stage == 'EncDec' else 2}, {len(rows)} {settings.split} clips:")
     for name, value in figures.items():
@@ -64,7 +73,11 @@ def _origin(device):
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"commit": commit, "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads", "torch": torch.__version__}
+    return {
+        "commit": commit,
+        "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }
 
 
 def _write(path, stage, figures, details):

@@ -25,7 +25,9 @@ def judged_swap(dataset, clips, made, partner, kind, folder, device):
         if differ.any():
             leak = (judged == wrong)[differ].mean()
             figures[f"{kind}_{factor}_leak"] = float(leak)
-            figures[f"{kind}_{factor}_leak_excess"] = float(leak - chance_agreement(judged[differ], right[differ], wrong[differ]))
+            figures[f"{kind}_{factor}_leak_excess"] = float(
+                leak - chance_agreement(judged[differ], right[differ], wrong[differ])
+            )
     return figures
 
 

@@ -46,7 +46,9 @@ class RunFolder:
                 probe.write_text("")
                 probe.unlink()
             except OSError as error:
-                raise UserError(f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or path flag") from None
+                raise UserError(
+                    f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or path flag"
+                ) from None
 
     def set_aside(self):
         """Rename the run's folders (--fresh): nothing is deleted. Returns the new names."""
@@ -68,7 +70,9 @@ class RunFolder:
         except FileNotFoundError:
             return {}
         except (ValueError, OSError):
-            raise UserError(f"{self.config} cannot be read: --fresh True starts over and keeps the old folder") from None
+            raise UserError(
+                f"{self.config} cannot be read: --fresh True starts over and keeps the old folder"
+            ) from None
 
     def save_settings(self, stages):
         """Write config.json, and config.txt beside the pictures and the checkpoints as the release does. stages: {stage: settings}."""
@@ -92,7 +96,9 @@ class RunFolder:
         epochs = self.epochs(stage)
         if wanted is not None and wanted not in epochs:
             there = f"there are {', '.join(map(str, epochs))}" if epochs else "there is none; train that stage first"
-            raise UserError(f"{self.checkpoint(stage, wanted)} is not there ({there}): see --pretrained_model_VDSM{stage}")
+            raise UserError(
+                f"{self.checkpoint(stage, wanted)} is not there ({there}): see --pretrained_model_VDSM{stage}"
+            )
         return self.checkpoint(stage, epochs[-1] if wanted is None else wanted) if epochs else None
 
 
@@ -124,7 +130,9 @@ def load_checkpoint(path):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError):
-        raise UserError(f"{path} is truncated or not a checkpoint: move it away and the one before it is used") from None
+        raise UserError(
+            f"{path} is truncated or not a checkpoint: move it away and the one before it is used"
+        ) from None
     if not isinstance(state, dict) or not {"epoch", "model", "settings"} <= set(state):
         raise UserError(f"{path} is not a checkpoint of this program: move it away")
     return state

@@ -82,12 +82,16 @@ class RunSettings:
     seed: int = flag(0, "seed of weights, batches and noise", RUN, low=0, high=2**31 - 1)
     fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", RUN, free=True)
     dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", RUN, free=True)
-    fidelity: str = flag("paper", "which side to take where the release departs from the paper", RUN, choices=("paper", "release"))
+    fidelity: str = flag(
+        "paper", "which side to take where the release departs from the paper", RUN, choices=("paper", "release")
+    )
     test_harness: bool = flag(False, "accepted; the release reads it and never built it", RUN, free=True)
 
     dataset_name: str = flag("MUG-FED", "data set: pendulum or sprites", DATA)
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
-    source: str = flag(None, "clone of the upstream art, to compose a data set that data_dir lacks", DATA, kind=str, free=True)
+    source: str = flag(
+        None, "clone of the upstream art, to compose a data set that data_dir lacks", DATA, kind=str, free=True
+    )
     data_seed: int = flag(0, "seed of a generated data set and of its split", DATA, low=0, high=2**31 - 1)
     bs: int = flag(30, "sequences a batch", DATA, low=1)
     seq_len: int = flag(20, "frames a sequence", DATA, low=2)
@@ -95,9 +99,23 @@ class RunSettings:
 
     epochs: int = flag(200, "epochs", SCHEDULE, low=1)
     bs_per_epoch: int = flag(2, "batches an epoch, each drawn afresh", SCHEDULE, low=1)
-    lr_resume: float = flag(None, "learning rate that replaces the stage's own when a run is resumed", SCHEDULE, kind=number, low=0, free=True)
+    lr_resume: float = flag(
+        None,
+        "learning rate that replaces the stage's own when a run is resumed",
+        SCHEDULE,
+        kind=number,
+        low=0,
+        free=True,
+    )
     lr_warmup: int = flag(0, "steps over which the learning rate rises from 0; 0 is off", SCHEDULE, low=0)
-    lr_final: float = flag(1.0, "share of the learning rate that a cosine decay leaves at the end; 1 is off", SCHEDULE, kind=number, low=0, high=1)
+    lr_final: float = flag(
+        1.0,
+        "share of the learning rate that a cosine decay leaves at the end; 1 is off",
+        SCHEDULE,
+        kind=number,
+        low=0,
+        high=1,
+    )
     clip_grad: float = flag(0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0)
     T_0_frac: int = flag(6, "accepted; a warm-restart schedule that the release never built", SCHEDULE, free=True)
     T_mult: int = flag(1, "accepted; see T_0_frac", SCHEDULE, free=True)
@@ -105,16 +123,38 @@ class RunSettings:
     model_test_interval: int = flag(1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True)
     model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
     tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
-    evaluate: str = flag("none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True)
-    split: str = flag("test", "clips that --evaluate measures on; choose settings on val, report on test", OUTPUT, choices=("test", "val"), free=True)
+    evaluate: str = flag(
+        "none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True
+    )
+    split: str = flag(
+        "test",
+        "clips that --evaluate measures on; choose settings on val, report on test",
+        OUTPUT,
+        choices=("test", "val"),
+        free=True,
+    )
     runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
-    image_path: str = flag(None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True)
-    model_save_path: str = flag(None, "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)", OUTPUT, kind=str, free=True)
-    log_dir: str = flag(None, "folder of TensorBoard logs instead of runs/RUN/tensorboard (release: ./tensorboard_runs/)", OUTPUT, kind=str, free=True)
-    code_path: str = flag(None, "folder of exported codes instead of runs/RUN/codes (release: ./codes/)", OUTPUT, kind=str, free=True)
+    image_path: str = flag(
+        None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True
+    )
+    model_save_path: str = flag(
+        None, "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)", OUTPUT, kind=str, free=True
+    )
+    log_dir: str = flag(
+        None,
+        "folder of TensorBoard logs instead of runs/RUN/tensorboard (release: ./tensorboard_runs/)",
+        OUTPUT,
+        kind=str,
+        free=True,
+    )
+    code_path: str = flag(
+        None, "folder of exported codes instead of runs/RUN/codes (release: ./codes/)", OUTPUT, kind=str, free=True
+    )
     quiet: bool = flag(False, "no progress; warnings and errors remain", OUTPUT, free=True)
 
-    device: str = flag("auto", "where to compute: a CUDA GPU if there is one", MACHINE, choices=("auto", "cpu", "cuda"), free=True)
+    device: str = flag(
+        "auto", "where to compute: a CUDA GPU if there is one", MACHINE, choices=("auto", "cpu", "cuda"), free=True
+    )
     threads: int = flag(0, "CPU threads; 0 leaves torch's choice", MACHINE, low=0, free=True)
 
     def check(self):
@@ -134,7 +174,11 @@ class _Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     def _get_help_string(self, action):
-        if action.default is argparse.SUPPRESS or not action.option_strings or action.dest in ("help", "preset", "config"):
+        if (
+            action.default is argparse.SUPPRESS
+            or not action.option_strings
+            or action.dest in ("help", "preset", "config")
+        ):
             return action.help
         return f"{action.help} [{action.default}]"
 
@@ -175,7 +219,9 @@ def _bounded(meta):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"found '{text}', expected {'an integer' if kind is int else kind.__name__}") from None
+            raise argparse.ArgumentTypeError(
+                f"found '{text}', expected {'an integer' if kind is int else kind.__name__}"
+            ) from None
         if meta["low"] is not None and value < meta["low"]:
             raise argparse.ArgumentTypeError(f"found {text}, expected at least {meta['low']}")
         if meta["high"] is not None and value > meta["high"]:
@@ -209,7 +255,9 @@ def parse(argv):
     chosen, _ = first.parse_known_args(argv)
     if chosen.preset and chosen.config:
         raise UserError("found both --preset and --config: give one of them")
-    lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else {s: [] for s in STAGES}
+    lists = (
+        _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else {s: [] for s in STAGES}
+    )
     stages = {}
     for stage, flags in lists.items():
         model = chosen.model or _value_of(flags, "--model") or "vdsm"
@@ -233,7 +281,9 @@ def _value_of(flags, name):
 def _own_folder(plan, lists, argv):
     """A preset with a seed of the user's own writes to a folder of its own, unless the user names one."""
     seed = plan.stages[STAGES[0]].seed
-    if not any(flag.split("=")[0] == "--RUN" for flag in argv) and seed != int(_value_of(lists[STAGES[0]], "--seed") or 0):
+    if not any(flag.split("=")[0] == "--RUN" for flag in argv) and seed != int(
+        _value_of(lists[STAGES[0]], "--seed") or 0
+    ):
         for settings in plan.stages.values():
             settings.RUN = f"{settings.RUN}-s{seed}"
 

@@ -47,8 +47,8 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
         drawn = as_uint8(view.sample(ROWS, length))
         _draw(images, f"samples_{epoch}.png", drawn, log, epoch)
         save_gif(images / f"samples_{epoch}.gif", _film(drawn[None]), dataset.fps)
-        for length in dataset.continuations or (2 * length,):
-            _draw_continuation(view, real[:ROWS], length, images, epoch, dataset.fps)
+        for longer in dataset.continuations or (2 * length,):
+            _draw_continuation(view, real[:ROWS], longer, images, epoch, dataset.fps)
 
 
 def _draw(images, name, tiles, log, epoch):

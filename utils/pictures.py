@@ -12,7 +12,9 @@ def sheet(tiles, gap=1, shade=96):
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), shade, np.uint8)
     for r in range(rows):
         for c in range(columns):
-            out[r * (height + gap) : r * (height + gap) + height, c * (width + gap) : c * (width + gap) + width] = tiles[r, c]
+            out[r * (height + gap) : r * (height + gap) + height, c * (width + gap) : c * (width + gap) + width] = (
+                tiles[r, c]
+            )
     return out
 
 

@@ -26,7 +26,9 @@ class Progress:
 
     def epoch(self, number, last, losses):
         """Show the losses, {term: (raw, weighted)} in nats a sequence, after epoch `number` of `last`."""
-        text = "  ".join(f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "") for name, (raw, w) in losses.items())
+        text = "  ".join(
+            f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "") for name, (raw, w) in losses.items()
+        )
         if self.bar is not None:
             self.bar.set_postfix_str(text)
             return

@@ -27,7 +27,9 @@ def choose_device(name, threads=0):
     if threads:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA GPU is visible here: use --device cpu, or --device auto to take one if there is")
+        raise UserError(
+            "--device cuda: no CUDA GPU is visible here: use --device cpu, or --device auto to take one if there is"
+        )
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

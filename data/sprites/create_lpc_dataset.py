@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from data.sprites import compose, make, store
-from utils.errors import UserError
+from data.sprites import compose, make, store  # noqa: E402
+from utils.errors import UserError  # noqa: E402
 
 
 def main(arguments=None):

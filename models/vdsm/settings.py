@@ -13,19 +13,38 @@ class VDSMSettings(RunSettings):
     """The release's flags with its defaults, and the knobs beside them, each neutral by default."""
 
     train_VDSMEncDec: bool = flag(False, "train stage 1, encoder and decoder", STAGE, free=True)
-    train_VDSMSeq: bool = flag(False, "train stage 2, dynamics; with stage 1 too, after it; both False: test", STAGE, free=True)
-    pretrained_model_VDSMEncDec: int = flag(None, "epoch of the stage-1 checkpoint to use; default: the newest", STAGE, kind=int, low=0, free=True)
-    pretrained_model_VDSMSeq: int = flag(None, "epoch of the stage-2 checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True)
+    train_VDSMSeq: bool = flag(
+        False, "train stage 2, dynamics; with stage 1 too, after it; both False: test", STAGE, free=True
+    )
+    pretrained_model_VDSMEncDec: int = flag(
+        None, "epoch of the stage-1 checkpoint to use; default: the newest", STAGE, kind=int, low=0, free=True
+    )
+    pretrained_model_VDSMSeq: int = flag(
+        None, "epoch of the stage-2 checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True
+    )
     lr_VDSMEncDec: float = flag(0.001, "Adam's learning rate in stage 1", STAGE, kind=number, low=0)
     lr_VDSMSeq: float = flag(0.001, "Adam's learning rate in stage 2", STAGE, kind=number, low=0)
     lr_identity: float = flag(1.0, "share of stage 1's learning rate for the layers of s", STAGE, kind=number, low=0)
     kl: str = flag("analytic", "KL terms in closed form or by Monte Carlo", STAGE, choices=("analytic", "mc"))
     frames_per_clip: int = flag(0, "frames drawn at random from each stage-1 sample; 0 takes all", STAGE, low=0)
-    pixel_frames: int = flag(0, "frames a sequence whose pixels count in a stage-2 step, drawn at random; 0 takes all", STAGE, low=0)
-    output_bias: str = flag("zero", "where the decoder's pictures start: grey, or the data's mean colour", STAGE, choices=("zero", "data"))
-    encoder_init: str = flag("torch", "encoder's start: torch's init, or unit variance layer by layer on data", STAGE, choices=("torch", "data"))
-    s_spread_start: float = flag(0.0625, "spread of s over clips before training, with --encoder_init data", STAGE, kind=number, low=0)
-    s_scale_start: float = flag(0.0, "posterior scale of s before training; 0 leaves torch's init", STAGE, kind=number, low=0)
+    pixel_frames: int = flag(
+        0, "frames a sequence whose pixels count in a stage-2 step, drawn at random; 0 takes all", STAGE, low=0
+    )
+    output_bias: str = flag(
+        "zero", "where the decoder's pictures start: grey, or the data's mean colour", STAGE, choices=("zero", "data")
+    )
+    encoder_init: str = flag(
+        "torch",
+        "encoder's start: torch's init, or unit variance layer by layer on data",
+        STAGE,
+        choices=("torch", "data"),
+    )
+    s_spread_start: float = flag(
+        0.0625, "spread of s over clips before training, with --encoder_init data", STAGE, kind=number, low=0
+    )
+    s_scale_start: float = flag(
+        0.0, "posterior scale of s before training; 0 leaves torch's init", STAGE, kind=number, low=0
+    )
 
     z_dim: int = flag(20, "size of the pose z", MODEL, low=1)
     n_e_w: int = flag(15, "experts, the size of the identity s", MODEL, low=1)
@@ -35,7 +54,9 @@ class VDSMSettings(RunSettings):
     rnn_dropout: float = flag(0.0, "dropout between the bi-LSTM's layers", MODEL, kind=number, low=0, high=0.99)
     trans_dim: int = flag(64, "hidden size of the gated transition (release fidelity: rnn_dim instead)", MODEL, low=1)
     enc_widths: tuple = flag((32, 32, 64, 64, 256), "channels of the encoder's five convolutions", MODEL, kind=integers)
-    dec_widths: tuple = flag((512, 256, 128, 64), "channels of the decoder's first four transposed convolutions", MODEL, kind=integers)
+    dec_widths: tuple = flag(
+        (512, 256, 128, 64), "channels of the decoder's first four transposed convolutions", MODEL, kind=integers
+    )
 
     temp_id_start: float = flag(2.0, "temperature of the mixing weights: first", ANNEALING, kind=number, low=0)
     temp_id_end: float = flag(1.0, "... last; also that of stage-2 pictures and exports", ANNEALING, kind=number, low=0)
@@ -51,9 +72,16 @@ class VDSMSettings(RunSettings):
     anneal_mid_t1: float = flag(0.1, "... at epochs * midfrac1", ANNEALING, kind=number, low=0)
     anneal_mid_t2: float = flag(0.1, "... at epochs * midfrac2", ANNEALING, kind=number, low=0)
     anneal_end_t: float = flag(1.0, "... last", ANNEALING, kind=number, low=0)
-    anneal_t_midfrac1: float = flag(0.3, "share of the epochs at the first middle node", ANNEALING, kind=number, low=0, high=1)
+    anneal_t_midfrac1: float = flag(
+        0.3, "share of the epochs at the first middle node", ANNEALING, kind=number, low=0, high=1
+    )
     anneal_t_midfrac2: float = flag(0.6, "... at the second, later one", ANNEALING, kind=number, low=0, high=1)
-    schedule: str = flag("release", "shape of the schedules: the release's, or geometric between the same values", ANNEALING, choices=("release", "geometric"))
+    schedule: str = flag(
+        "release",
+        "shape of the schedules: the release's, or geometric between the same values",
+        ANNEALING,
+        choices=("release", "geometric"),
+    )
 
     def check(self):
         """Raise UserError where two flags contradict each other."""
@@ -70,4 +98,6 @@ class VDSMSettings(RunSettings):
                     if getattr(self, f"anneal_{end}_{name}") <= 0:
                         raise UserError(f"--anneal_{end}_{name} must be above 0 with --schedule geometric")
         if self.pixel_frames > self.seq_len:
-            raise UserError(f"--pixel_frames {self.pixel_frames} exceeds --seq_len {self.seq_len}: use {self.seq_len} or less")
+            raise UserError(
+                f"--pixel_frames {self.pixel_frames} exceeds --seq_len {self.seq_len}: use {self.seq_len} or less"
+            )

@@ -90,7 +90,9 @@ class SeqStage:
             blocks = []
             for block in torch.arange(len(clips)).split(max(1, 320 // clips.num_frames)):
                 rows = block.numpy()[:, None]
-                blocks.append(self.network.frame_codes(store.pick(rows.repeat(frames.size, 1), frames.repeat(len(rows), 0))))
+                blocks.append(
+                    self.network.frame_codes(store.pick(rows.repeat(frames.size, 1), frames.repeat(len(rows), 0)))
+                )
             self._codes[id(store)] = tuple(torch.cat(part) for part in zip(*blocks))
         device = self._codes[id(store)][0].device
         clip, time = torch.from_numpy(clip.copy()).to(device), torch.from_numpy(time.copy()).to(device)

@@ -1,0 +1,26 @@
+# The two commands that do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: env demo test lint clean
+
+env: $(VENV)/.ready  ## the environment with the pinned packages
+
+$(VENV)/.ready: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+demo: env  ## train both stages on the pendula, judge, draw; everything lands in runs/demo
+	$(BIN)/python main.py --preset demo
+	@echo "Look at runs/demo/images (swap grid, transfer and continuation GIFs) and runs/demo/metrics.json"
+
+test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: env
+	$(BIN)/python -m ruff check .
+
+clean:  ## the environment; runs stay
+	rm -rf $(VENV)
