@@ -7,6 +7,7 @@ is taken as 180 degrees.
 import numpy as np
 
 from data.pendulum import FRAME_TIME, PALETTE, PIVOT, simulate
+from metrics.summary import Measure, figures
 
 FAINTEST = (
     25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
@@ -59,35 +60,46 @@ def period(angles):
     return found
 
 
-def swap_figures(made, pose_angles, pose_colour, identity_colour):
-    """Figures of clips made [n, T, 64, 64, 3] from the poses of one clip and the identity of another.
+def swap_measures(made, pose_angles, pose_colour, identity_colour):
+    """Measures of clips made [n, T, 64, 64, 3] from the poses of one clip and the identity of another.
 
-    pose_angles [n, T] in rad and pose_colour [n] are the pose source's, identity_colour [n] the identity source's.
+    pose_angles [n, T] in rad and pose_colour [n] are the pose source's, identity_colour [n] the identity source's. Leakage is
+    counted on pairs that differ.
     """
     colour, angle = read(made)
-    differ = pose_colour != identity_colour
+    leak = (colour == pose_colour[:, None]).mean(1)
     return {
-        "identity_accuracy": float((colour == identity_colour[:, None]).mean()),
-        "leak_accuracy": float((colour == pose_colour[:, None])[differ].mean()),
-        "pose_error_deg": float(np.median(angle_error(angle, pose_angles))),
+        "identity_accuracy": Measure((colour == identity_colour[:, None]).mean(1)),
+        "leak_accuracy": Measure(np.where(pose_colour != identity_colour, leak, np.nan)),
+        "pose_error_deg": Measure(angle_error(angle, pose_angles), "median"),
     }
 
 
-def continuation_figures(made, angle, velocity, first=16):
-    """Figures of clips continued past their training length, made [n, T, 64, 64, 3], against the physics from the true state.
+def continuation_measures(made, angle, velocity, first=16):
+    """Measures of clips continued past their training length, made [n, T, 64, 64, 3], against the physics from the true state.
 
     angle, velocity [n]: rad and rad/s at frame 0. Judged from frame `first` (0-based) on: the share of clips whose peak-to-peak
     is 0.5 to 1.5 of the true one, and whose period is within 15 %. A clip with an unread frame fails both.
     """
-    true, _ = simulate(angle, velocity, made.shape[1])
-    _, seen = read(made)
-    seen = np.unwrap(np.where(np.isnan(seen), 1e3, seen)[:, first:], axis=1)
-    true = true[:, first:]
-    readable = np.abs(seen).max(1) < 100
-    swing = np.ptp(seen, axis=1) / np.ptp(true, axis=1)
-    beat = period(seen) / period(true)
+    true = simulate(angle, velocity, made.shape[1])[0][:, first:]
+    seen = read(made)[1][:, first:]
+    error = angle_error(seen, true)
+    readable = ~np.isnan(seen).any(1)
+    path = np.unwrap(np.nan_to_num(seen), axis=1)
+    swing = np.ptp(path, axis=1) / np.ptp(true, axis=1)
+    beat = period(path) / period(true)
     return {
-        "amplitude_ok": float((readable & (swing >= 0.5) & (swing <= 1.5)).mean()),
-        "period_ok": float((readable & (np.abs(beat - 1) <= 0.15)).mean()),
-        "pose_error_deg": float(np.median(angle_error(seen, true))),
+        "amplitude_ok": Measure(readable & (swing >= 0.5) & (swing <= 1.5)),
+        "period_ok": Measure(readable & (np.abs(beat - 1) <= 0.15)),
+        "pose_error_deg": Measure(error, "median"),
     }
+
+
+def swap_figures(made, pose_angles, pose_colour, identity_colour):
+    """The figures of `swap_measures`."""
+    return figures(swap_measures(made, pose_angles, pose_colour, identity_colour))
+
+
+def continuation_figures(made, angle, velocity, first=16):
+    """The figures of `continuation_measures`."""
+    return figures(continuation_measures(made, angle, velocity, first))

@@ -3,39 +3,35 @@
 import numpy as np
 
 from metrics.judge import load_or_train_judge, predict
+from metrics.summary import Measure
 
 
-def judged_swap(dataset, clips, made, partner, kind, folder, device):
-    """Figures of `made` [n, T, 64, 64, 3] uint8: clip i has the motion of test clip i and the identity of clip partner[i].
+def judged_swap(dataset, clips, made, partner, judge_path, device):
+    """Measures of `made` [n, T, 64, 64, 3] uint8, and the judge's own accuracies {factor: share} on real held-out clips.
 
-    {kind}_{factor}_accuracy: share judged as the source of that factor (static ones: the partner; dynamic ones: clip i).
-    {kind}_{factor}_leak: share judged as the other source, on pairs that differ; {kind}_{factor}_leak_excess: that less what
-    chance agreement would give on those pairs (how often the judged values of one pair fit the other source of another pair).
-    judge_{factor}_accuracy: the judge's own, on real held-out clips.
+    Clip i has the motion of clip i of the split `clips` and the identity of clip partner[i]. {factor}_accuracy: judged as the
+    source of that factor (static ones: the partner; dynamic ones: clip i). {factor}_leak: judged as the other source, on pairs
+    that differ; {factor}_leak_excess: that less what chance agreement gives on those pairs.
     """
-    path = folder.root.parent / "judges" / f"{dataset.name}-{dataset.fingerprint[:12]}.pth"
-    judge, report = load_or_train_judge(dataset, path, device=device)
-    figures = {f"judge_{factor}_accuracy": share for factor, share in report["accuracy"].items()}
-    seen = predict(judge, made)
-    for factor, judged in seen.items():
+    judge, report = load_or_train_judge(dataset, judge_path, device=device)
+    measures = {}
+    for factor, judged in predict(judge, made).items():
         own = clips.label(factor)
         right, wrong = (own[partner], own) if factor in dataset.static else (own, own[partner])
-        differ = right != wrong
-        figures[f"{kind}_{factor}_accuracy"] = float((judged == right).mean())
-        if differ.any():
-            leak = (judged == wrong)[differ].mean()
-            figures[f"{kind}_{factor}_leak"] = float(leak)
-            figures[f"{kind}_{factor}_leak_excess"] = float(
-                leak - chance_agreement(judged[differ], right[differ], wrong[differ])
-            )
-    return figures
+        measures[f"{factor}_accuracy"] = Measure(judged == right)
+        differ = np.where(right != wrong, 1.0, np.nan)
+        leak = (judged == wrong) * differ
+        measures[f"{factor}_leak"] = Measure(leak)
+        measures[f"{factor}_leak_excess"] = Measure(leak - chance_agreement(judged, right, wrong) * differ)
+    return measures, report["accuracy"]
 
 
 def chance_agreement(judged, right, wrong):
-    """Share of pairs (i, j), wrong_j unlike right_i, on which judged_i = wrong_j: what a judged value that knows nothing of its own
-    other source agrees with one. Integer arrays [n]; 0 where no such pair exists."""
+    """How often a judged value agrees with the other source of pairs that it knows nothing of: [n].
+
+    For each clip i the share, among the clips j with wrong_j unlike right_i, of those with wrong_j = judged_i. Integers [n].
+    """
     top = int(max(judged.max(), right.max(), wrong.max())) + 1
-    other = np.bincount(wrong, minlength=top)
-    allowed = len(wrong) - other[right]  # pairs (i, j) for each i
-    hits = np.where(judged != right, other[judged], 0)
-    return float(hits.sum() / allowed.sum()) if allowed.sum() else 0.0
+    counts = np.bincount(wrong, minlength=top)
+    allowed = len(wrong) - counts[right]
+    return np.where(judged != right, counts[judged], 0) / np.maximum(allowed, 1)
