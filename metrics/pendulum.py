@@ -41,8 +41,9 @@ def angle_error(angle, true):
 
 
 def psnr(made, true):
-    """Peak signal-to-noise ratio in dB over all pixels, arrays in [0, 1]."""
-    return float(-10 * np.log10(np.mean((np.asarray(made, np.float64) - true) ** 2)))
+    """Peak signal-to-noise ratio in dB over all pixels, arrays in [0, 1]; 100 at most, that of equal pictures."""
+    error = np.mean((np.asarray(made, np.float64) - true) ** 2)
+    return float(-10 * np.log10(max(error, 1e-10)))
 
 
 def period(angles):
