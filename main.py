@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 
-from utils.config import parse, preset_lines
+from utils.config import opening_lines, parse
 from utils.errors import UserError
 
 
@@ -12,12 +12,12 @@ def main(argv):
     """Run the command with flags `argv`; returns the exit code: 2 with one line on stderr where the user can mend it."""
     try:
         plan = parse(argv)
-        for line in preset_lines(plan):
-            print(line)
+        for line in opening_lines(plan):
+            print(line, flush=True)
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for tensors; torch reads it when it is imported
         warnings.filterwarnings("ignore", message="CUDA initialization")
         if any(settings.dry_run for settings in plan.stages.values()):
-            from utils.dry_run import dry_run
+            from dry_run import dry_run
 
             dry_run(plan)
         else:
@@ -25,12 +25,26 @@ def main(argv):
 
             run(plan, argv)
     except UserError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise  # of no file: a bug of ours
+        return _refuse(
+            f"{error.filename or 'a file of the run'}: {error.strerror}: see to the place or to its free space"
+        )
     except KeyboardInterrupt:
-        print("main.py: stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        print(
+            "\nmain.py: stopped; the same command, without --fresh, goes on from the newest checkpoint", file=sys.stderr
+        )
         return 130
     return 0
+
+
+def _refuse(error):
+    print(
+        "main.py: " + " ".join(str(error).split()), file=sys.stderr
+    )  # one line, whatever a library put into its message
+    return 2
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from utils.errors import UserError
 
 IMAGE_SIZE = 64
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Dataset:
     """A data set as loaded: see `Clips` for frames and labels.
 
     classes       names of the values of each categorical factor: label `factor` holds indices into classes[factor]
-    splits        'train', 'val' and 'test' -> positions [n_split]; disjoint
+    splits        'train', 'val' and 'test' -> positions [n_split]; disjoint, none empty
     static        the factors that stay over a clip (identity); dynamic: those of the action
     group         label whose equal values mean the same identity (a sprite's character), or None
     clips_per_sample  stage 1 joins this many clips of one group into one training sample (sprites: 2)
@@ -81,6 +82,9 @@ class Dataset:
         for name, values in self.labels.items():
             if len(values) != len(self.frames):
                 raise UserError(f"{self.name}: label '{name}' has {len(values)} values for {len(self.frames)} clips")
+        for name in SPLITS:
+            if len(self.splits.get(name, ())) == 0:
+                raise UserError(f"{self.name}: found no clip in split '{name}', expected one or more: make the data again")
 
     def split(self, name):
         """The clips of split 'train', 'val' or 'test'."""

@@ -1,12 +1,14 @@
 """Files of a run: where they lie, checkpoints written whole or not at all, the saved configuration.
 
-A checkpoint is a dict of 'epoch' (the next one to run), 'model', 'optimizer' (as the release's) and beside them 'settings',
-'data' (the data set's fingerprint), 'steps' and 'rng', all of types that `weights_only=True` loads.
+A checkpoint is a dict of 'epoch' (the next one to run, which with the settings gives every schedule's position), 'model',
+'optimizer' (as the release's) and beside them 'settings', 'data' (the data set's fingerprint) and 'rng' (the state of the
+noise's generators), all of types that `weights_only=True` loads.
 """
 
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import torch
 from natsort import natsorted
 
+from utils.config import shown
 from utils.errors import UserError
 
 SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}  # release
@@ -50,18 +53,34 @@ class RunFolder:
                     f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or path flag"
                 ) from None
 
-    def set_aside(self):
-        """Rename the run's folders (--fresh): nothing is deleted. Returns the new names."""
-        kept = []
-        for folder in {self.root, self.images, self.checkpoints, self.tensorboard, self.codes}:
-            inside = folder != self.root and self.root in folder.parents
-            if folder.exists() and not inside and any(folder.iterdir()):
+    def set_aside(self, keep=None):
+        """Rename the run's folders (--fresh): nothing is deleted. Returns the new names.
+
+        keep: a stage-1 checkpoint that stage 2 alone starts from again: it is copied, with its settings, into the new run.
+        """
+        saved, names = self.saved_settings() if keep else {}, []
+        try:
+            for folder in dict.fromkeys((self.root, self.images, self.checkpoints, self.tensorboard, self.codes)):
+                inside = folder != self.root and self.root in folder.parents
+                if inside or not folder.is_dir() or not any(folder.iterdir()):
+                    continue
                 number = 1
                 while (new := folder.with_name(f"{folder.name}.kept{number}")).exists():
                     number += 1
                 folder.rename(new)
-                kept.append(str(new))
-        return kept
+                names.append(str(new))
+                if keep and folder in keep.parents:
+                    keep, original = new / keep.relative_to(folder), keep
+            if keep:
+                original.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(keep, original)
+                self.root.mkdir(parents=True, exist_ok=True)
+                write_text(self.config, json.dumps({k: v for k, v in saved.items() if k == "EncDec"}, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot set {error.filename} aside ({error.strerror}): move it away or choose another --RUN"
+            ) from None
+        return names
 
     def saved_settings(self):
         """The configuration that the folder holds, {stage: dict}, or {}."""
@@ -76,7 +95,7 @@ class RunFolder:
 
     def save_settings(self, stages):
         """Write config.json, and config.txt beside the pictures and the checkpoints as the release does. stages: {stage: settings}."""
-        saved = {**self.saved_settings(), **{stage: asdict(settings) for stage, settings in stages.items()}}
+        saved = self.saved_settings() | {stage: asdict(settings) for stage, settings in stages.items()}
         write_text(self.config, json.dumps(saved, indent=1) + "\n")
         lines = [f"[{stage}]\n" + "\n".join(f"{k}: {v}" for k, v in values.items()) for stage, values in saved.items()]
         for folder in (self.images, self.checkpoints):
@@ -85,7 +104,7 @@ class RunFolder:
     def epochs(self, stage):
         """Epochs of the stage's checkpoints, naturally sorted."""
         names = natsorted(path.name for path in self.checkpoints.glob(f"*_{SUFFIX[stage]}.pth"))
-        return [int(name.split("_")[0]) for name in names if name.split("_")[0].isdigit()]
+        return [int(name.split("_")[0]) for name in names if name.split("_")[0].isdecimal()]
 
     def checkpoint(self, stage, epoch):
         """Path of the stage's checkpoint of `epoch`."""
@@ -123,37 +142,31 @@ def save_checkpoint(path, state):
         raise UserError(f"cannot write {path} ({error}): free some space; the older checkpoints are whole") from None
 
 
-def load_checkpoint(path):
-    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or not one of ours."""
+def load_checkpoint(path, mapped=False):
+    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or not one of ours.
+
+    mapped: leave the tensors on disk until they are read, where only a look at the settings is wanted.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError):
         raise UserError(
             f"{path} is truncated or not a checkpoint: move it away and the one before it is used"
         ) from None
-    if not isinstance(state, dict) or not {"epoch", "model", "settings"} <= set(state):
+    if not isinstance(state, dict) or not {"epoch", "model", "optimizer", "settings", "rng"} <= set(state):
         raise UserError(f"{path} is not a checkpoint of this program: move it away")
     return state
 
 
 def check_sizes(state, path, settings, names):
-    """Raise UserError, naming the flags that differ, unless the checkpoint's networks are those of `settings`."""
+    """Raise UserError, naming the flags that differ, unless the checkpoint's settings `names` are those of `settings`."""
     saved = state["settings"]
-    wrong = [n for n in names if n in saved and tuple_free(saved[n]) != tuple_free(getattr(settings, n))]
+    wrong = [n for n in names if n in saved and shown(saved[n]) != shown(getattr(settings, n))]
     if wrong:
-        said = ", ".join(f"--{n} is {_shown(getattr(settings, n))} here and {_shown(saved[n])} there" for n in wrong)
-        raise UserError(f"{path} has other sizes: {said}: give the flags it was trained with")
-
-
-def tuple_free(value):
-    """Tuples as lists, as JSON gives them back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _shown(value):
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        said = ", ".join(f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there" for n in wrong)
+        raise UserError(f"{path} is of another kind: {said}: give the flags it was trained with")
 
 
 def rng_state(device):

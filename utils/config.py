@@ -19,14 +19,21 @@ from utils.errors import UserError
 MODELS = {"vdsm": ("models.vdsm.settings", "VDSMSettings")}
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 STAGES = ("EncDec", "Seq")
+IDLE = {  # flags of the release that do nothing, and why
+    "T_0_frac": "the release never built the warm restarts that it is for",
+    "T_mult": "the release never built the warm restarts that it is for",
+    "test_harness": "the release never built the harness that it is for",
+}
+ACTIONS = ("fresh", "dry_run")  # asked of one command: a saved configuration does not repeat them
 
 
-def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False):
+def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
     """A settings field. kind: its parser (default: the default's type); low, high: inclusive bounds of a number;
-    free: may differ when a run is resumed (it changes what is shown or where, not what is learnt)."""
+    free: may differ when a run is resumed (it changes what is shown or where, not what is learnt); stage: the only stage
+    that it concerns, so that it may differ when another is resumed."""
     kind = kind or (boolean if isinstance(default, bool) else type(default))
-    meta = {"help": text, "group": group, "kind": kind, "choices": choices, "low": low, "high": high, "free": free}
-    return dataclasses.field(default=default, metadata=meta)
+    meta = {"help": text, "group": group, "kind": kind, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
 
 
 def boolean(text):
@@ -85,7 +92,7 @@ class RunSettings:
     fidelity: str = flag(
         "paper", "which side to take where the release departs from the paper", RUN, choices=("paper", "release")
     )
-    test_harness: bool = flag(False, "accepted; the release reads it and never built it", RUN, free=True)
+    test_harness: bool = flag(False, "accepted and idle: the release never built the harness", RUN, free=True)
 
     dataset_name: str = flag("MUG-FED", "data set: pendulum or sprites", DATA)
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
@@ -117,8 +124,8 @@ class RunSettings:
         high=1,
     )
     clip_grad: float = flag(0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0)
-    T_0_frac: int = flag(6, "accepted; a warm-restart schedule that the release never built", SCHEDULE, free=True)
-    T_mult: int = flag(1, "accepted; see T_0_frac", SCHEDULE, free=True)
+    T_0_frac: int = flag(6, "accepted and idle: the release never built these warm restarts", SCHEDULE, free=True)
+    T_mult: int = flag(1, "accepted and idle, as T_0_frac", SCHEDULE, free=True)
 
     model_test_interval: int = flag(1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True)
     model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
@@ -204,7 +211,7 @@ def parser(cls):
         meta = field.metadata
         group = groups.setdefault(meta["group"], None) or made.add_argument_group(meta["group"])
         groups[meta["group"]] = group
-        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        default = shown(field.default) if isinstance(field.default, tuple) else field.default
         text = meta["help"].replace("%", "%%")
         group.add_argument(
             f"--{field.name}", type=_bounded(meta), choices=meta["choices"], default=default, help=text,
@@ -237,6 +244,7 @@ class Plan:
 
     stages: dict
     preset: str | None = None
+    idle: tuple = ()  # flags given that do nothing
 
     @property
     def training(self):
@@ -268,22 +276,38 @@ def parse(argv):
         settings = cls(**{f.name: getattr(known, f.name) for f in dataclasses.fields(cls)})
         settings.check()
         stages[stage] = settings
-    plan = Plan(stages, chosen.preset)
-    if chosen.preset:
-        _own_folder(plan, lists, argv)
+    given = {flag.split("=")[0] for flag in argv}
+    plan = Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in given))
+    if chosen.preset and "--RUN" not in given:
+        _own_folder(plan, lists)
     return plan
 
 
 def _value_of(flags, name):
-    return flags[flags.index(name) + 1] if name in flags else None
+    """The last value that a list of flags, '--name value' or '--name=value', gives `name`; None if there is none."""
+    found = None
+    for i, part in enumerate(flags):
+        if part == name:
+            found = flags[i + 1]
+        elif part.startswith(f"{name}="):
+            found = part.split("=", 1)[1]
+    return found
 
 
-def _own_folder(plan, lists, argv):
-    """A preset with a seed of the user's own writes to a folder of its own, unless the user names one."""
+def without(flags, name):
+    """The list of flags without `name` and its value, in either form."""
+    kept, skip = [], False
+    for part in flags:
+        if not skip and part != name and not part.startswith(f"{name}="):
+            kept.append(part)
+        skip = not skip and part == name
+    return kept
+
+
+def _own_folder(plan, lists):
+    """A preset with a seed other than its own writes to a folder of its own."""
     seed = plan.stages[STAGES[0]].seed
-    if not any(flag.split("=")[0] == "--RUN" for flag in argv) and seed != int(
-        _value_of(lists[STAGES[0]], "--seed") or 0
-    ):
+    if seed != int(_value_of(lists[STAGES[0]], "--seed") or 0):
         for settings in plan.stages.values():
             settings.RUN = f"{settings.RUN}-s{seed}"
 
@@ -311,48 +335,54 @@ def as_flags(settings):
         value = getattr(settings, field.name)
         if value is None or value == field.default:
             continue
-        flags += [f"--{field.name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        flags += [f"--{field.name}", shown(value)]
     return flags
 
 
-def preset_lines(plan):
-    """What the plan's preset expands to: a command a stage, for the reader to see."""
-    if plan.preset is None:
-        return []
-    return [
-        f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(plan.stages[stage]))}"
-        for i, stage in enumerate(STAGES, 1)
-    ]
+def opening_lines(plan):
+    """What a reader is told before anything runs: the commands that a preset expands to, the flags that do nothing."""
+    lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
+    if plan.preset is not None:
+        for i, stage in enumerate(STAGES, 1):
+            lines.append(f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(plan.stages[stage]))}")
+    return lines
 
 
 def _saved(path):
+    """The two lists of flags of a saved configuration. Where it holds one stage, that one's flags are both's, as a command's are."""
     try:
         saved = json.loads(Path(path).read_text())
         flags = {}
         for stage in STAGES:
-            known = {f.name for f in dataclasses.fields(settings_class(saved[stage]["model"]))}
-            unknown = sorted(set(saved[stage]) - known)
+            values = saved[stage] if stage in saved else next(saved[other] for other in STAGES if other in saved)
+            known = {f.name for f in dataclasses.fields(settings_class(values["model"]))}
+            unknown = sorted(set(values) - known)
             if unknown:
                 raise UserError(f"--config {path}: unknown setting '{unknown[0]}': is it another version's? remove it")
-            flags[stage] = []
-            for name, value in saved[stage].items():
-                if value is not None:
-                    flags[stage] += [f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+            flags[stage] = [
+                f"--{name}={shown(value)}"
+                for name, value in values.items()
+                if value is not None and name not in ACTIONS
+            ]
         return flags
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}: give the config.json of a run") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
         raise UserError(f"--config {path}: not a saved configuration: give the config.json of a run") from None
 
 
-def differences(saved, settings):
-    """Names of the settings that differ between a saved stage (a dict) and `settings`, those marked free left out."""
+def differences(saved, settings, stage):
+    """What keeps a run of `stage` saved with the settings `saved` (a dict) from going on with `settings`: names of settings."""
     return [
         f.name
         for f in dataclasses.fields(settings)
-        if not f.metadata["free"] and f.name in saved and _plain(saved[f.name]) != _plain(getattr(settings, f.name))
+        if not f.metadata["free"]
+        and f.metadata["stage"] in (None, stage)
+        and f.name in saved
+        and shown(saved[f.name]) != shown(getattr(settings, f.name))
     ]
 
 
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+def shown(value):
+    """A setting's value as one writes it on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,8 +1,11 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere, nothing with --quiet."""
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere, nothing with --quiet; and TensorBoard."""
 
+import math
 import sys
 import time
+from contextlib import contextmanager
 
+import numpy as np
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15
@@ -13,7 +16,7 @@ class Progress:
 
     def __init__(self, name, done, total, quiet=False):
         self.name, self.done, self.total, self.quiet = name, done, total, quiet
-        self.began, self.first, self.last_line = time.monotonic(), done, 0.0
+        self.began, self.first, self.last_line = time.monotonic(), done, -math.inf
         self.bar = None
         if not quiet and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=name, unit="step", dynamic_ncols=True)
@@ -53,6 +56,28 @@ class Progress:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+
+@contextmanager
+def tensorboard(folder, wanted, begin):
+    """A function log(tag, value or picture [H, W, 3], epoch) that writes to TensorBoard in `folder`, or nowhere if not `wanted`.
+
+    begin: the first epoch to come; what a killed run logged of it and later is taken back.
+    """
+    if not wanted:
+        yield lambda tag, value, epoch: None
+        return
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    with SummaryWriter(str(folder), purge_step=begin or None) as writer:
+
+        def log(tag, value, epoch):
+            if isinstance(value, np.ndarray):
+                writer.add_image(tag, value, epoch, dataformats="HWC")
+            else:
+                writer.add_scalar(tag, value, epoch)
+
+        yield log
 
 
 def _clock(seconds):

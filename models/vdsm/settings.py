@@ -22,37 +22,59 @@ class VDSMSettings(RunSettings):
     pretrained_model_VDSMSeq: int = flag(
         None, "epoch of the stage-2 checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True
     )
-    lr_VDSMEncDec: float = flag(0.001, "Adam's learning rate in stage 1", STAGE, kind=number, low=0)
-    lr_VDSMSeq: float = flag(0.001, "Adam's learning rate in stage 2", STAGE, kind=number, low=0)
-    lr_identity: float = flag(1.0, "share of stage 1's learning rate for the layers of s", STAGE, kind=number, low=0)
+    lr_VDSMEncDec: float = flag(0.001, "Adam's learning rate in stage 1", STAGE, kind=number, low=0, stage="EncDec")
+    lr_VDSMSeq: float = flag(0.001, "Adam's learning rate in stage 2", STAGE, kind=number, low=0, stage="Seq")
+    lr_identity: float = flag(
+        1.0, "share of stage 1's learning rate for the layers of s", STAGE, kind=number, low=0, stage="EncDec"
+    )
     kl: str = flag("analytic", "KL terms in closed form or by Monte Carlo", STAGE, choices=("analytic", "mc"))
-    frames_per_clip: int = flag(0, "frames drawn at random from each stage-1 sample; 0 takes all", STAGE, low=0)
+    frames_per_clip: int = flag(
+        0, "frames drawn at random from each stage-1 sample; 0 takes all", STAGE, low=0, stage="EncDec"
+    )
     pixel_frames: int = flag(
-        0, "frames a sequence whose pixels count in a stage-2 step, drawn at random; 0 takes all", STAGE, low=0
+        0,
+        "frames a sequence whose pixels count in a stage-2 step, drawn at random; 0 takes all",
+        STAGE,
+        low=0,
+        stage="Seq",
     )
     output_bias: str = flag(
-        "zero", "where the decoder's pictures start: grey, or the data's mean colour", STAGE, choices=("zero", "data")
+        "zero",
+        "where the decoder's pictures start: grey, or the data's mean colour",
+        STAGE,
+        choices=("zero", "data"),
+        stage="EncDec",
     )
     encoder_init: str = flag(
         "torch",
         "encoder's start: torch's init, or unit variance layer by layer on data",
         STAGE,
         choices=("torch", "data"),
+        stage="EncDec",
     )
     s_spread_start: float = flag(
-        0.0625, "spread of s over clips before training, with --encoder_init data", STAGE, kind=number, low=0
+        0.0625,
+        "spread of s over clips before training, with --encoder_init data",
+        STAGE,
+        kind=number,
+        low=0,
+        stage="EncDec",
     )
     s_scale_start: float = flag(
-        0.0, "posterior scale of s before training; 0 leaves torch's init", STAGE, kind=number, low=0
+        0.0, "posterior scale of s before training; 0 leaves torch's init", STAGE, kind=number, low=0, stage="EncDec"
     )
 
     z_dim: int = flag(20, "size of the pose z", MODEL, low=1)
     n_e_w: int = flag(15, "experts, the size of the identity s", MODEL, low=1)
-    dynamics_dim: int = flag(10, "size of the dynamics d", MODEL, low=1)
-    rnn_dim: int = flag(512, "hidden size of the LSTMs", MODEL, low=1)
-    rnn_layers: int = flag(3, "layers of the LSTMs", MODEL, low=1)
-    rnn_dropout: float = flag(0.0, "dropout between the bi-LSTM's layers", MODEL, kind=number, low=0, high=0.99)
-    trans_dim: int = flag(64, "hidden size of the gated transition (release fidelity: rnn_dim instead)", MODEL, low=1)
+    dynamics_dim: int = flag(10, "size of the dynamics d", MODEL, low=1, stage="Seq")
+    rnn_dim: int = flag(512, "hidden size of the LSTMs", MODEL, low=1, stage="Seq")
+    rnn_layers: int = flag(3, "layers of the LSTMs", MODEL, low=1, stage="Seq")
+    rnn_dropout: float = flag(
+        0.0, "dropout between the bi-LSTM's layers", MODEL, kind=number, low=0, high=0.99, stage="Seq"
+    )
+    trans_dim: int = flag(
+        64, "hidden size of the gated transition (release fidelity: rnn_dim instead)", MODEL, low=1, stage="Seq"
+    )
     enc_widths: tuple = flag((32, 32, 64, 64, 256), "channels of the encoder's five convolutions", MODEL, kind=integers)
     dec_widths: tuple = flag(
         (512, 256, 128, 64), "channels of the decoder's first four transposed convolutions", MODEL, kind=integers
@@ -61,13 +83,15 @@ class VDSMSettings(RunSettings):
     temp_id_start: float = flag(2.0, "temperature of the mixing weights: first", ANNEALING, kind=number, low=0)
     temp_id_end: float = flag(1.0, "... last; also that of stage-2 pictures and exports", ANNEALING, kind=number, low=0)
     temp_id_frac: int = flag(1, "... it ramps over epochs / frac", ANNEALING, low=1)
-    test_temp_id: float = flag(10.0, "temperature of stage-1 pictures", ANNEALING, kind=number, low=0)
+    test_temp_id: float = flag(10.0, "temperature of stage-1 pictures", ANNEALING, kind=number, low=0, stage="EncDec")
     anneal_start_id: float = flag(0.1, "weight of the KL of s: first", ANNEALING, kind=number, low=0)
     anneal_end_id: float = flag(0.8, "... last", ANNEALING, kind=number, low=0)
     anneal_frac_id: int = flag(2, "... it ramps over epochs / frac", ANNEALING, low=1)
-    anneal_start_dynamics: float = flag(0.01, "weight of the KL of d: first", ANNEALING, kind=number, low=0)
-    anneal_end_dynamics: float = flag(1.0, "... last", ANNEALING, kind=number, low=0)
-    anneal_frac_dynamics: int = flag(1, "... it ramps over epochs / frac", ANNEALING, low=1)
+    anneal_start_dynamics: float = flag(
+        0.01, "weight of the KL of d: first", ANNEALING, kind=number, low=0, stage="Seq"
+    )
+    anneal_end_dynamics: float = flag(1.0, "... last", ANNEALING, kind=number, low=0, stage="Seq")
+    anneal_frac_dynamics: int = flag(1, "... it ramps over epochs / frac", ANNEALING, low=1, stage="Seq")
     anneal_start_t: float = flag(10.0, "weight of the KL of z: first", ANNEALING, kind=number, low=0)
     anneal_mid_t1: float = flag(0.1, "... at epochs * midfrac1", ANNEALING, kind=number, low=0)
     anneal_mid_t2: float = flag(0.1, "... at epochs * midfrac2", ANNEALING, kind=number, low=0)

@@ -1,0 +1,118 @@
+"""--dry_run True: what a command would take, from its flags alone. No data set is read, no weight is made, nothing is written.
+
+The networks and one loss are built on torch's meta device, which knows shapes and no numbers: the tensors that the loss keeps
+for its gradient are counted, not estimated.
+"""
+
+import pyro
+import torch
+
+from data.sprites.compose import NUM_FRAMES
+from models.vdsm.encdec import EncDec
+from models.vdsm.stages import EncDecStage, SeqStage
+from utils.checkpoints import RunFolder
+from utils.config import STAGES
+from utils.guards import saves
+
+FLOAT = 4  # bytes
+PNG, GIF = 4000, 1500  # bytes a 64x64 tile takes in a picture, roughly: sprites and pendula, halves of them black
+BACKWARD = (
+    1.5  # measured on a CPU, six presets: the gradient's pass holds up to half as much again as what the loss keeps
+)
+PAIR = {"sprites": 2 * NUM_FRAMES}  # stage 1 joins two clips of a character, whatever seq_len says
+WEIGHTS = {"s": 1.0, "z": 1.0, "d": 1.0, "temperature": 1.0}
+
+
+def dry_run(plan):
+    """Print parameters, memory, disk and steps of each stage that the plan trains, or of both where it tests."""
+    disk = 0
+    for name in plan.training or STAGES:
+        settings = plan.stages[name]
+        sizes = measure(name, settings)
+        checkpoints = sum(saves(settings, epoch) for epoch in range(settings.epochs)) if plan.training else 0
+        pictures = picture_bytes(name, settings)
+        disk += checkpoints * sizes["checkpoint"] + pictures
+        print(f"stage {STAGES.index(name) + 1} ({'train' if plan.training else 'test'} on {settings.dataset_name})")
+        networks = ", ".join(f"{part} {count:,}" for part, count in sizes["networks"].items())
+        print(f"  parameters  {sizes['parameters']:,} ({networks}), {sizes['trained']:,} of them trained")
+        print(
+            f"  memory      about {human(sizes['memory'])} for a step of {settings.bs} sequences, beside program and data"
+        )
+        print(
+            f"  disk        {checkpoints} checkpoints of {human(sizes['checkpoint'])}, pictures about {human(pictures)}"
+        )
+        if plan.training:
+            steps = settings.epochs * settings.bs_per_epoch
+            print(f"  steps       {steps:,} ({settings.epochs} epochs of {settings.bs_per_epoch} batches)")
+    place = RunFolder(plan.stages[(plan.training or STAGES)[0]]).root
+    print(f"in all about {human(disk)} under {place}; nothing was read or written")
+
+
+def measure(name, settings):
+    """Counts and bytes of a stage: 'parameters', 'trained', 'networks' (by part), 'memory' of a step, 'checkpoint'."""
+    with pyro.validation_enabled(False), torch.device("meta"):  # validation would look at numbers
+        stage = EncDecStage(settings) if name == "EncDec" else SeqStage(settings, EncDec(settings))
+        network = stage.to("meta").network  # a blur filter is made on the CPU whatever the default device
+        trained = sum(p.numel() for group in stage.trainable().values() for p in group)
+        kept = _kept_for_gradient(network, _loss(name, settings, network))
+    state = sum(t.numel() for t in network.state_dict().values())
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "trained": trained,
+        "networks": {part: sum(p.numel() for p in child.parameters()) for part, child in network.named_children()},
+        "memory": FLOAT * (state + 3 * trained)
+        + BACKWARD * kept,  # weights; gradients and Adam's two moments; activations
+        "checkpoint": FLOAT * (state + 2 * trained),
+    }
+
+
+def _loss(name, settings, network):
+    """A function without arguments: the loss of a batch of the settings' shape."""
+    c = settings
+    if name == "EncDec":
+        frames = PAIR.get(c.dataset_name, c.seq_len)
+        frames = min(frames, c.frames_per_clip or frames)
+        clips = torch.empty(c.bs, frames, 3, 64, 64)
+        return lambda: network.loss(clips, WEIGHTS, c.kl)
+    codes = [torch.empty(c.bs, c.seq_len, size) for size in (c.z_dim, c.n_e_w, c.n_e_w)]
+    count = min(c.seq_len, c.pixel_frames or c.seq_len)
+    picked = torch.empty(c.bs, count, dtype=torch.long) if count < c.seq_len else None
+    clips = torch.empty(c.bs, count, 3, 64, 64)
+    return lambda: network.loss(codes, clips, WEIGHTS, picked, c.kl)
+
+
+def _kept_for_gradient(network, loss):
+    """Bytes of the tensors, each storage once and the weights left out, that loss() keeps until its gradient is taken."""
+    own = {t.untyped_storage()._cdata for t in network.state_dict().values()}
+    storages = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()  # kept, so that its address stays its own
+        storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        terms = loss()
+    found = sum(storage.nbytes() for address, storage in storages.items() if address not in own)
+    del terms
+    return found
+
+
+def picture_bytes(name, settings):
+    """Bytes of a stage's pictures over its run, roughly: tiles times what one takes."""
+    c = settings
+    tests = sum(epoch % c.model_test_interval == 0 or epoch == c.epochs - 1 for epoch in range(c.epochs))
+    shown, clips = min(c.num_test_ids, 12), min(c.num_test_ids, 6)
+    grid = (shown + 1) ** 2
+    if name == "EncDec":
+        return tests * PNG * (2 * 6 * 16 + grid)
+    length = c.seq_len
+    return tests * (PNG * (4 * clips * length + grid) + GIF * length * (shown + grid))
+
+
+def human(size):
+    """Bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000

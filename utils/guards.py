@@ -1,0 +1,90 @@
+"""What stops a command: before training, a folder that it must not write to or a stage that lacks what it stands on; during
+training, a loss that is not finite. Each ends in one line, before anything is overwritten."""
+
+import math
+import shlex
+
+import torch
+
+from utils.checkpoints import SIZES, check_sizes, load_checkpoint
+from utils.config import STAGES, differences, shown, without
+from utils.errors import UserError
+
+
+def saves(settings, epoch):
+    """Whether a checkpoint is written after `epoch` (release: at the interval, but not after the first; and at the end)."""
+    return (epoch > 0 and epoch % settings.model_save_interval == 0) or epoch == settings.epochs - 1
+
+
+def refuse_other_run(plan, folder, fingerprints):
+    """Raise UserError if `folder` holds a run of other settings or other data: it is not resumed silently.
+
+    fingerprints: {stage: the data set's} of the stages that train.
+    """
+    for stage, fingerprint in fingerprints.items():
+        newest = folder.choose(stage)
+        if newest is None:
+            continue
+        settings, state = plan.stages[stage], load_checkpoint(newest, mapped=True)
+        saved = state["settings"]
+        wrong = differences(saved, settings, stage)
+        ways = "another --RUN, or --fresh True to start over and keep the old"
+        if wrong:
+            said = ", ".join(f"--{n} was {shown(saved[n])} and is {shown(getattr(settings, n))}" for n in wrong[:6])
+            more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+            raise UserError(f"{folder.root} holds another run ({said}{more}): give its flags to go on with it, {ways}")
+        if state["data"] != fingerprint:
+            raise UserError(f"{folder.root} was trained on other data of the name {saved['dataset_name']}: give {ways}")
+
+
+def refuse_missing_encdec(plan, folder):
+    """Raise UserError unless stage 2, where it trains, finds a stage-1 checkpoint of its own sizes, there or left by the same
+    command. Returns the path of the one that stage 2 alone starts from, else None."""
+    if "Seq" not in plan.training:
+        return None
+    settings, number = plan.stages["Seq"], plan.stages["Seq"].pretrained_model_VDSMEncDec
+    if "EncDec" in plan.training:
+        first = plan.stages["EncDec"]
+        wrong = [n for n in SIZES if shown(getattr(settings, n)) != shown(getattr(first, n))]
+        if wrong:
+            raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
+        if number is not None and not (number < first.epochs and saves(first, number)):
+            raise UserError(
+                f"--pretrained_model_VDSMEncDec {number}: stage 1 of this command leaves {first.epochs - 1}: give that, or none"
+            )
+        return None
+    path = folder.choose("EncDec", number)
+    if path is None:
+        raise UserError(
+            f"stage 2 needs a stage-1 checkpoint in {folder.checkpoints}: train one first (--train_VDSMEncDec True)"
+        )
+    check_sizes(load_checkpoint(path, mapped=True), path, settings, (*SIZES, "dataset_name"))
+    return path
+
+
+def not_finite(losses, terms, parameters=()):
+    """What is not finite, in words: the first such term of the losses, or the gradient that left such parameters; None if all is well.
+
+    losses: tensors [raw, weighted, raw, weighted, ...] in the order of `terms`, one a step.
+    """
+    values = torch.stack(losses)
+    if not math.isfinite(values.sum().item()):
+        step = (~torch.isfinite(values)).any(1).nonzero()[0, 0]
+        term = list(terms)[int((~torch.isfinite(values[step])).nonzero()[0, 0]) // 2]
+        return f"the term '{term}' of the loss"
+    if not all(torch.isfinite(p).all() for p in parameters):
+        return "the loss's gradient"
+    return None
+
+
+def stop_not_finite(what, argv, stage, settings, epoch, rate, kept):
+    """The UserError that stops a run in `epoch` of `stage`; it names the command that goes on, at half the learning rate, from the
+    checkpoint `kept`, or from the stage's start if there is none."""
+    # only the release's fidelity lets --lr_resume speak at a start
+    name = "--lr_resume" if kept or settings.fidelity == "release" else f"--lr_VDSM{stage}"
+    flags = without(without(argv, name), "--fresh")
+    command = shlex.join(["python", "main.py", *flags, name, f"{rate / 2:g}"])
+    start = f"{kept} is whole" if kept else "no checkpoint of this stage yet"
+    return UserError(
+        f"{what} is not finite in stage {STAGES.index(stage) + 1}, epoch {epoch} ({start}); go on with: {command}"
+    )
