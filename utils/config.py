@@ -77,22 +77,24 @@ def plain_name(text):
     return text
 
 
-RUN, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
+BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 
 
 @dataclass
 class RunSettings:
     """What every model's run is told. Flags and defaults of the release are marked 'release' in the README's table."""
 
-    RUN: str = flag("001", "name of the run; everything it writes lies under runs/RUN", RUN, kind=plain_name, free=True)
-    model: str = flag("vdsm", "which model", RUN, choices=tuple(MODELS))
-    seed: int = flag(0, "seed of weights, batches and noise", RUN, low=0, high=2**31 - 1)
-    fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", RUN, free=True)
-    dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", RUN, free=True)
-    fidelity: str = flag(
-        "paper", "which side to take where the release departs from the paper", RUN, choices=("paper", "release")
+    RUN: str = flag(
+        "001", "name of the run; everything it writes lies under runs/RUN", BASICS, kind=plain_name, free=True
     )
-    test_harness: bool = flag(False, "accepted and idle: the release never built the harness", RUN, free=True)
+    model: str = flag("vdsm", "which model", BASICS, choices=tuple(MODELS))
+    seed: int = flag(0, "seed of weights, batches and noise", BASICS, low=0, high=2**31 - 1)
+    fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True)
+    dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", BASICS, free=True)
+    fidelity: str = flag(
+        "paper", "which side to take where the release departs from the paper", BASICS, choices=("paper", "release")
+    )
+    test_harness: bool = flag(False, "accepted and idle: the release never built the harness", BASICS, free=True)
 
     dataset_name: str = flag("MUG-FED", "data set: pendulum or sprites", DATA)
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
@@ -197,23 +199,26 @@ def parser(cls):
     """argparse's parser of the settings dataclass `cls`, one group a `group`, plus --preset and --config."""
     made = _Parser(
         prog="main.py",
+        usage="python main.py [--preset NAME | --config FILE] [--FLAG VALUE ...]",
         description="VDSM: who it is, what it does, how it looks now, learnt from unlabelled videos.",
         epilog="Booleans are written True or False. README.md explains the flags by use.",
         formatter_class=lambda prog: _Help(prog, max_help_position=30, width=120),
         allow_abbrev=False,
         argument_default=None,
     )
-    groups = {RUN: made.add_argument_group(RUN)}
+    groups = {BASICS: made.add_argument_group(BASICS)}
     presets = ", ".join(preset_names())
-    groups[RUN].add_argument("--preset", metavar="NAME", help=f"a named run; flags after it override: {presets}")
-    groups[RUN].add_argument("--config", metavar="FILE", help="repeat the run of a saved config.json; flags override")
+    groups[BASICS].add_argument("--preset", metavar="NAME", help=f"a named run; flags after it override: {presets}")
+    groups[BASICS].add_argument(
+        "--config", metavar="FILE", help="repeat the run of a saved config.json; flags override"
+    )
     for field in dataclasses.fields(cls):
         meta = field.metadata
-        group = groups.setdefault(meta["group"], None) or made.add_argument_group(meta["group"])
-        groups[meta["group"]] = group
+        if meta["group"] not in groups:
+            groups[meta["group"]] = made.add_argument_group(meta["group"])
         default = shown(field.default) if isinstance(field.default, tuple) else field.default
         text = meta["help"].replace("%", "%%")
-        group.add_argument(
+        groups[meta["group"]].add_argument(
             f"--{field.name}", type=_bounded(meta), choices=meta["choices"], default=default, help=text,
             metavar=None if meta["choices"] else "VALUE",
         )  # fmt: skip

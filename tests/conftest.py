@@ -1,0 +1,82 @@
+"""Shared: the pendula, made once, and the front door `command`, which runs main.py's main() in an empty folder of its own."""
+
+import functools
+import shutil
+from typing import NamedTuple
+
+import pytest
+
+from data import pendulum
+from tests.tiny import FEW, TINY
+
+make = pendulum.make
+
+
+class Said(NamedTuple):
+    """What a command left on the terminal."""
+
+    code: int
+    out: str
+    err: str
+
+
+@functools.lru_cache
+def few(frames=pendulum.FRAMES, seed=0):
+    """A few pendula in place of the whole set."""
+    return make(frames, seed, FEW)
+
+
+@pytest.fixture(scope="session")
+def pendula():
+    """The embedded set, whole."""
+    return make()
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Call main.py with flags, in tmp_path, over a few pendula: command(*flags) -> Said."""
+    import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pendulum, "make", few)
+
+    def call(*flags):
+        capsys.readouterr()
+        code = main.main([str(flag) for flag in flags])
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """A folder in which TINY trained both stages, unbroken. Not to be written to: see `trained`."""
+    import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(pendulum, "make", few)
+        assert main.main(TINY) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path, command):
+    """`command` in a folder that already holds TINY's run, runs/demo; returns that folder."""
+    shutil.copytree(trained_once / "runs", tmp_path / "runs")
+    return tmp_path / "runs" / "demo"
+
+
+@pytest.fixture
+def refused(command):
+    """Call main.py and hold it to the rule for mistakes: exit code 2 and one line on stderr, which is returned."""
+
+    def call(*flags):
+        said = command(*flags)
+        assert said.code == 2, said
+        assert said.err.count("\n") == 1 and said.err.startswith("main.py: "), said.err
+        assert "Traceback" not in said.out
+        return said.err
+
+    return call

@@ -1,0 +1,112 @@
+"""data/pendulum.py: the physics is right, the set is the same for a seed, and its splits share no initial state."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from data import pendulum
+from data.pendulum import COLOURS, GRAVITY, PALETTE, simulate
+
+make = pendulum.make
+
+
+def few(frames=16, seed=0):
+    return make(frames, seed, {"train": 16, "val": 8, "test": 8})
+
+
+def test_sizes(pendula):
+    assert pendula.frames.shape == (640, 16, 64, 64, 3) and pendula.frames.dtype == np.uint8
+    assert {name: len(pendula.split(name)) for name in ("train", "val", "test")} == {
+        "train": 400,
+        "val": 80,
+        "test": 160,
+    }
+    assert pendula.continuations == (40, 60) and pendula.static == ("colour",)
+
+
+def test_the_same_for_a_seed_and_another_for_another():
+    one, again, other = few(), few(), few(seed=1)
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+    assert np.array_equal(one.frames, again.frames)
+    assert all(np.array_equal(one.labels[name], again.labels[name]) for name in one.labels)
+
+
+def test_splits_are_disjoint_in_initial_states_and_hold_all_colours(pendula):
+    states = {}
+    for name in ("train", "val", "test"):
+        clips = pendula.split(name)
+        assert set(clips.label("colour")) == set(range(len(COLOURS)))
+        states[name] = set(zip(clips.label("angle"), clips.label("velocity")))
+        assert len(states[name]) == len(clips)
+    assert sum(map(len, states.values())) == len(set.union(*states.values())) == 640
+    positions = np.concatenate([pendula.splits[name] for name in states])
+    assert np.array_equal(np.sort(positions), np.arange(640))
+
+
+def test_initial_states_fill_their_ranges(pendula):
+    for name, top in (("angle", np.deg2rad(100)), ("velocity", 3.0)):
+        values = pendula.labels[name]
+        assert np.abs(values).max() <= top and values.max() > 0.95 * top and values.min() < -0.95 * top
+
+
+def test_labels_are_the_states_that_were_drawn(pendula):
+    assert np.allclose(pendula.labels["angles"][:, 0], pendula.labels["angle"])
+    angles, _ = simulate(pendula.labels["angle"], pendula.labels["velocity"], 16)
+    assert np.array_equal(angles, pendula.labels["angles"])
+
+
+def test_energy_is_kept_without_damping_and_lost_with_it():
+    draw = np.random.default_rng(0)
+    start, spin = draw.uniform(-2, 2, 50), draw.uniform(-3, 3, 50)
+    for length in (0.5, 1.0, 2.0):
+        theta, omega = simulate(start, spin, 60, length, damping=0)
+        energy = omega**2 / 2 - GRAVITY / length * np.cos(theta)  # per mass and length squared, rad^2/s^2
+        assert np.abs(energy - energy[:, :1]).max() < 1e-5
+    theta, omega = simulate(start, spin, 60)
+    energy = omega**2 / 2 - GRAVITY * np.cos(theta)
+    assert (np.diff(energy, axis=1) < 0).all()
+
+
+@pytest.mark.parametrize("length", [0.5, 1.0, 2.0])
+def test_period_of_small_swings(length):
+    theta, _ = simulate([1e-3], [0.0], 200, length, damping=0)
+    time = np.arange(200) * pendulum.FRAME_TIME
+    down = np.flatnonzero((theta[0, :-1] > 0) & (theta[0, 1:] <= 0))
+    crossings = time[down] + pendulum.FRAME_TIME * theta[0, down] / (theta[0, down] - theta[0, down + 1])
+    assert np.diff(crossings).mean() == pytest.approx(2 * np.pi * np.sqrt(length / GRAVITY), rel=1e-3)
+
+
+def test_damping_of_small_swings():
+    damping = 0.2
+    theta, omega = simulate([1e-3], [0.0], 200, damping=damping)
+    amplitude = np.sqrt(theta**2 + omega**2 / GRAVITY)[0]
+    assert amplitude[-1] / amplitude[0] == pytest.approx(np.exp(-damping / 2 * 19.9), rel=0.02)
+
+
+def test_one_frame_is_the_state_itself():
+    theta, omega = simulate([0.3], [-1.0], 1)
+    assert theta.tolist() == [[0.3]] and omega.tolist() == [[-1.0]]
+
+
+def test_pictures():
+    down, right = pendulum.render(np.array([0.0, np.pi / 2]), PALETTE[[0, 5]])
+    assert (down[:20] == 0).all() and down[48, 32].tolist() == list(COLOURS["red"])  # hangs 22 px below the pivot
+    assert (right[:, :24] == 0).all() and right[26, 54].tolist() == list(COLOURS["blue"])  # positive is to the right
+    edge = np.unique(down[..., 0])
+    assert len(edge) > 3, "not anti-aliased"
+
+
+def test_whole_pendulum_is_always_in_the_picture():
+    frames = pendulum.render(np.linspace(-np.pi, np.pi, 100), np.repeat(PALETTE[7:], 100, 0))
+    border = np.concatenate([frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]], 1)
+    light = frames.astype(float).sum((1, 2, 3))
+    assert (border.max() < 255) and light.min() > 0.97 * light.max()
+
+
+def test_load_makes_as_many_frames_as_are_asked_for(monkeypatch):
+    monkeypatch.setattr(pendulum, "make", few)
+    assert pendulum.load(SimpleNamespace(seq_len=8, data_seed=0)).frames.shape[1] == 16
+    longer = pendulum.load(SimpleNamespace(seq_len=20, data_seed=3))
+    assert longer.frames.shape[1] == 20 and longer.fingerprint == few(20, 3).fingerprint
+    assert np.array_equal(longer.frames[:, :16], few(16, 3).frames)

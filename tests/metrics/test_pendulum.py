@@ -1,0 +1,114 @@
+"""metrics/pendulum.py: the reader reads every real frame, and the figures have their known answers."""
+
+import numpy as np
+import pytest
+
+from data.pendulum import PALETTE, render, simulate
+from metrics.pendulum import angle_error, continuation_figures, period, psnr, read, swap_figures
+
+
+def film(angles, colours):
+    """Clips of pendula: angles [n, T] in rad, colours [n] -> uint8 [n, T, 64, 64, 3]."""
+    frames = render(angles.ravel(), np.repeat(PALETTE[colours], angles.shape[1], 0))
+    return frames.reshape(*angles.shape, 64, 64, 3)
+
+
+@pytest.fixture(scope="module")
+def swings():
+    """Initial states [24], colours [24] and true angles [24, 40]."""
+    draw = np.random.default_rng(5)
+    angle, velocity = draw.uniform(-1.7, 1.7, 24), draw.uniform(-3, 3, 24)
+    return angle, velocity, np.arange(24) % 8, simulate(angle, velocity, 40)[0]
+
+
+def test_the_reader_reads_every_real_frame(pendula):
+    colour, angle = read(pendula.frames)
+    assert (colour == pendula.labels["colour"][:, None]).mean() >= 0.995
+    assert angle_error(angle, pendula.labels["angles"]).max() <= 0.5
+
+
+def test_the_reader_takes_floats_too(pendula):
+    colour, angle = read(pendula.frames[:8])
+    as_float = read(pendula.frames[:8].astype(np.float32) / 255)
+    assert np.array_equal(as_float[0], colour) and np.allclose(as_float[1], angle)
+
+
+def test_the_reader_all_around():
+    angles = np.linspace(-3.1, 3.1, 200)[:, None]
+    colour, angle = read(film(angles, np.arange(200) % 8))
+    assert (colour[:, 0] == np.arange(200) % 8).all() and angle_error(angle, angles).max() <= 0.5
+
+
+def test_frames_that_cannot_be_read_are_wrong():
+    colour, angle = read(np.zeros((1, 2, 64, 64, 3), np.uint8))
+    assert (colour == -1).all() and np.isnan(angle).all()
+    assert (angle_error(angle, np.zeros((1, 2))) == 180).all()
+    grey = np.full((1, 1, 64, 64, 3), 20, np.uint8)  # haze
+    assert read(grey)[0] == -1
+
+
+def test_angle_error_goes_the_short_way():
+    assert angle_error(np.array([3.1]), np.array([-3.1])) == pytest.approx(np.rad2deg(2 * np.pi - 6.2))
+
+
+def test_perfect_swaps_score_1_and_none_score_0(swings):
+    _, _, colour, angles = swings
+    partner = np.roll(np.arange(24), 1)
+    oracle = swap_figures(film(angles, colour[partner]), angles, colour, colour[partner])
+    assert oracle["identity_accuracy"] == 1 and oracle["leak_accuracy"] == 0 and oracle["pose_error_deg"] < 0.5
+    idle = swap_figures(film(angles, colour), angles, colour, colour[partner])
+    assert idle["identity_accuracy"] == 0 and idle["leak_accuracy"] == 1 and idle["pose_error_deg"] < 0.5
+    wrong = swap_figures(film(angles[partner], colour[partner]), angles, colour, colour[partner])
+    assert wrong["identity_accuracy"] == 1 and wrong["pose_error_deg"] > 10
+    black = swap_figures(np.zeros((24, 40, 64, 64, 3), np.uint8), angles, colour, colour[partner])
+    assert black == {"identity_accuracy": 0, "leak_accuracy": 0, "pose_error_deg": 180}
+
+
+def test_leakage_is_counted_on_pairs_that_differ(swings):
+    _, _, colour, angles = swings
+    figures = swap_figures(film(angles, colour), angles, colour, np.where(np.arange(24) < 12, colour, (colour + 1) % 8))
+    assert figures["identity_accuracy"] == 0.5 and figures["leak_accuracy"] == 1
+
+
+def test_half_the_frames_black_is_half_right(swings):
+    _, _, colour, angles = swings
+    made = film(angles, colour)
+    made[:, ::2] = 0
+    assert swap_figures(made, angles, colour, colour)["identity_accuracy"] == 0.5
+
+
+def test_the_physics_itself_continues_perfectly(swings):
+    angle, velocity, colour, angles = swings
+    figures = continuation_figures(film(angles, colour), angle, velocity)
+    assert figures["amplitude_ok"] == figures["period_ok"] == 1 and figures["pose_error_deg"] < 0.5
+
+
+def test_known_failures_of_a_continuation(swings):
+    angle, velocity, colour, angles = swings
+    small = continuation_figures(film(0.4 * angles, colour), angle, velocity)
+    assert small["amplitude_ok"] == 0 and small["period_ok"] == 1
+    time = np.arange(40) * 0.1
+    slow = np.stack([np.interp(time / 1.3, time, path) for path in simulate(angle, velocity, 40)[0]])
+    late = continuation_figures(film(slow, colour), angle, velocity)
+    assert late["period_ok"] < 0.05 and late["amplitude_ok"] > 0.9
+    still = continuation_figures(film(np.repeat(angles[:, 15:16], 40, 1), colour), angle, velocity)
+    assert still["amplitude_ok"] == 0
+    black = continuation_figures(np.zeros((24, 40, 64, 64, 3), np.uint8), angle, velocity)
+    assert black == {"amplitude_ok": 0, "period_ok": 0, "pose_error_deg": 180}
+    before = film(angles, colour)
+    before[:, :16] = 0  # the frames that were given do not count
+    assert continuation_figures(before, angle, velocity)["period_ok"] == 1
+    one = film(angles, colour)
+    one[:12, 30] = 0  # an unread frame fails the clip
+    assert continuation_figures(one, angle, velocity)["amplitude_ok"] == 0.5
+
+
+@pytest.mark.parametrize("true", [1.5, 2.0, 2.6, 4.0])
+def test_period_of_a_sine(true):
+    time = np.arange(24) * 0.1
+    angles = np.stack([0.3 + np.sin(2 * np.pi * time / true + phase) for phase in (0, 1, 4)])
+    assert period(angles) == pytest.approx([true] * 3, abs=0.021)
+
+
+def test_psnr():
+    assert psnr(np.full((2, 3), 0.6), np.full((2, 3), 0.5)) == pytest.approx(20)

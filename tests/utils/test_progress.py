@@ -1,0 +1,56 @@
+"""utils/progress.py: a bar on a terminal, lines elsewhere, nothing when quiet."""
+
+import sys
+
+import pytest
+
+from utils import progress
+from utils.progress import Progress
+
+LOSSES = {"s": (3.6, 0.54), "x": (7000.0, 7000.0)}
+
+
+def run(quiet=False, epochs=3):
+    shown = Progress("stage 1", 2, 2 + 2 * epochs, quiet)
+    for epoch in range(epochs):
+        shown.step(), shown.step()
+        shown.epoch(epoch + 1, epochs, LOSSES)
+    shown.say("a word")
+    shown.close()
+
+
+def test_lines_without_a_terminal(capsys):
+    run()
+    out, err = capsys.readouterr()
+    first, last, word = out.splitlines()  # the middle one came within SECONDS_BETWEEN_LINES
+    assert "epoch 1/3" in first and "epoch 3/3" in last and word == "a word" and err == ""
+    assert "s 3.6 (0.5)" in first and "x 7000.0  " in first  # weighted only where it differs
+    assert "steps/s" in first and last.endswith("0:00:00 left")
+
+
+def test_speed_and_time_left_leave_out_what_was_done_before(capsys, monkeypatch):
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = Progress("stage 1", 50, 100)
+    for _ in range(5):
+        shown.step()
+    shown.epoch(1, 9, LOSSES)
+    assert "0.50 steps/s  0:01:30 left" in capsys.readouterr().out
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run()
+    out, err = capsys.readouterr()
+    assert "stage 1" in err and "8/8" in err and "s 3.6 (0.5)" in err
+    assert "a word" in out and "epoch" not in out
+
+
+def test_quiet(capsys):
+    run(quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0:00:00"), (61.9, "0:01:01"), (7325, "2:02:05")])
+def test_clock(seconds, text):
+    assert progress._clock(seconds) == text

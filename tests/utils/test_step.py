@@ -1,0 +1,52 @@
+"""utils/step.py: the learning rate's course, Adam by groups, the device."""
+
+import pytest
+import torch
+
+from utils.errors import UserError
+from utils.step import Stepper, choose_device, learning_rate
+
+
+def test_learning_rate_is_constant_by_default():
+    assert {learning_rate(0.1, step, 10) for step in range(10)} == {0.1}
+
+
+def test_learning_rate_warms_up_and_decays():
+    rates = [learning_rate(1.0, step, 1000, warmup=100, final=0.1) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(max(rates), abs=0.01)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-4) and rates[500] == pytest.approx(0.55)
+    assert all(b < a for a, b in zip(rates[100:], rates[101:]))
+
+
+def test_a_step_is_adams_and_each_group_has_its_share():
+    start = torch.tensor([1.0, -2.0])
+    fast, slow = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    stepper = Stepper({1.0: [fast], 0.1: [slow]})
+    stepper((fast**2).sum() + (slow**2).sum(), 0.01)  # Adam's first step is the rate, against the gradient's sign
+    assert torch.allclose(fast.data, start - 0.01 * start.sign(), atol=1e-6)
+    assert torch.allclose(slow.data, start - 0.001 * start.sign(), atol=1e-6)
+
+
+def test_gradients_do_not_pile_up():
+    p = torch.nn.Parameter(torch.ones(1))
+    stepper = Stepper({1.0: [p]})
+    for _ in range(2):
+        stepper(3 * p.sum(), 0.0)
+    assert p.grad.item() == 3
+
+
+def test_clipping_is_of_the_whole_gradient():
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    stepper = Stepper({1.0: parameters[:1], 0.5: parameters[1:]}, clip=1.0)
+    stepper(sum((300 * p).sum() for p in parameters), 0.1)
+    assert torch.cat([p.grad for p in parameters]).norm() == pytest.approx(1, abs=1e-4)
+
+
+def test_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="no CUDA GPU"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == choose_device("cuda").type == "cuda"
+    assert choose_device("cpu").type == "cpu"
