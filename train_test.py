@@ -47,7 +47,7 @@ def run(plan, argv):
             print(f"kept the old run as {kept}")
     else:
         refuse_other_run(plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()})
-    if encdec and not settings.quiet:
+    if encdec and not folder.epochs("Seq") and not settings.quiet:
         print(f"stage 2 stands on {encdec}")
     folder.make()
     folder.save_settings({stage: plan.stages[stage] for stage in plan.training})

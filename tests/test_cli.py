@@ -287,6 +287,20 @@ def test_stage_2_on_other_sizes_says_which_flags_differ(refused, trained):
     assert tree(trained) == before
 
 
+def test_stage_2_on_other_data_or_on_another_stage_1(command, refused, tmp_path, trained):
+    sprites(tmp_path)
+    flags = [*TINY, *STAGE_2, "--dataset_name", "sprites", "--data_dir", tmp_path, "--seq_len", 8]
+    assert "--dataset_name is sprites here and pendulum there" in refused(*flags)
+    for path in (trained / "checkpoints").glob("*_seq.pth"):
+        path.unlink()
+    said = command(*TINY, *STAGE_2, "--pretrained_model_VDSMEncDec", 1)
+    assert "stands on runs/demo/checkpoints/1_VDSM_EncDec.pth" in said.out
+    line = refused(*TINY, *STAGE_2, "--pretrained_model_VDSMEncDec", 2)
+    assert "--pretrained_model_VDSMEncDec was 1 and is 2" in line
+    said = command(*TINY, *STAGE_2)
+    assert said.code == 0 and "stands on" not in said.out  # done before
+
+
 def test_stages_of_one_command_that_do_not_fit(refused, tmp_path):
     assert "leaves 3" in refused(*TINY, "--pretrained_model_VDSMEncDec", 9)
     assert tree(tmp_path) == {}

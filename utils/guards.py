@@ -10,6 +10,8 @@ from utils.checkpoints import SIZES, check_sizes, load_checkpoint
 from utils.config import STAGES, differences, shown, without
 from utils.errors import UserError
 
+NUMBER = "pretrained_model_VDSMEncDec"  # the stage-1 checkpoint that stage 2 stands on
+
 
 def saves(settings, epoch):
     """Whether a checkpoint is written after `epoch` (release: at the interval, but not after the first; and at the end)."""
@@ -28,6 +30,9 @@ def refuse_other_run(plan, folder, fingerprints):
         settings, state = plan.stages[stage], load_checkpoint(newest, mapped=True)
         saved = state["settings"]
         wrong = differences(saved, settings, stage)
+        given = getattr(settings, NUMBER)
+        if stage == "Seq" and None not in (given, saved[NUMBER]) and given != saved[NUMBER]:
+            wrong.append(NUMBER)  # a checkpoint of stage 2 holds the stage 1 that it stands on
         ways = "another --RUN, or --fresh True to start over and keep the old"
         if wrong:
             said = ", ".join(f"--{n} was {shown(saved[n])} and is {shown(getattr(settings, n))}" for n in wrong[:6])
@@ -42,7 +47,7 @@ def refuse_missing_encdec(plan, folder):
     command. Returns the path of the one that stage 2 alone starts from, else None."""
     if "Seq" not in plan.training:
         return None
-    settings, number = plan.stages["Seq"], plan.stages["Seq"].pretrained_model_VDSMEncDec
+    settings, number = plan.stages["Seq"], getattr(plan.stages["Seq"], NUMBER)
     if "EncDec" in plan.training:
         first = plan.stages["EncDec"]
         wrong = [n for n in SIZES if shown(getattr(settings, n)) != shown(getattr(first, n))]
@@ -50,7 +55,7 @@ def refuse_missing_encdec(plan, folder):
             raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
         if number is not None and not (number < first.epochs and saves(first, number)):
             raise UserError(
-                f"--pretrained_model_VDSMEncDec {number}: stage 1 of this command leaves {first.epochs - 1}: give that, or none"
+                f"--{NUMBER} {number}: stage 1 of this command leaves {first.epochs - 1}: give that, or none"
             )
         return None
     path = folder.choose("EncDec", number)
