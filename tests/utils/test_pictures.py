@@ -65,7 +65,16 @@ def _stage(name):
 
 def test_swap_grid_has_the_columns_identity_in_the_rows_pose(tmp_path):
     logged = {}
-    draw_stage(_stage("EncDec"), _dataset(), None, None, tmp_path, 7, lambda tag, value, epoch: logged.update({tag: value}), True)
+    draw_stage(
+        _stage("EncDec"),
+        _dataset(),
+        None,
+        None,
+        tmp_path,
+        7,
+        lambda tag, value, epoch: logged.update({tag: value}),
+        True,
+    )
     picture = iio.imread(tmp_path / "swap_ep_7_rec.png")
     tile = picture[2::65, 2::65].astype(int)  # one pixel a tile
     assert tile.shape[:2] == (5, 5)
