@@ -95,7 +95,18 @@ def test_known_failures_of_a_continuation(swings):
     still = continuation_figures(film(np.repeat(angles[:, 15:16], 40, 1), colour), angle, velocity)
     assert still["amplitude_ok"] == 0
     black = continuation_figures(np.zeros((24, 40, 64, 64, 3), np.uint8), angle, velocity)
-    assert black == {"amplitude_ok": 0, "period_ok": 0, "pose_error_deg": 180}
+    assert black["amplitude_ok"] == black["period_ok"] == black["frames_read"] == 0 and black["pose_error_deg"] == 180
+
+
+def test_unread_frames_of_a_continuation(swings):
+    angle, velocity, colour, angles = swings
+    blinking = film(angles, colour)
+    blinking[:, 25] = 0
+    figures = continuation_figures(blinking, angle, velocity)
+    assert figures["amplitude_ok"] == figures["period_ok"] == 1 and figures["frames_read"] == pytest.approx(23 / 24)
+    assert figures["amplitude_ok_every_frame_read"] == figures["period_ok_every_frame_read"] == 0
+    blinking[:, 25:33] = 0  # a third
+    assert continuation_figures(blinking, angle, velocity)["amplitude_ok"] == 0
     before = film(angles, colour)
     before[:, :16] = 0  # the frames that were given do not count
     assert continuation_figures(before, angle, velocity)["period_ok"] == 1
