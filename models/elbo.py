@@ -5,6 +5,7 @@ kl='analytic' a site's Kullback-Leibler divergence is taken in closed form (for 
 sampled step before it, as Eq. 4's second line has it); with kl='mc' as log q - log p at the sample. Same expectation.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -73,10 +74,9 @@ def _normals(fn, value):
 
 
 def _cross_entropy(q, p):
-    """-E_q log p, for factorised Normals, summed over the event: [N]."""
+    """-E_q log p, for factorised Normals, summed over everything."""
     second_moment = q.stddev**2 + (q.mean - p.mean) ** 2
-    nats = 0.5 * second_moment / p.stddev**2 + p.stddev.log() + 0.5 * torch.log(torch.tensor(2 * torch.pi))
-    return nats.flatten(1).sum(1)
+    return (0.5 * second_moment / p.stddev**2 + p.stddev.log() + 0.5 * math.log(2 * math.pi)).sum()
 
 
 def _latent(q, p, value, weight_q, weight_p, kl):
@@ -88,7 +88,7 @@ def _latent(q, p, value, weight_q, weight_p, kl):
     if weight_q is weight_p or weight_q == weight_p:
         return Term(divergence, weight_q * divergence)
     # E_q log q = KL(q || p) - cross entropy: the two sides weigh differently (the release's z_1)
-    cross = _cross_entropy(q, p).sum()
+    cross = _cross_entropy(q, p)
     return Term(divergence, weight_q * (divergence - cross) + weight_p * cross)
 
 

@@ -1,0 +1,131 @@
+"""The two forms of the KL terms have one expectation; a Chain is the product of its steps."""
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.distributions import Normal
+from torch import nn
+
+from models.elbo import Chain, elbo_terms
+from models.vdsm.encdec import EncDec
+from models.vdsm.seq import Seq
+from models.vdsm.settings import VDSMSettings
+
+WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
+DRAWS, CLIPS, FRAMES = 150, 40, 3
+fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
+
+
+class NoPixels(nn.Module):
+    """Stands for the decoder where only the latent sites matter."""
+
+    def forward(self, z, w):
+        return z.new_zeros(*z.shape[:2], 1, 1, 1)
+
+
+def networks(fidelity):
+    settings = VDSMSettings(
+        fidelity=fidelity, z_dim=3, n_e_w=4, dynamics_dim=2, rnn_dim=6, rnn_layers=1, trans_dim=5,
+        enc_widths=(2, 2, 2, 2, 3), dec_widths=(2, 2, 2, 2),
+    )  # fmt: skip
+    encdec = EncDec(settings)
+    seq = Seq(settings, encdec)
+    encdec.decoder = NoPixels()
+    codes = torch.randn(CLIPS, FRAMES, 3), torch.randn(CLIPS, FRAMES, 4), torch.rand(CLIPS, FRAMES, 4)
+    scale = torch.rand(CLIPS, FRAMES, 3) + 0.2
+    encdec.frame_codes = lambda x: (codes[0], scale, *codes[1:])
+    return encdec, seq, codes
+
+
+def assert_same_mean(loss):
+    """loss(kl) -> terms, at fresh noise: raw and weighted parts of every latent term within 4 standard errors, and not trivially."""
+    drawn = {"analytic": [], "mc": []}
+    with torch.no_grad():
+        for kl, kept in drawn.items():
+            for _ in range(DRAWS):
+                terms = loss(kl)
+                names = [name for name in terms if name != "x"]
+                kept.append(torch.stack([part for name in names for part in terms[name]]))
+    drawn = {kl: torch.stack(kept).double() for kl, kept in drawn.items()}
+    means = {kl: values.mean(0) for kl, values in drawn.items()}
+    error = sum(values.var(0) for values in drawn.values()).div(DRAWS).sqrt()
+    assert (error < 0.05 * means["analytic"].abs()).all(), "too few draws to tell"
+    assert ((means["mc"] - means["analytic"]).abs() <= 4 * error + 1e-5).all(), (names, means, error)
+    return names
+
+
+@fidelities
+def test_stage_1_mean_of_the_draws_is_the_closed_form(fidelity):
+    torch.manual_seed(0)
+    encdec, _, _ = networks(fidelity)
+    x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
+    assert assert_same_mean(lambda kl: encdec.loss(x, WEIGHTS, kl)) == ["s", "z"]
+
+
+@fidelities
+def test_stage_2_mean_of_the_draws_is_the_closed_form(fidelity):
+    """In the release the two sides of z_1 weigh differently: its closed form is no KL."""
+    torch.manual_seed(0)
+    _, seq, codes = networks(fidelity)
+    with torch.no_grad():  # away from the priors
+        seq.combiner.loc.bias += 1
+        seq.combiner.scale.bias -= 1
+        seq.dynamics.code.bias += 0.5
+    x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
+    assert assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl)) == ["s", "d", "z_1", "z"]
+
+
+def test_weights_of_the_two_sides():
+    """Known answer: q = N(1, 2), p = N(0, 1), weights 3 and 1, in one dimension."""
+
+    def guide():
+        with poutine.scale(scale=3.0):
+            pyro.sample("a", Normal(torch.ones(1), 2 * torch.ones(1)).to_event(1))
+
+    def model():
+        pyro.sample("a", Normal(torch.zeros(1), torch.ones(1)).to_event(1))
+
+    negative_entropy = -0.5 * math.log(2 * math.pi) - math.log(2) - 0.5
+    cross_entropy = 0.5 * math.log(2 * math.pi) + (2**2 + 1**2) / 2
+    term = elbo_terms(model, guide)["a"]
+    assert term.raw.item() == pytest.approx(negative_entropy + cross_entropy, rel=1e-6)
+    assert term.weighted.item() == pytest.approx(3 * negative_entropy + cross_entropy, rel=1e-6)
+
+
+def chain(length, clips=2, dim=3):
+    drift = torch.randn(length, dim)
+
+    def kernel(z, t):
+        return 0.5 * z + drift[t], torch.exp(0.1 * z)
+
+    return Chain(kernel, torch.randn(clips, dim), length), kernel
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("own", [True, False], ids=["own sample", "another path"])
+def test_chain_is_the_product_of_its_steps(length, own):
+    torch.manual_seed(0)
+    path, kernel = chain(length)
+    z = path.rsample()
+    if not own:
+        z = torch.randn_like(z)
+    assert path.event_shape == z.shape[1:] == (length, 3) and path.batch_shape == (2,)
+    before, total = path.start, 0.0
+    for t in range(length):
+        total = total + Normal(*kernel(before, t)).log_prob(z[:, t]).sum(-1)
+        before = z[:, t]
+    torch.testing.assert_close(path.log_prob(z), total)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_chain_of_means_feeds_each_on_to_the_next(length):
+    torch.manual_seed(0)
+    path, kernel = chain(length)
+    means, before = path.means(), path.start
+    assert means.shape == (2, length, 3)
+    for t in range(length):
+        before = kernel(before, t)[0]
+        torch.testing.assert_close(means[:, t], before)

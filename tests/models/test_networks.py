@@ -1,0 +1,223 @@
+"""Shapes, starts and ranges of VDSM's networks."""
+
+import math
+
+import pytest
+import torch
+
+from models.vdsm.encdec import EncDec
+from models.vdsm.networks import (
+    DECODER_WIDTHS,
+    ENCODER_WIDTHS,
+    Combiner,
+    DynamicsPosterior,
+    FrameEncoder,
+    GatedTransition,
+    IdentityPosterior,
+    MixtureOfExpertsDecoder,
+    PoseContext,
+)
+from models.vdsm.seq import Seq
+from models.vdsm.settings import VDSMSettings
+
+N, T, K, POSE, DYNAMICS, RNN = 2, 3, 4, 5, 6, 7
+SMALL = {"enc_widths": (4, 5, 3, 6, 7), "dec_widths": (8, 6, 5, 4)}
+
+
+def settings(**changes):
+    sizes = {"z_dim": POSE, "n_e_w": K, "dynamics_dim": DYNAMICS, "rnn_dim": RNN, "rnn_layers": 2, "trans_dim": 9}
+    return VDSMSettings(**{**sizes, **SMALL, **changes})
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def test_encoder_shapes_and_sizes_of_the_pictures_on_the_way():
+    encoder = FrameEncoder(POSE, K)
+    sizes = []
+    for conv in encoder.convs:
+        conv.register_forward_pre_hook(lambda _, args: sizes.append(tuple(args[0].shape[1:])))
+    z_loc, z_scale, s_loc, s_scale = encoder(torch.rand(N, 3, 64, 64))
+    assert sizes == [(3, 64, 64), (32, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4)]
+    assert z_loc.shape == z_scale.shape == (N, POSE) and s_loc.shape == s_scale.shape == (N, K)
+    assert ENCODER_WIDTHS == (32, 32, 64, 64, 256)
+
+
+def test_every_encoder_blur_is_a_buffer_of_the_released_name_and_shape():
+    state = FrameEncoder(POSE, K).state_dict()
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    for i, width in enumerate(ENCODER_WIDTHS[:4]):
+        torch.testing.assert_close(state[f"blurs.{i}.filt"], torch.outer(row, row).expand(width, 1, 4, 4))
+
+
+@pytest.mark.parametrize("fidelity, slope", [("paper", 0.01), ("release", 1.0)])
+def test_slope_of_the_encoder(fidelity, slope):
+    encoder = EncDec(settings(fidelity=fidelity)).double().encoder
+    assert encoder.slope == slope
+    a, b = torch.rand(2, 1, 3, 64, 64, dtype=torch.float64) * 10
+    middle = (encoder(a)[0] + encoder(b)[0]) / 2
+    affine = torch.allclose(encoder((a + b) / 2)[0], middle, rtol=1e-9, atol=1e-12)
+    assert affine == (fidelity == "release")
+
+
+def test_decoder_start():
+    decoder = MixtureOfExpertsDecoder(30, 3)
+    channels = (33, *DECODER_WIDTHS, 3)
+    assert DECODER_WIDTHS == (512, 256, 128, 64)
+    for c_in, c_out, bank, biases in zip(channels, channels[1:], decoder.kernels, decoder.biases):
+        assert bank.shape == (3, c_in, c_out, 4, 4) and biases.shape == (3, c_out)
+        bound = 1 / math.sqrt(c_in * c_out * 16)
+        assert 0.98 * bound < bank.abs().max() <= bound
+        assert biases.abs().max() == 0
+    pictures = torch.sigmoid(decoder(torch.randn(N, T, 30), torch.full((N, 3), 1 / 3)))
+    assert pictures.shape == (N, T, 3, 64, 64)
+    assert (pictures - 0.5).abs().max() < 1e-3  # grey
+
+
+def test_decoder_starts_at_a_colour():
+    decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
+    colour = torch.tensor([0.1, 0.5, 0.8])
+    decoder.start_at(colour)
+    pictures = torch.sigmoid(decoder(torch.randn(N, T, POSE), torch.softmax(torch.randn(N, K), -1)))
+    torch.testing.assert_close(pictures, colour[:, None, None].expand_as(pictures), atol=0.03, rtol=0)
+
+
+def test_a_clip_of_one_expert_is_that_experts_decoder():
+    decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
+    alone = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
+    with torch.no_grad():
+        for k in range(K):  # every bank of `alone` is expert 2 of `decoder`
+            for mine, theirs in zip([*alone.kernels, *alone.biases], [*decoder.kernels, *decoder.biases]):
+                mine[k] = theirs[2]
+    w = torch.eye(K)[[2]]
+    z = torch.randn(1, T, POSE)
+    torch.testing.assert_close(decoder(z, w), alone(z, w))
+
+
+@pytest.mark.parametrize("clips, frames", [(1, 1), (1, T), (N, 1)])
+def test_decoder_of_single_clips_and_frames(clips, frames):
+    decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
+    z, w = torch.randn(N, T, POSE).double(), torch.softmax(torch.randn(N, K), -1).double()
+    torch.testing.assert_close(decoder(z[:clips, :frames], w[:clips]), decoder(z, w)[:clips, :frames])
+
+
+def test_identity_is_pooled_after_its_layers():
+    layers = IdentityPosterior(K)
+    frame_loc, frame_scale = torch.randn(N, T, K), torch.rand(N, T, K)
+    loc, scale = layers(frame_loc, frame_scale)
+    each = [layers(frame_loc[:, t : t + 1], frame_scale[:, t : t + 1]) for t in range(T)]
+    torch.testing.assert_close(loc, torch.stack([a for a, _ in each]).mean(0))
+    torch.testing.assert_close(scale, torch.stack([b for _, b in each]).mean(0))
+    layers.start_scale_at(0.0625)
+    torch.testing.assert_close(layers(frame_loc, frame_scale)[1], torch.full((N, K), 0.0625))
+
+
+def test_start_from_data_gives_every_layer_unit_variance():
+    encdec = EncDec(settings())
+    x = torch.rand(8, T, 3, 64, 64)
+    encdec.start_from(x, 0.125)
+    outputs = []
+    for conv in encdec.encoder.convs:
+        conv.register_forward_hook(lambda _, args, out: outputs.append(out.clone()))
+    _, _, frame_loc, frame_scale = encdec.frame_codes(x)
+    for out in outputs:
+        torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(out.shape[1]), atol=1e-3, rtol=0)
+        torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(out.shape[1]), atol=1e-2, rtol=0)
+    before_slope = encdec.identity.loc(frame_loc.mean(1))
+    torch.testing.assert_close(before_slope.std(0), torch.full((K,), 0.125), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("level", [-30.0, -1e4, -1e30])
+def test_scales_stay_positive(level):
+    """A softplus of very negative inputs is 0 in floating point; no standard deviation may be."""
+
+    def lower(layer, rows=slice(None)):
+        with torch.no_grad():
+            layer.bias[rows] = level
+
+    encoder, identity = FrameEncoder(POSE, K, SMALL["enc_widths"]), IdentityPosterior(K)
+    dynamics, combiner = DynamicsPosterior(POSE, DYNAMICS, RNN, 1), Combiner(POSE, DYNAMICS, RNN)
+    transition = GatedTransition(POSE, DYNAMICS, RNN)
+    lower(encoder.pose, slice(POSE, None))
+    lower(encoder.identity, slice(K, None))
+    lower(dynamics.code, slice(DYNAMICS, None))
+    for layer in (identity.scale, combiner.scale, transition.scale):
+        lower(layer)
+    d, poses = torch.randn(N, DYNAMICS), torch.randn(N, T, POSE)
+    scales = [
+        *encoder(torch.rand(N, 3, 64, 64))[1::2],
+        identity(torch.randn(N, T, K), torch.rand(N, T, K))[1],
+        dynamics(poses)[1],
+        combiner(poses[:, 0], combiner.context(torch.randn(N, 1, RNN), d)[:, 0])[1],
+        transition(poses[:, 0], d)[1],
+    ]
+    for scale in scales:
+        assert (scale > 0).all() and scale.log().isfinite().all() and (1 / scale**2).isfinite().all()
+
+
+def test_dynamics_posterior():
+    net = DynamicsPosterior(POSE, DYNAMICS, RNN, 3)
+    loc, scale = net(torch.randn(N, T, POSE))
+    assert loc.shape == scale.shape == (N, DYNAMICS)
+    assert net.h_0.abs().max() == net.c_0.abs().max() == 0 and net.code.in_features == 2 * 3 * RNN
+    _, (h_n, _) = net.rnn(torch.zeros(N, T, POSE))  # layer by layer, forward before backward
+    assert h_n.shape == (6, N, RNN)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_pose_context_runs_on_beyond_the_training_length(layers):
+    net = PoseContext(DYNAMICS, RNN, layers)
+    d = torch.randn(N, DYNAMICS)
+    short, long = net(d, T), net(d, 10 * T)
+    assert net.first.abs().max() == 0
+    assert short.shape == (N, T, RNN) and long.shape == (N, 10 * T, RNN)
+    torch.testing.assert_close(long[:, :T], short)
+    fed = torch.cat([net.first.expand(N, 1, -1), long[:, :-1]], 1)  # its own output is its next input
+    state = tuple(to(d).view(N, layers, RNN).transpose(0, 1).contiguous() for to in (net.to_h, net.to_c))
+    torch.testing.assert_close(net.rnn(fed, state)[0], long)
+
+
+def test_combiner_and_transition_take_one_step_or_all():
+    combiner, transition = Combiner(POSE, DYNAMICS, RNN), GatedTransition(POSE, DYNAMICS, RNN)
+    z, h, d = torch.randn(N, T, POSE), torch.randn(N, T, RNN), torch.randn(N, DYNAMICS)
+    u = combiner.context(h, d)
+    assert u.shape == (N, T, RNN) and combiner.z_0.abs().max() == 0
+    together = combiner(z, u), transition(z, d[:, None].expand(-1, T, -1))
+    for t in range(T):
+        for step, whole in zip((combiner(z[:, t], u[:, t]), transition(z[:, t], d)), together):
+            for one, many in zip(step, whole):
+                assert one.shape == (N, POSE)
+                torch.testing.assert_close(one, many[:, t])
+
+
+def test_transition_per_fidelity():
+    encdec = EncDec(settings())
+    paper = Seq(settings(fidelity="paper"), encdec).transition
+    assert paper.gate_hidden.out_features == paper.proposal_hidden.out_features == 9  # trans_dim
+    assert torch.equal(paper.linear.weight, torch.eye(POSE)) and paper.linear.bias.abs().max() == 0
+    assert paper.gate.bias.abs().max() > 0  # torch's own start
+    torch.manual_seed(0)
+    release = Seq(settings(fidelity="release", rnn_dim=400), encdec).transition
+    assert release.gate_hidden.out_features == 400  # trans_dim is ignored
+    for layer in release.children():
+        assert layer.bias.abs().max() == 0
+        if layer.weight.numel() > 1000:  # Kaiming-normal, gain sqrt 2
+            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / layer.in_features), rel=0.1)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 20])
+def test_sequence_network_generates_any_length(frames):
+    seq = Seq(settings(), EncDec(settings())).eval()
+    with torch.no_grad():
+        w, d = seq.encode(torch.rand(N, T, 3, 64, 64), 2.0)
+        assert w.shape == (N, K) and d.shape == (N, DYNAMICS)
+        torch.testing.assert_close(w.sum(-1), torch.ones(N))
+        poses = seq.poses(d, frames)
+        assert poses.shape == (N, frames, POSE)
+        torch.testing.assert_close(seq.poses(d, 30)[:, :frames], poses)
+        w, z = seq.sample(N, frames, 2.0)
+        pictures = seq.decode(z, w)
+    assert w.shape == (N, K) and pictures.shape == (N, frames, 3, 64, 64)
+    assert 0 < pictures.min() and pictures.max() < 1
