@@ -89,7 +89,11 @@ def _origin(device):
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"commit": commit, "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads", "torch": torch.__version__}
+    return {
+        "commit": commit,
+        "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }
 
 
 def _write(path, stage, found, details):

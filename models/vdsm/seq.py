@@ -66,6 +66,19 @@ class Seq(nn.Module):
 
         return Chain(kernel, z_1, frames - 1)
 
+    def foresight(self, poses):
+        """Half the squared distance between two accounts of the poses after the clip, summed: a regulariser, not in the paper.
+
+        poses [N, T, pose_dim]: the frames' pose means. The clip's own path, walked on to 2 T, is drawn to the path that its second
+        half, read as a clip of its own, walks to the same frames in T / 2 steps less (no gradient): what the dynamics say of
+        frames that nobody saw must not depend on where the reading began.
+        """
+        frames = poses.shape[1]
+        late = frames // 2
+        with torch.no_grad():
+            told = self.poses(self.dynamics(poses[:, late:])[0], 2 * frames - late)[:, frames - late :]
+        return ((self.poses(self.dynamics(poses)[0], 2 * frames)[:, frames:] - told) ** 2).sum() / 2
+
     def guide(self, codes, x, picked, weights):
         z_loc, frame_loc, frame_scale = codes
         clips, frames = z_loc.shape[:2]
@@ -74,7 +87,7 @@ class Seq(nn.Module):
                 s_loc, s_scale = self.identity(frame_loc, frame_scale)
                 pyro.sample("s", Normal(s_loc, s_scale, validate_args=False).to_event(1))
             with poutine.scale(scale=weights["d"]):
-                d_loc, d_scale = self.dynamics(z_loc)
+                d_loc, d_scale = self.dynamics(z_loc[:, : weights.get("seen", frames)])
                 d = pyro.sample("d", Normal(d_loc, d_scale, validate_args=False).to_event(1))
             with poutine.scale(scale=weights["z"]):
                 first, rest = self.pose_posterior(d, frames)
@@ -107,7 +120,7 @@ class Seq(nn.Module):
         """The negative ELBO (Eq. 4) as {term: Term}, summed over the batch.
 
         codes: see `frame_codes`; x [N, P, 3, 64, 64]: the clips' frames, or those at `picked` [N, P] (positions in time);
-        weights: {'s': lambda_s, 'd': lambda_d, 'z': lambda_z, 'temperature': tau}.
+        weights: {'s': lambda_s, 'd': lambda_d, 'z': lambda_z, 'temperature': tau}; with 'seen' d is read from so many first frames.
         """
         return elbo_terms(self.model, self.guide, codes, x, picked, weights, kl=kl)
 

@@ -38,6 +38,14 @@ class VDSMSettings(RunSettings):
         low=0,
         stage="Seq",
     )
+    foresight: float = flag(
+        0.0,
+        "weight of stage 2's agreement on the frames after the clip; 0 is off",
+        STAGE,
+        kind=number,
+        low=0,
+        stage="Seq",
+    )
     output_bias: str = flag(
         "zero",
         "where the decoder's pictures start: grey, or the data's mean colour",

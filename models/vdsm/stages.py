@@ -5,6 +5,7 @@ A stage draws its batch with a `data.batches` sampler and store handed to it; th
 
 import torch
 
+from models.elbo import Term
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
@@ -108,7 +109,15 @@ class SeqStage:
             some = sampler.pick(step, c.bs, clip.shape[1], c.pixel_frames)
             clip, time = clip[rows, some], time[rows, some]
             picked = torch.from_numpy(some).to(codes[0].device)
-        return self.network.loss(codes, store.pick(clip, time), weights, picked, c.kl), c.bs
+        frames = codes[0].shape[1]
+        if c.foresight and self.network.training:  # every other batch, d is read from a first part of the clip
+            some = sampler.pick(step, 1, frames, 1)[0, 0] if step % 2 else frames
+            weights = {**weights, "seen": max(int(some), frames // 2)}
+        terms = self.network.loss(codes, store.pick(clip, time), weights, picked, c.kl)
+        if c.foresight and self.network.training:
+            gap = self.network.foresight(codes[0])
+            terms["foresight"] = Term(gap, c.foresight * gap)
+        return terms, c.bs
 
     def view(self):
         """The network as `models.base.VideoModel`."""
