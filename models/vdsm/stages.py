@@ -110,12 +110,12 @@ class SeqStage:
             clip, time = clip[rows, some], time[rows, some]
             picked = torch.from_numpy(some).to(codes[0].device)
         frames, foresight = codes[0].shape[1], c.foresight and self.network.training
-        if foresight and step % 2:  # every other batch, d is read from a first part of the clip ...
+        if foresight and step % 2:  # every other batch, d is read from a first part of the clip
             some = sampler.pick(step, 1, frames, 1)[0, 0]
             weights = {**weights, "seen": max(int(some), frames // 2)}
         terms = self.network.loss(codes, store.pick(clip, time), weights, picked, c.kl)
-        if foresight:  # ... and in the others two readings of it must agree on what comes after
-            gap = terms["d"].raw.new_zeros(()) if step % 2 else self.network.foresight(codes[0])
+        if foresight:
+            gap = self.network.foresight(codes[0])
             terms["foresight"] = Term(gap, c.foresight * gap)
         return terms, c.bs
 
