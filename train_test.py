@@ -63,13 +63,11 @@ def _load(settings, stage):
     return dataset
 
 
-def build(stage, settings, folder, dataset=None):
+def build(stage, settings, folder, dataset):
     """The stage with fresh weights; stage 2 over the stage-1 checkpoint that the settings name."""
     torch.manual_seed(settings.seed)
     if stage == "EncDec":
-        train_clips = dataset and dataset.split("train")
-        mean = train_clips and _mean_colour(train_clips)
-        return EncDecStage(settings, mean)
+        return EncDecStage(settings, _mean_colour(dataset.split("train")))
     encdec = EncDec(settings)
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
     state = load_checkpoint(path)

@@ -7,7 +7,7 @@ is taken as 180 degrees.
 import numpy as np
 
 from data.pendulum import FRAME_TIME, PALETTE, PIVOT, simulate
-from metrics.summary import Measure, figures
+from metrics.summary import Measure
 
 FAINTEST = (
     25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
@@ -97,13 +97,3 @@ def continuation_measures(made, angle, velocity, first=16):
         "frames_read": Measure(1 - unread.mean(1)),
         "pose_error_deg": Measure(angle_error(seen, true), "median"),
     }
-
-
-def swap_figures(made, pose_angles, pose_colour, identity_colour):
-    """The figures of `swap_measures`."""
-    return figures(swap_measures(made, pose_angles, pose_colour, identity_colour))
-
-
-def continuation_figures(made, angle, velocity, first=16):
-    """The figures of `continuation_measures`."""
-    return figures(continuation_measures(made, angle, velocity, first))

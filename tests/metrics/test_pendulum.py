@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from data.pendulum import PALETTE, render, simulate
-from metrics.pendulum import angle_error, continuation_figures, period, psnr, read, swap_figures
+from metrics.pendulum import angle_error, continuation_measures, period, psnr, read, swap_measures
+from metrics.summary import figures
+
+
+def swap_figures(*clips):
+    return figures(swap_measures(*clips))
+
+
+def continuation_figures(*clips):
+    return figures(continuation_measures(*clips))
 
 
 def film(angles, colours):
@@ -67,8 +76,8 @@ def test_perfect_swaps_score_1_and_none_score_0(swings):
 
 def test_leakage_is_counted_on_pairs_that_differ(swings):
     _, _, colour, angles = swings
-    figures = swap_figures(film(angles, colour), angles, colour, np.where(np.arange(24) < 12, colour, (colour + 1) % 8))
-    assert figures["identity_accuracy"] == 0.5 and figures["leak_accuracy"] == 1
+    found = swap_figures(film(angles, colour), angles, colour, np.where(np.arange(24) < 12, colour, (colour + 1) % 8))
+    assert found["identity_accuracy"] == 0.5 and found["leak_accuracy"] == 1
 
 
 def test_half_the_frames_black_is_half_right(swings):
@@ -80,8 +89,8 @@ def test_half_the_frames_black_is_half_right(swings):
 
 def test_the_physics_itself_continues_perfectly(swings):
     angle, velocity, colour, angles = swings
-    figures = continuation_figures(film(angles, colour), angle, velocity)
-    assert figures["amplitude_ok"] == figures["period_ok"] == 1 and figures["pose_error_deg"] < 0.5
+    found = continuation_figures(film(angles, colour), angle, velocity)
+    assert found["amplitude_ok"] == found["period_ok"] == 1 and found["pose_error_deg"] < 0.5
 
 
 def test_known_failures_of_a_continuation(swings):
@@ -102,8 +111,8 @@ def test_unread_frames_of_a_continuation(swings):
     angle, velocity, colour, angles = swings
     blinking = film(angles, colour)
     blinking[:, 25] = 0
-    figures = continuation_figures(blinking, angle, velocity)
-    assert figures["amplitude_ok"] == figures["period_ok"] == 0 and figures["frames_read"] == pytest.approx(23 / 24)
+    found = continuation_figures(blinking, angle, velocity)
+    assert found["amplitude_ok"] == found["period_ok"] == 0 and found["frames_read"] == pytest.approx(23 / 24)
     before = film(angles, colour)
     before[:, :16] = 0  # the frames that were given do not count
     assert continuation_figures(before, angle, velocity)["period_ok"] == 1
