@@ -10,38 +10,59 @@ from utils.frames import as_float
 
 
 class Sampler:
-    """Draws batches as index arrays clip, time [N, P]: frame time[n, p] of clip clip[n, p] (a row of the split).
+    """Draws batches as index arrays clip, time, flip, each [N, P]: frame time[n, p] of clip clip[n, p] (a row of the split),
+    mirrored where flip[n, p].
 
     A sample is a random window of seq_len frames of one clip; where the data set joins clips (sprites, stage 1), all frames of
-    `joined` random clips of one group instead, whatever seq_len says.
+    `joined` random clips of one group instead, whatever seq_len says. flips: each sample is mirrored, as a whole, with
+    probability 1/2. frozen (release): a clip's window is drawn once for the run, and so is, frame by frame, what is mirrored.
     """
 
-    def __init__(self, clips, seq_len, group=None, joined=1, seed=(0,)):
+    def __init__(self, clips, seq_len, group=None, joined=1, seed=(0,), flips=False, frozen=False):
         self.clips, self.seq_len, self.joined, self.seed = clips, seq_len, joined, tuple(seed)
+        self.flips, self.frozen = flips, frozen
+        self.windows = clips.lengths[clips.index] - seq_len + 1  # of each clip
         self.members = None
         if group is not None and joined > 1:
             labels = clips.label(group)
             order = np.argsort(labels, kind="stable")
             self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        if frozen:
+            rng = self._rng(0, 3)
+            self.start = rng.integers(self.windows)
+            self.mirrored = rng.random(len(clips.every_frame()[0])) < 0.5
+
+    def _rng(self, step, *use):
+        """The generator of one use at one step, alike whatever was drawn before."""
+        return np.random.default_rng([*self.seed, step, *use])
 
     def draw(self, step, batch):
-        """Batch number `step` of `batch` samples: clip, time, each int64 [batch, P]."""
-        rng = np.random.default_rng([*self.seed, step])
+        """Batch number `step` of `batch` samples: clip, time int64 [batch, P], flip bool [batch, P]."""
+        rng = self._rng(step)
         if self.members is not None:
             frames = self.clips.num_frames
             chosen = rng.integers(len(self.members), size=batch)
             rows = [
                 rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined) for c in chosen
             ]
-            return np.repeat(np.stack(rows), frames, 1), np.tile(np.arange(frames), (batch, self.joined))
-        rows = rng.integers(len(self.clips), size=batch)
-        start = rng.integers(self.clips.num_frames - self.seq_len + 1, size=batch)
-        time = start[:, None] + np.arange(self.seq_len)
-        return np.broadcast_to(rows[:, None], time.shape), time
+            clip, time = np.repeat(np.stack(rows), frames, 1), np.tile(np.arange(frames), (batch, self.joined))
+        else:
+            rows = rng.integers(len(self.clips), size=batch)
+            start = self.start[rows] if self.frozen else rng.integers(self.windows[rows])
+            time = start[:, None] + np.arange(self.seq_len)
+            clip = np.broadcast_to(rows[:, None], time.shape)
+        return clip, time, self._flip(step, clip, time)
+
+    def _flip(self, step, clip, time):
+        if not self.flips:
+            return np.zeros(clip.shape, bool)
+        if self.frozen:
+            return self.mirrored[self.clips.rank[clip] + time]
+        return np.broadcast_to(self._rng(step, 2).random((len(clip), 1)) < 0.5, clip.shape)
 
     def pick(self, step, batch, frames, count):
         """For each of `batch` samples, `count` of `frames` positions at random, ascending: [batch, count]."""
-        rng = np.random.default_rng([*self.seed, step, 1])
+        rng = self._rng(step, 1)
         return np.sort(rng.permuted(np.tile(np.arange(frames), (batch, 1)), axis=1)[:, :count], 1)
 
 
@@ -56,16 +77,18 @@ class FrameStore:
         self.clips, self.device, self.resident = clips, device, None
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if clips.frames[0].nbytes * len(clips) <= free // 4:
-                self.resident = torch.from_numpy(clips.take(np.arange(len(clips)))).to(device)
+            clip, time = clips.every_frame()
+            if clips.frames[0].nbytes * len(clip) <= free // 4:
+                self.resident = torch.from_numpy(clips.frames[clips.first[clip] + time]).to(device)
 
-    def pick(self, clip, time):
-        """Frames at index arrays clip, time [N, P]."""
+    def pick(self, clip, time, flip=None):
+        """Frames at index arrays clip, time [N, P], mirrored where flip [N, P]."""
         if self.resident is not None:
-            to = {"device": self.device, "non_blocking": True}
-            frames = self.resident[
-                torch.from_numpy(np.ascontiguousarray(clip)).to(**to), torch.from_numpy(time).to(**to)
-            ]
+            place = torch.from_numpy(self.clips.rank[clip] + time).to(self.device, non_blocking=True)
+            frames = self.resident[place]
         else:
-            frames = torch.from_numpy(self.clips.frames[self.clips.index[clip], time]).to(self.device)
+            frames = torch.from_numpy(self.clips.frames[self.clips.first[clip] + time]).to(self.device)
+        if flip is not None and flip.any():
+            mirrored = torch.tensor(flip, device=self.device)[..., None, None, None]
+            frames = torch.where(mirrored, frames.flip(-2), frames)
         return as_float(frames)

@@ -9,7 +9,7 @@ against the truth, beyond the last training frame too.
 
 import numpy as np
 
-from data.base import IMAGE_SIZE, Dataset, fingerprint
+from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
 
 COLOURS = {
     "red": (255, 40, 40),
@@ -90,9 +90,11 @@ def make(frames=FRAMES, seed=0, clips=CLIPS):
     pictures = render(angles.ravel(), np.repeat(PALETTE[colour], frames, 0))
     labels = {"colour": colour, "angle": angle, "velocity": velocity, "angles": angles}
     pictures = pictures.reshape(total, frames, IMAGE_SIZE, IMAGE_SIZE, 3)
+    flat_frames, lengths = flat(pictures)
     return Dataset(
         name="pendulum",
-        frames=pictures,
+        frames=flat_frames,
+        lengths=lengths,
         labels=labels,
         classes={"colour": tuple(COLOURS)},
         splits=splits,

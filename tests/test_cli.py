@@ -248,9 +248,10 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"frames": np.zeros((6, 4, 64, 64, 3))}, "found float64 [6, 4, 64, 64, 3], expected uint8"),
-        ({"frames": np.zeros((6, 4, 3, 64, 64), np.uint8)}, "[6, 4, 3, 64, 64]"),
-        ({"frames": np.zeros((0, 4, 64, 64, 3), np.uint8), "labels": {}}, "no clip"),
+        ({"frames": np.zeros((24, 64, 64, 3))}, "found float64 [24, 64, 64, 3], expected uint8"),
+        ({"frames": np.zeros((24, 3, 64, 64), np.uint8)}, "[24, 3, 64, 64]"),
+        ({"frames": np.zeros((0, 64, 64, 3), np.uint8), "labels": {}}, "no clip"),
+        ({"lengths": np.full(6, 5)}, "24 frames for clips of 30"),
         ({"labels": {"colour": np.arange(5)}}, "'colour' has 5 values for 6 clips"),
         ({"splits": {"train": np.arange(6), "val": np.arange(0), "test": np.arange(1)}}, "split 'val'"),
         ({"splits": {"train": np.arange(5), "val": np.arange(5, 6)}}, "split 'test'"),
@@ -258,7 +259,7 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
 )
 def test_arrays_of_wrong_shape_or_type(refused, monkeypatch, changes, words):
     good = {
-        "name": "own", "frames": np.zeros((6, 4, 64, 64, 3), np.uint8), "labels": {}, "classes": {}, "static": (), "dynamic": (),
+        "name": "own", "frames": np.zeros((24, 64, 64, 3), np.uint8), "lengths": np.full(6, 4), "labels": {}, "classes": {}, "static": (), "dynamic": (),
         "splits": {"train": np.arange(4), "val": np.arange(4, 5), "test": np.arange(5, 6)}, "fingerprint": "",
     }  # fmt: skip
     assert len(Dataset(**good).split("train")) == 4

@@ -7,7 +7,7 @@ release.py reads the folders of the authors' script instead. Split by character:
 
 from pathlib import Path
 
-from data.base import Dataset
+from data.base import Dataset, flat
 from data.sprites import compose, store
 from utils.errors import UserError
 
@@ -41,11 +41,13 @@ def load(config):
     fault = store.fault(folder)
     if fault:
         _make_anew(folder, config.source, fault)
-    metadata, frames = store.read(folder)
+    metadata, clips = store.read(folder)
+    frames, lengths = flat(clips)
     labels = metadata["labels"]
     return Dataset(
         name="sprites",
         frames=frames,
+        lengths=lengths,
         labels=labels,
         classes=compose.FACTORS | {"action": compose.ACTIONS},
         splits=store.positions(labels["character"], metadata["split"]),

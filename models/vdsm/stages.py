@@ -11,6 +11,7 @@ from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
 
 CACHE_BYTES = 2**31  # frame codes of a split larger than this are computed batch by batch
+BLOCK = 320  # frames that are encoded at a time
 
 
 class EncDecStage:
@@ -46,12 +47,13 @@ class EncDecStage:
     def loss(self, sampler, store, step, weights):
         """{term: Term} of batch `step`, and the number of sequences in it."""
         c = self.settings
-        clip, time = sampler.draw(step, c.bs)
-        if 0 < c.frames_per_clip < clip.shape[1]:
+        batch = sampler.draw(step, c.bs)
+        frames = batch[0].shape[1]
+        if 0 < c.frames_per_clip < frames:
             rows = torch.arange(c.bs)[:, None].numpy()
-            some = sampler.pick(step, c.bs, clip.shape[1], c.frames_per_clip)
-            clip, time = clip[rows, some], time[rows, some]
-        return self.network.loss(store.pick(clip, time), weights, c.kl), c.bs
+            some = sampler.pick(step, c.bs, frames, c.frames_per_clip)
+            batch = [part[rows, some] for part in batch]
+        return self.network.loss(store.pick(*batch), weights, c.kl), c.bs
 
     def view(self):
         """The network as `models.base.VideoModel`."""
@@ -82,27 +84,23 @@ class SeqStage:
 
     def codes(self, store, clip, time):
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
-        clips = store.clips
-        total = len(clips) * clips.num_frames * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4
-        if total > CACHE_BYTES:
+        every, times = store.clips.every_frame()
+        if len(every) * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(store.pick(clip, time))
         if id(store) not in self._codes:
-            frames = torch.arange(clips.num_frames).numpy()[None]
             blocks = []
-            for block in torch.arange(len(clips)).split(max(1, 320 // clips.num_frames)):
-                rows = block.numpy()[:, None]
-                blocks.append(
-                    self.network.frame_codes(store.pick(rows.repeat(frames.size, 1), frames.repeat(len(rows), 0)))
-                )
-            self._codes[id(store)] = tuple(torch.cat(part) for part in zip(*blocks))
-        device = self._codes[id(store)][0].device
-        clip, time = torch.from_numpy(clip.copy()).to(device), torch.from_numpy(time.copy()).to(device)
-        return tuple(code[clip, time] for code in self._codes[id(store)])
+            for start in range(0, len(every), BLOCK):
+                block = slice(start, start + BLOCK)
+                blocks.append(self.network.frame_codes(store.pick(every[None, block], times[None, block])))
+            self._codes[id(store)] = tuple(torch.cat(part, 1)[0] for part in zip(*blocks))  # [F, ...] each
+        codes = self._codes[id(store)]
+        place = torch.from_numpy(store.clips.rank[clip] + time).to(codes[0].device)
+        return tuple(code[place] for code in codes)
 
     def loss(self, sampler, store, step, weights):
         """{term: Term} of batch `step`, and the number of sequences in it."""
         c = self.settings
-        clip, time = sampler.draw(step, c.bs)
+        clip, time, _ = sampler.draw(step, c.bs)  # no sequence is mirrored in this stage
         codes, picked = self.codes(store, clip, time), None
         if 0 < c.pixel_frames < clip.shape[1]:
             rows = torch.arange(c.bs)[:, None].numpy()

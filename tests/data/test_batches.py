@@ -1,5 +1,7 @@
 """data/batches.py and data/base.py: a batch is its number's alone, windows lie inside clips, frames arrive as they are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,39 +13,84 @@ from utils.errors import UserError
 CPU = torch.device("cpu")
 
 
+LENGTHS = {"uniform": np.full(12, 5), "ragged": np.array([5, 7, 3, 5, 9, 4, 3, 3, 3, 5, 6, 8])}
+INDEX = np.array([11, 0, 1, 2, 3, 4, 10])
+
+
+def make(lengths):
+    """Seven of twelve clips; each pixel of clip c at time t tells both."""
+    clip = np.repeat(np.arange(12), lengths)
+    time = np.concatenate([np.arange(length) for length in lengths])
+    frames = np.zeros((len(clip), 64, 64, 3), np.uint8)
+    frames += (10 * clip + time).astype(np.uint8)[:, None, None, None]
+    frames[..., 0] += 100  # channels differ
+    frames[:, :, :5, 2] += 1  # and so do left and right
+    return Clips(frames, lengths, {"who": np.arange(12) // 3}, INDEX)
+
+
 @pytest.fixture(scope="module")
 def clips():
-    """Seven of twelve clips of five frames; each pixel of clip c at time t tells both."""
-    frames = np.zeros((12, 5, 64, 64, 3), np.uint8)
-    frames += (10 * np.arange(12, dtype=np.uint8))[:, None, None, None, None]
-    frames += np.arange(5, dtype=np.uint8)[None, :, None, None, None]
-    frames[..., 0] += 100  # channels differ
-    labels = {"who": np.arange(12) // 3}
-    return Clips(frames, labels, np.array([11, 0, 1, 2, 3, 4, 10]))
+    return make(LENGTHS["uniform"])
 
 
-def test_a_batch_is_its_seed_and_number_alone(clips):
-    one, other = Sampler(clips, 3, seed=(0, 1)), Sampler(clips, 3, seed=(0, 1))
+@pytest.fixture(scope="module", params=LENGTHS)
+def any_clips(request):
+    return make(LENGTHS[request.param])
+
+
+def told(frames):
+    """Which clip and time the pixels of frames [..., 64, 64, 3] tell."""
+    return np.divmod(frames[..., 9, 9, 1], 10)
+
+
+def test_a_batch_is_its_seed_and_number_alone(any_clips):
+    def sampler(seed=(0, 1)):
+        return Sampler(any_clips, 3, seed=seed, flips=True)
+
+    one, other = sampler(), sampler()
     for step in (5, 0, 5):
         one.draw(1, 7), one.pick(3, 7, 5, 2)
         for mine, same in zip(one.draw(step, 7), other.draw(step, 7)):
             assert np.array_equal(mine, same)
         assert np.array_equal(one.pick(step, 7, 5, 2), other.pick(step, 7, 5, 2))
-    drawn = [Sampler(clips, 3, seed=seed).draw(step, 50) for seed in ((0, 1), (0, 0), (1, 1)) for step in (0, 1)]
-    assert len({(clip.tobytes(), time.tobytes()) for clip, time in drawn}) == 6
+    drawn = [sampler(seed).draw(step, 50) for seed in ((0, 1), (0, 0), (1, 1)) for step in (0, 1)]
+    for part in zip(*drawn):
+        assert len({array.tobytes() for array in part}) == 6
 
 
-def test_windows_lie_inside_clips_and_reach_everywhere(clips):
-    clip, time = Sampler(clips, 3).draw(0, 500)
-    assert clip.shape == time.shape == (500, 3)
+def test_batches_of_clips_of_one_length_are_those_of_earlier_versions(clips):
+    clip, time, flip = Sampler(clips, 3, seed=(3, 1, False)).draw(8, 8)
+    assert clip[:, 0].tolist() == [1, 2, 3, 3, 0, 2, 1, 6] and time[:, 0].tolist() == [1, 0, 2, 0, 0, 2, 0, 1]
+    assert not flip.any()
+
+
+def test_windows_lie_inside_clips_and_reach_everywhere(any_clips):
+    clip, time, _ = Sampler(any_clips, 3).draw(0, 900)
+    assert clip.shape == time.shape == (900, 3)
     assert (clip == clip[:, :1]).all() and (np.diff(time, axis=1) == 1).all()
-    assert set(clip.ravel()) == set(range(7)) and set(time[:, 0]) == {0, 1, 2}
-    _, time = Sampler(clips, 5).draw(0, 10)
-    assert (time == np.arange(5)).all()
+    for row, length in enumerate(any_clips.lengths[INDEX]):
+        assert set(time[clip[:, 0] == row, 0]) == set(range(length - 2))
+
+
+def test_flips_take_half_of_the_samples_whole(clips):
+    _, _, flip = Sampler(clips, 3, flips=True).draw(0, 500)
+    assert flip.shape == (500, 3) and (flip == flip[:, :1]).all() and 200 < flip[:, 0].sum() < 300
+    same, other = (Sampler(clips, 3, flips=flips).draw(0, 500)[0] for flips in (True, False))
+    assert np.array_equal(same, other), "windows are drawn alike"
+
+
+def test_frozen_windows_and_flips_are_drawn_once(any_clips):
+    sampler = Sampler(any_clips, 3, flips=True, frozen=True)
+    clip, time, flip = (np.concatenate(part) for part in zip(*(sampler.draw(step, 50) for step in range(9))))
+    for row in range(7):
+        seen = clip[:, 0] == row
+        assert (time[seen] == time[seen][0]).all() and (flip[seen] == flip[seen][0]).all()
+    assert (flip.any(1) & ~flip.all(1)).any(), "frame by frame"
+    assert not np.array_equal(sampler.start, Sampler(any_clips, 3, seed=(1,), frozen=True).start)
 
 
 def test_joined_clips_share_a_group(clips):
-    clip, time = Sampler(clips, 3, group="who", joined=2).draw(0, 500)
+    clip, time, _ = Sampler(clips, 3, group="who", joined=2).draw(0, 500)
     assert clip.shape == (500, 10)  # all frames of two clips, whatever the window
     assert (time == np.tile(np.arange(5), 2)).all()
     first, second = clip[:, 0], clip[:, 5]
@@ -55,8 +102,8 @@ def test_joined_clips_share_a_group(clips):
 
 
 def test_a_group_of_one_clip_is_joined_with_itself(clips):
-    alone = Clips(clips.frames, {"who": np.arange(12)}, np.arange(4))
-    clip, _ = Sampler(alone, 3, group="who", joined=2).draw(0, 20)
+    alone = Clips(clips.frames, clips.lengths, {"who": np.arange(12)}, np.arange(4))
+    clip, *_ = Sampler(alone, 3, group="who", joined=2).draw(0, 20)
     assert (clip == clip[:, :1]).all()
 
 
@@ -66,47 +113,58 @@ def test_picked_positions_ascend_and_do_not_repeat(clips):
     assert set(picked.ravel()) == set(range(16))
 
 
-def test_frames_arrive_as_they_are(clips):
-    store = FrameStore(clips, CPU)
-    clip, time = Sampler(clips, 3).draw(0, 6)
+def test_frames_arrive_as_they_are(any_clips):
+    store = FrameStore(any_clips, CPU)
+    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
     frames = store.pick(clip, time)
     assert frames.shape == (6, 3, 3, 64, 64) and frames.dtype == torch.float32
-    true = clips.frames[clips.index[clip], time].transpose(0, 1, 4, 2, 3)  # clip is a row of the split, not of the set
-    assert np.array_equal(frames.numpy(), true.astype(np.float32) / 255)
-    assert 0 <= frames.min() and frames.max() <= 1
+    pixels = (frames * 255).round().byte().movedim(2, -1).numpy()
+    assert np.array_equal(told(pixels), (INDEX[clip], time))  # clip is a row of the split, not of the set
+    assert np.array_equal(frames[..., 0, 9, 9].numpy() * 255, pixels[..., 9, 9, 1] + 100.0)
+    mirrored = store.pick(clip, time, np.array([[True, False, True]] * 6))
+    assert torch.equal(mirrored[:, ::2], frames[:, ::2].flip(-1)) and torch.equal(mirrored[:, 1], frames[:, 1])
 
 
-def test_a_store_reads_a_memory_map(clips, tmp_path):
-    np.save(tmp_path / "frames.npy", clips.frames)
-    mapped = Clips(np.load(tmp_path / "frames.npy", mmap_mode="r"), clips.labels, clips.index)
-    clip, time = Sampler(clips, 3).draw(0, 6)
-    assert torch.equal(FrameStore(mapped, CPU).pick(clip, time), FrameStore(clips, CPU).pick(clip, time))
+def test_a_store_reads_a_memory_map(any_clips, tmp_path):
+    np.save(tmp_path / "frames.npy", any_clips.frames)
+    mapped = dataclasses.replace(any_clips, frames=np.load(tmp_path / "frames.npy", mmap_mode="r"))
+    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
+    assert torch.equal(FrameStore(mapped, CPU).pick(clip, time), FrameStore(any_clips, CPU).pick(clip, time))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_store_on_a_gpu_gives_the_same_frames(clips):
-    store = FrameStore(clips, torch.device("cuda"))
+def test_a_store_on_a_gpu_gives_the_same_frames(any_clips):
+    store = FrameStore(any_clips, torch.device("cuda"))
     assert store.resident is not None
-    clip, time = Sampler(clips, 3).draw(0, 6)
-    assert torch.allclose(store.pick(clip, time).cpu(), FrameStore(clips, CPU).pick(clip, time), atol=1e-7)
+    batch = Sampler(any_clips, 3, flips=True).draw(0, 6)
+    assert torch.allclose(store.pick(*batch).cpu(), FrameStore(any_clips, CPU).pick(*batch), atol=1e-7)
 
 
-def test_take(clips):
-    assert np.array_equal(clips.take([0, 2]), clips.frames[[11, 1]])
-    assert np.array_equal(clips.take([0, 2], 1, 3), clips.frames[[11, 1], 1:4])
-    several = clips.take([0, 2], [2, 0], 3)
-    assert np.array_equal(several, np.stack([clips.frames[11, 2:5], clips.frames[1, :3]]))
-    taken = clips.take([0])
-    taken[:] = 0
-    assert clips.frames[11].any(), "not a copy"
-    assert clips.label("who").tolist() == [3, 0, 0, 0, 1, 1, 3] and clips.label("who", [0]).tolist() == [3]
+def test_every_frame_in_order(any_clips):
+    clip, time = any_clips.every_frame()
+    assert np.array_equal(any_clips.rank[clip] + time, np.arange(any_clips.lengths[INDEX].sum()))
+    assert np.array_equal(told(any_clips.frames[any_clips.first[clip] + time]), (INDEX[clip], time))
 
 
-def test_too_few_frames(clips):
-    splits = {name: np.arange(2) for name in ("train", "val", "test")}
-    dataset = Dataset("own", clips.frames, clips.labels, {}, splits, (), (), "")
-    dataset.need_frames(5)
-    with pytest.raises(UserError, match="5 frames and --seq_len asks for 6: use --seq_len 5"):
+def test_take(any_clips):
+    assert any_clips.num_frames == any_clips.lengths[INDEX].min()
+    assert np.array_equal(told(any_clips.take([0, 2]))[0], [[11] * any_clips.num_frames, [1] * any_clips.num_frames])
+    assert np.array_equal(told(any_clips.take([0, 2], 1, 3))[1], [[1, 2, 3]] * 2)
+    clip, time = told(any_clips.take([0, 2], [2, 0], 3))
+    assert np.array_equal(clip, [[11] * 3, [1] * 3]) and np.array_equal(time, [[2, 3, 4], [0, 1, 2]])
+    any_clips.take([0])[:] = 0
+    assert any_clips.frames[any_clips.first[0]].any(), "not a copy"
+    with pytest.raises(IndexError):
+        any_clips.take([2], int(any_clips.lengths[1]) - 2, 3)  # would run into the next clip
+    assert any_clips.label("who").tolist() == [3, 0, 0, 0, 1, 1, 3] and any_clips.label("who", [0]).tolist() == [3]
+
+
+def test_too_few_frames(any_clips):
+    splits = {"train": INDEX, "val": np.arange(2), "test": np.arange(2)}
+    dataset = Dataset("own", any_clips.frames, any_clips.lengths, any_clips.labels, {}, splits, (), (), "")
+    shortest = int(any_clips.lengths[INDEX].min())
+    dataset.need_frames(shortest)
+    with pytest.raises(UserError, match=f"{shortest} frames and --seq_len asks for 6: use --seq_len {shortest}"):
         dataset.need_frames(6)
 
 
@@ -115,7 +173,7 @@ def test_fingerprint_sees_a_pixel_a_label_and_the_split(clips):
     known = fingerprint(clips.frames, clips.labels, splits)
     assert known == fingerprint(clips.frames.copy(), {"who": clips.labels["who"].copy()}, splits)
     changed = clips.frames.copy()
-    changed[7, 3, 5, 5, 1] += 1
+    changed[38, 5, 5, 1] += 1
     assert known != fingerprint(changed, clips.labels, splits)
     assert known != fingerprint(clips.frames, {"who": clips.labels["who"][::-1]}, splits)
     assert known != fingerprint(clips.frames, clips.labels, {"train": clips.index[::-1]})

@@ -87,7 +87,7 @@ def dataset(whole):
 
 
 def test_counts_and_labels(dataset):
-    assert dataset.frames.shape == (7560, 8, 64, 64, 3)
+    assert dataset.frames.shape == (7560 * 8, 64, 64, 3) and (dataset.lengths == 8).all()
     assert isinstance(dataset.frames, np.memmap)
     sizes = {"body": 7, "shirt": 4, "legs": 5, "hair": 6, "action": 9}
     assert {name: len(values) for name, values in dataset.classes.items()} == sizes
@@ -106,7 +106,7 @@ def test_every_frame_comes_from_its_cell_and_layers_lie_in_order(dataset):
     columns = np.array([[0, 1, 2, 3, 4, 5, 6, 7]] * 3 + [[0, 1, 2, 3, 4, 5, 6, 6]] * 3 + [[0, 1, 2, 3, 4, 5, 5, 5]] * 3)
     action = dataset.labels["action"]
     for factor, height in CENTRES.items():
-        pixel = np.asarray(dataset.frames[:, :, height, 32])  # [7560, 8, 3]
+        pixel = np.asarray(dataset.frames[:, height, 32]).reshape(-1, 8, 3)
         assert (pixel[..., 0] == rows[action][:, None]).all()
         assert (pixel[..., 1] == columns[action]).all()
         assert (pixel[..., 2] == code(factor, dataset.labels[factor])[:, None]).all()
@@ -127,7 +127,8 @@ def test_split_is_by_character_seeded_and_stored(dataset, whole):
 
 
 def test_fingerprint_is_of_what_is_stored(dataset, whole):
-    assert dataset.fingerprint == fingerprint(dataset.frames, dataset.labels, dataset.splits)
+    clips = dataset.frames.reshape(-1, 8, 64, 64, 3)
+    assert dataset.fingerprint == fingerprint(clips, dataset.labels, dataset.splits)
     assert store.verify(whole / "sprites")
 
 
@@ -358,11 +359,11 @@ def write_release(root, train=(3, 500), test=(839,), directed=True):
 def test_release_folders_load(tmp_path, capsys, directed, inside):
     write_release(tmp_path / "sprites" / inside, directed=directed)
     found = sprites.load(config(tmp_path))
-    assert found.frames.shape == (27, 8, 64, 64, 3)
+    assert found.frames.shape == (27 * 8, 64, 64, 3)
     assert found.labels["action"].tolist() == list(range(9)) * 3
     assert found.labels["character"].tolist() == [3] * 9 + [500] * 9 + [839] * 9
     assert [found.labels[factor][-1] for factor in found.static] == [6, 3, 4, 5]
-    assert (found.frames[:, :, 5, 9, 1] == np.arange(8) + 10 * found.labels["action"][:, None]).all()
+    assert (found.frames[:, 5, 9, 1].reshape(-1, 8) == np.arange(8) + 10 * found.labels["action"][:, None]).all()
     assert not found.frames[..., 0].any()
     assert set(found.split("test").label("character")) == {839}
     assert {len(set(found.split(name).label("character"))) for name in ("train", "val")} == {1}
@@ -460,7 +461,7 @@ def real(art, tmp_path_factory):
 
 
 def test_real_clips_differ_and_are_on_black(real):
-    first = np.asarray(real.frames[:, ::3])  # [7560, 3, 64, 64, 3]
+    first = real.frames.reshape(-1, 8, 64, 64, 3)[:, ::3]  # [7560, 3, 64, 64, 3]
     assert len({clip.tobytes() for clip in first}) == 7560
     assert not first[:, :, :8].any()
     assert (first.reshape(7560, -1).max(1) > 100).all()
@@ -475,4 +476,4 @@ def test_real_frames_agree_with_pillow(real, art):
             name = real.classes[factor][real.labels[factor][clip]]
             picture.alpha_composite(Image.open(art / compose.sheet_path(factor, name)).convert("RGBA"))
         cells = np.asarray(picture.convert("RGB"))[14 * 64 : 15 * 64].reshape(64, 13, 64, 3).swapaxes(0, 1)
-        assert np.abs(cells[[0, 1, 2, 3, 4, 5, 5, 5]].astype(int) - real.frames[clip]).max() <= 1
+        assert np.abs(cells[[0, 1, 2, 3, 4, 5, 5, 5]].astype(int) - real.frames[8 * clip : 8 * clip + 8]).max() <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.base import Dataset, fingerprint
+from data.base import Dataset, fingerprint, flat
 from metrics import judge as judging
 from utils.errors import UserError
 
@@ -26,7 +26,7 @@ def squares(clips=120, frames=4, classes=CLASSES):
         video[clip, time, y : y + 16, x : x + 16, labels["colour"][clip]] = 255
     splits = dict(zip(("train", "val", "test"), np.split(number, [clips - 48, clips - 24]), strict=True))
     mark = fingerprint(video, labels, splits)
-    return Dataset("squares", video, labels, classes, splits, ("colour",), ("action", "speed"), mark)
+    return Dataset("squares", *flat(video), labels, classes, splits, ("colour",), ("action", "speed"), mark)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_predict_takes_both_layouts_and_any_batch(data, trained):
     for factor in CLASSES:
         assert verdicts[factor].dtype == np.int64
         assert np.array_equal(verdicts[factor], data.split("test").label(factor))
-    for frames, batch in ((floats, 7), (torch.tensor(floats), 24), (data.frames[data.splits["test"]], 1)):
+    for frames, batch in ((floats, 7), (torch.tensor(floats), 24), (data.split("test").take(np.arange(24)), 1)):
         again = judging.predict(judge, frames, batch)
         assert all(np.array_equal(again[factor], verdicts[factor]) for factor in CLASSES)
     shares = judging.probabilities(judge, clips)

@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from data.base import Dataset
+from data.base import Dataset, flat
 from utils.drawing import draw_stage
 from utils.frames import as_float, as_uint8
 from utils.pictures import save_gif, save_png, sheet, with_margins
@@ -55,7 +55,7 @@ def _dataset(clips=4, frames=2):
     pixels = np.broadcast_to(colours[:, None, None, None], (clips, frames, 64, 64, 3))
     every = np.arange(clips)
     splits = {"train": every, "val": every, "test": every}
-    return Dataset("colours", np.ascontiguousarray(pixels), {}, {}, splits, (), (), "0", continuations=(3,))
+    return Dataset("colours", *flat(np.ascontiguousarray(pixels)), {}, {}, splits, (), (), "0", continuations=(3,))
 
 
 def _stage(name):
