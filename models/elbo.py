@@ -104,7 +104,9 @@ def elbo_terms(model, guide, *args, kl="analytic"):
         if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
             continue
         if site["is_observed"]:
-            nll = -site["scale"] * site["fn"].log_prob(site["value"]).sum()  # a scale here is not a weight: pixels stand for others
+            nll = (
+                -site["scale"] * site["fn"].log_prob(site["value"]).sum()
+            )  # a scale here is not a weight: pixels stand for others
             terms[name] = Term(nll, nll)
         else:
             q = guide_trace.nodes[name]

@@ -18,7 +18,7 @@ from utils.config import shown
 from utils.errors import UserError
 
 SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}  # release
-SIZES = ("z_dim", "n_e_w", "enc_widths", "dec_widths", "fidelity")  # what a stage-1 network is made of
+SIZES = ("z_dim", "n_e_w", "n_decoders", "enc_widths", "dec_widths", "fidelity")  # what a stage-1 network is made of
 SIZES_SEQ = (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim")
 
 

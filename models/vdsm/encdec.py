@@ -14,7 +14,7 @@ from pyro.distributions import Bernoulli, Normal
 from torch import nn
 
 from models.elbo import elbo_terms
-from models.vdsm.networks import FrameEncoder, IdentityPosterior, MixtureOfExpertsDecoder
+from models.vdsm.networks import FrameEncoder, IdentityPosterior, MixtureOfExpertsDecoder, SingleDecoder
 
 
 def mixing_weights(s, temperature):
@@ -30,7 +30,7 @@ def bernoulli(logits, dims):
 class EncDec(nn.Module):
     """Encoder, identity posterior and decoder with the model and guide over them (see the module's header).
 
-    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, enc_widths, dec_widths, fidelity, s_scale_start).
+    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, n_decoders, enc_widths, dec_widths, fidelity, s_scale_start).
     """
 
     def __init__(self, settings):
@@ -39,7 +39,8 @@ class EncDec(nn.Module):
         slope = 1.0 if settings.fidelity == "release" else 0.01
         self.encoder = FrameEncoder(self.pose_dim, self.experts, settings.enc_widths, slope)
         self.identity = IdentityPosterior(self.experts)
-        self.decoder = MixtureOfExpertsDecoder(self.pose_dim, self.experts, settings.dec_widths)
+        decoder = SingleDecoder if settings.n_decoders == 1 else MixtureOfExpertsDecoder
+        self.decoder = decoder(self.pose_dim, self.experts, settings.dec_widths)
         if settings.s_scale_start:
             self.identity.start_scale_at(settings.s_scale_start)
 

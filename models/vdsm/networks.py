@@ -122,15 +122,16 @@ class MixtureOfExpertsDecoder(nn.Module):
     one decoder of its own, used for its T frames on concat(z_t, w).
     """
 
-    def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS):
+    def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
         super().__init__()
+        banks = experts if banks is None else banks
         channels = (pose_dim + experts, *widths, 3)
         self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
         for c_in, c_out in zip(channels[:-1], channels[1:]):
-            bank = torch.empty(experts, c_in, c_out, KERNEL, KERNEL)
+            bank = torch.empty(banks, c_in, c_out, KERNEL, KERNEL)
             bound = 1 / math.sqrt(c_in * c_out * KERNEL**2)  # torch's Kaiming-uniform, a = sqrt(5), of a 5-D tensor
             self.kernels.append(nn.Parameter(bank.uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(experts, c_out)))
+            self.biases.append(nn.Parameter(torch.zeros(banks, c_out)))
 
     def start_at(self, mean):
         """Start every picture at `mean` [3] in (0, 1), the data's mean colour, instead of grey."""
@@ -141,7 +142,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         clips, frames = z.shape[:2]
         kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
         biases = [w @ bank for bank in self.biases]  # [N, c_out]
-        x = torch.cat([z, w[:, None].expand(-1, frames, -1)], -1)  # [N, T, pose_dim + K]
+        x = _with_weights(z, w)
         x = torch.bmm(x, kernels[0].flatten(2)).unflatten(
             2, (-1, KERNEL, KERNEL)
         )  # a 1x1 input: its convolution is a product
@@ -159,6 +160,28 @@ class MixtureOfExpertsDecoder(nn.Module):
                 own = _upsample(own, kernel[n], bias[n])
             pictures.append(own)
         return torch.stack(pictures)
+
+
+class SingleDecoder(MixtureOfExpertsDecoder):
+    """The ablation of the supplementary's section 6: w is a code like any other, read by one decoder that all clips share.
+
+    Shapes as `MixtureOfExpertsDecoder`; its banks hold one expert.
+    """
+
+    def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS):
+        super().__init__(pose_dim, experts, widths, banks=1)
+
+    def forward(self, z, w):
+        x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
+        x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL)) + self.biases[0][0, :, None, None]
+        for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
+            x = _upsample(x, kernel[0], bias[0])
+        return x.unflatten(0, z.shape[:2])
+
+
+def _with_weights(z, w):
+    """What a decoder reads of each frame: z [N, T, pose_dim], w [N, K] -> [N, T, pose_dim + K]."""
+    return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
 def _upsample(x, kernel, bias, groups=1):

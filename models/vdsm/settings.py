@@ -74,6 +74,10 @@ class VDSMSettings(RunSettings):
 
     z_dim: int = flag(20, "size of the pose z", MODEL, low=1)
     n_e_w: int = flag(15, "experts, the size of the identity s", MODEL, low=1)
+    n_decoders: int = flag(
+        None, "1: one decoder that reads the mixing weights as a plain code (ablation); default: one an expert", MODEL,
+        kind=int, low=1,
+    )  # fmt: skip
     dynamics_dim: int = flag(10, "size of the dynamics d", MODEL, low=1, stage="Seq")
     rnn_dim: int = flag(512, "hidden size of the LSTMs", MODEL, low=1, stage="Seq")
     rnn_layers: int = flag(3, "layers of the LSTMs", MODEL, low=1, stage="Seq")
@@ -121,6 +125,8 @@ class VDSMSettings(RunSettings):
             raise UserError(
                 f"--anneal_t_midfrac2 {self.anneal_t_midfrac2} must exceed --anneal_t_midfrac1 {self.anneal_t_midfrac1}"
             )
+        if self.n_decoders not in (None, 1, self.n_e_w):
+            raise UserError(f"--n_decoders {self.n_decoders}: give 1, or {self.n_e_w} (--n_e_w), or leave it out")
         for name, count in (("enc_widths", 5), ("dec_widths", 4)):
             if len(getattr(self, name)) != count:
                 raise UserError(f"--{name} {','.join(map(str, getattr(self, name)))}: expected {count} integers")

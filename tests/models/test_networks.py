@@ -16,6 +16,7 @@ from models.vdsm.networks import (
     IdentityPosterior,
     MixtureOfExpertsDecoder,
     PoseContext,
+    SingleDecoder,
 )
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
@@ -94,6 +95,18 @@ def test_a_clip_of_one_expert_is_that_experts_decoder():
     w = torch.eye(K)[[2]]
     z = torch.randn(1, T, POSE)
     torch.testing.assert_close(decoder(z, w), alone(z, w))
+
+
+def test_the_single_decoder_reads_the_weights_as_a_code_and_blends_nothing():
+    single = EncDec(settings(n_decoders=1)).decoder.double()
+    assert isinstance(single, SingleDecoder) and {len(bank) for bank in [*single.kernels, *single.biases]} == {1}
+    same = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
+    with torch.no_grad():
+        for mine, theirs in zip([*same.kernels, *same.biases], [*single.kernels, *single.biases]):
+            mine.copy_(theirs.expand_as(mine))  # equal experts: blending them changes nothing
+    z, w = torch.randn(N, T, POSE).double(), torch.softmax(torch.randn(N, K), -1).double()
+    torch.testing.assert_close(single(z, w), same(z, w))
+    assert (single(z, w) - single(z, w.flip(1))).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("clips, frames", [(1, 1), (1, T), (N, 1)])
