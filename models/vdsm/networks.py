@@ -32,6 +32,13 @@ def positive(x):
     return F.softplus(x).clamp_min(SMALLEST_SCALE)
 
 
+@torch.no_grad()
+def start_scale_at(layer, value, rows=slice(None)):
+    """Have the outputs `rows` of a linear layer, which `positive` makes scales, say `value` (> 0) whatever comes in."""
+    layer.weight[rows] = 0
+    layer.bias[rows] = math.log(math.expm1(value))
+
+
 class FrameEncoder(nn.Module):
     """The trunk of q(z_t | x_t) and q(s | x_1:T): x [B, 3, 64, 64] in [0, 1] -> z loc, z scale, each [B, pose_dim], and the
     per-frame s loc, s scale, each [B, K], which `IdentityPosterior` pools over the clip.
@@ -105,9 +112,7 @@ class IdentityPosterior(nn.Module):
 
     def start_scale_at(self, value):
         """Make every posterior scale `value` (> 0) before training: at a high temperature softplus(0) = 0.69 is pure noise."""
-        with torch.no_grad():
-            self.scale.weight.zero_()
-            self.scale.bias.fill_(math.log(math.expm1(value)))
+        start_scale_at(self.scale, value)
 
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):

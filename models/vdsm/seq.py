@@ -18,13 +18,14 @@ from torch import nn
 
 from models.elbo import Chain, elbo_terms
 from models.vdsm.encdec import bernoulli, mixing_weights
-from models.vdsm.networks import Combiner, DynamicsPosterior, GatedTransition, PoseContext
+from models.vdsm.networks import Combiner, DynamicsPosterior, GatedTransition, PoseContext, start_scale_at
 
 
 class Seq(nn.Module):
     """The sequence network over a trained `EncDec`, with its model and guide (see the module's header).
 
-    settings: models.vdsm.settings.VDSMSettings (dynamics_dim, rnn_dim, rnn_layers, rnn_dropout, trans_dim, fidelity).
+    settings: models.vdsm.settings.VDSMSettings (dynamics_dim, rnn_dim, rnn_layers, rnn_dropout, trans_dim,
+        d_scale_start, z_scale_start, fidelity).
     """
 
     def __init__(self, settings, encdec):
@@ -39,6 +40,10 @@ class Seq(nn.Module):
         )
         self.context = PoseContext(settings.dynamics_dim, rnn_dim, settings.rnn_layers)
         self.combiner = Combiner(pose_dim, settings.dynamics_dim, rnn_dim)
+        if settings.d_scale_start:
+            start_scale_at(self.dynamics.code, settings.d_scale_start, slice(self.dynamics_dim, None))
+        if settings.z_scale_start:
+            start_scale_at(self.combiner.scale, settings.z_scale_start)
         hidden, start = (rnn_dim, "kaiming") if release else (settings.trans_dim, "identity")
         self.transition = GatedTransition(pose_dim, settings.dynamics_dim, hidden, start)
 

@@ -72,6 +72,18 @@ class VDSMSettings(RunSettings):
         0.0, "posterior scale of s before training; 0 leaves torch's init", STAGE, kind=number, low=0, stage="EncDec"
     )
 
+    d_scale_start: float = flag(
+        0.0, "posterior scale of d before training; 0 leaves torch's init", STAGE, kind=number, low=0, stage="Seq"
+    )
+    z_scale_start: float = flag(
+        0.0,
+        "posterior scale of stage 2's z before training; 0 leaves torch's init",
+        STAGE,
+        kind=number,
+        low=0,
+        stage="Seq",
+    )
+
     z_dim: int = flag(20, "size of the pose z", MODEL, low=1)
     n_e_w: int = flag(15, "experts, the size of the identity s", MODEL, low=1)
     n_decoders: int = flag(

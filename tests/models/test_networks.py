@@ -127,6 +127,15 @@ def test_identity_is_pooled_after_its_layers():
     torch.testing.assert_close(layers(frame_loc, frame_scale)[1], torch.full((N, K), 0.0625))
 
 
+def test_posterior_scales_of_stage_2_start_where_they_are_told():
+    sizes = settings(d_scale_start=0.03, z_scale_start=0.05)
+    seq = Seq(sizes, EncDec(sizes))
+    d_loc, d_scale = seq.dynamics(torch.randn(N, T, POSE))
+    torch.testing.assert_close(d_scale, torch.full((N, DYNAMICS), 0.03))
+    assert d_loc.std() > 0.01  # its location goes its own way
+    torch.testing.assert_close(seq.combiner(torch.randn(N, POSE), torch.randn(N, RNN))[1], torch.full((N, POSE), 0.05))
+
+
 def test_start_from_data_gives_every_layer_unit_variance():
     encdec = EncDec(settings())
     x = torch.rand(8, T, 3, 64, 64)
