@@ -38,6 +38,11 @@ class Clips:
         return int(self.lengths[self.index].min())
 
     @cached_property
+    def total(self):
+        """The frames of all clips of the split."""
+        return int(self.lengths[self.index].sum())
+
+    @cached_property
     def first(self):
         """Where each clip of the split begins in `frames`, int64 [n]."""
         return starts(self.lengths)[self.index]

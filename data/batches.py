@@ -30,7 +30,7 @@ class Sampler:
         if frozen:
             rng = self._rng(0, 3)
             self.start = rng.integers(self.windows)
-            self.mirrored = rng.random(len(clips.every_frame()[0])) < 0.5
+            self.mirrored = rng.random(clips.total) < 0.5
 
     def _rng(self, step, *use):
         """The generator of one use at one step, alike whatever was drawn before."""
@@ -77,8 +77,8 @@ class FrameStore:
         self.clips, self.device, self.resident = clips, device, None
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            clip, time = clips.every_frame()
-            if clips.frames[0].nbytes * len(clip) <= free // 4:
+            if clips.frames[0].nbytes * clips.total <= free // 4:
+                clip, time = clips.every_frame()
                 self.resident = torch.from_numpy(clips.frames[clips.first[clip] + time]).to(device)
 
     def pick(self, clip, time, flip=None):

@@ -84,17 +84,17 @@ class SeqStage:
 
     def codes(self, store, clip, time):
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
-        every, times = store.clips.every_frame()
-        if len(every) * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4 > CACHE_BYTES:
+        clips = store.clips
+        if clips.total * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(store.pick(clip, time))
         if id(store) not in self._codes:
-            blocks = []
+            blocks, (every, times) = [], clips.every_frame()
             for start in range(0, len(every), BLOCK):
                 block = slice(start, start + BLOCK)
                 blocks.append(self.network.frame_codes(store.pick(every[None, block], times[None, block])))
             self._codes[id(store)] = tuple(torch.cat(part, 1)[0] for part in zip(*blocks))  # [F, ...] each
         codes = self._codes[id(store)]
-        place = torch.from_numpy(store.clips.rank[clip] + time).to(codes[0].device)
+        place = torch.from_numpy(clips.rank[clip] + time).to(codes[0].device)
         return tuple(code[place] for code in codes)
 
     def loss(self, sampler, store, step, weights):
