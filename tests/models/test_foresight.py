@@ -1,16 +1,14 @@
 """What keeps a continuation swinging: d read from a first part of the clip, and two readings that must agree on what comes after."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from models.vdsm.encdec import EncDec
 from models.vdsm.seq import Seq
+from models.vdsm.settings import VDSMSettings
 
-SETTINGS = SimpleNamespace(
-    n_e_w=3, z_dim=4, enc_widths=(4, 4, 4, 4, 8), dec_widths=(8, 8, 4, 4), fidelity="paper", s_scale_start=0.0,
-    dynamics_dim=5, rnn_dim=6, rnn_layers=2, rnn_dropout=0.0, trans_dim=7,
+SETTINGS = VDSMSettings(
+    n_e_w=3, z_dim=4, enc_widths=(4, 4, 4, 4, 8), dec_widths=(8, 8, 4, 4), dynamics_dim=5, rnn_dim=6, rnn_layers=2, trans_dim=7
 )  # fmt: skip
 
 
