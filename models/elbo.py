@@ -21,6 +21,11 @@ class Term(NamedTuple):
     weighted: torch.Tensor
 
 
+def normal(loc, scale, event):
+    """A Normal whose last `event` dimensions are one event. Unchecked: on a GPU every check would wait for the device."""
+    return Normal(loc, scale, validate_args=False).to_event(event)
+
+
 class Chain(TorchDistribution):
     """Normals in a chain: z_t ~ kernel(z_{t-1}, t), t = 0..length-1, from a given z before the first. Event [length, dim].
 
@@ -63,7 +68,7 @@ class Chain(TorchDistribution):
             loc, scale = self._drawn[1:]
         else:
             loc, scale = self.kernel(torch.cat([self.start[:, None], z[:, :-1]], 1), slice(None))
-        return Normal(loc, scale, validate_args=False).to_event(2)
+        return normal(loc, scale, 2)
 
     def log_prob(self, z):
         return self.steps(z).log_prob(z)

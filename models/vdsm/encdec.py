@@ -10,10 +10,10 @@ evaluated at grey levels in [0, 1] and therefore not normalised, as in the relea
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Bernoulli, Normal
+from pyro.distributions import Bernoulli
 from torch import nn
 
-from models.elbo import elbo_terms
+from models.elbo import elbo_terms, normal
 from models.vdsm.networks import FrameEncoder, IdentityPosterior, MixtureOfExpertsDecoder, SingleDecoder
 
 
@@ -59,20 +59,18 @@ class EncDec(nn.Module):
         s_loc, s_scale = self.identity(frame_loc, frame_scale)
         with pyro.plate("clips", len(x)):
             with poutine.scale(scale=weights["s"]):
-                pyro.sample("s", Normal(s_loc, s_scale, validate_args=False).to_event(1))
+                pyro.sample("s", normal(s_loc, s_scale, 1))
             with poutine.scale(scale=weights["z"]):
-                pyro.sample("z", Normal(z_loc, z_scale, validate_args=False).to_event(2))
+                pyro.sample("z", normal(z_loc, z_scale, 2))
 
     def model(self, x, weights):
         clips, frames = x.shape[:2]
         zero = x.new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
-                prior = Normal(zero, zero + 1 / self.experts).expand([clips, self.experts])
-                s = pyro.sample("s", prior.to_event(1))
+                s = pyro.sample("s", normal(zero.expand(clips, self.experts), zero + 1 / self.experts, 1))
             with poutine.scale(scale=weights["z"]):
-                prior = Normal(zero, zero + 1).expand([clips, frames, self.pose_dim])
-                z = pyro.sample("z", prior.to_event(2))
+                z = pyro.sample("z", normal(zero.expand(clips, frames, self.pose_dim), zero + 1, 2))
             logits = self.decoder(z, mixing_weights(s, weights["temperature"]))
             pyro.sample("x", bernoulli(logits, 4), obs=x)
 

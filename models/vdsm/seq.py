@@ -13,10 +13,9 @@ import copy
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Normal
 from torch import nn
 
-from models.elbo import Chain, elbo_terms
+from models.elbo import Chain, elbo_terms, normal
 from models.vdsm.encdec import bernoulli, mixing_weights
 from models.vdsm.networks import Combiner, DynamicsPosterior, GatedTransition, PoseContext, start_scale_at
 
@@ -60,7 +59,7 @@ class Seq(nn.Module):
     def pose_posterior(self, d, frames):
         """q(z_1 | x, d) as a Normal and q(z_2:T | z_1, x, d) as a function z_1 -> Chain, for T = frames."""
         u = self.combiner.context(self.context(d, frames), d)  # [N, T, rnn_dim]
-        first = Normal(*self.combiner(self.combiner.z_0.expand(len(d), -1), u[:, 0]), validate_args=False).to_event(1)
+        first = normal(*self.combiner(self.combiner.z_0.expand(len(d), -1), u[:, 0]), 1)
         return first, lambda z_1: Chain(lambda z, t: self.combiner(z, u[:, 1:][:, t]), z_1, frames - 1)
 
     def pose_prior(self, d, z_1, frames):
@@ -90,10 +89,10 @@ class Seq(nn.Module):
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 s_loc, s_scale = self.identity(frame_loc, frame_scale)
-                pyro.sample("s", Normal(s_loc, s_scale, validate_args=False).to_event(1))
+                pyro.sample("s", normal(s_loc, s_scale, 1))
             with poutine.scale(scale=weights["d"]):
                 d_loc, d_scale = self.dynamics(z_loc[:, : weights.get("seen", frames)])
-                d = pyro.sample("d", Normal(d_loc, d_scale, validate_args=False).to_event(1))
+                d = pyro.sample("d", normal(d_loc, d_scale, 1))
             with poutine.scale(scale=weights["z"]):
                 first, rest = self.pose_posterior(d, frames)
                 z_1 = pyro.sample("z_1", first)
@@ -105,12 +104,11 @@ class Seq(nn.Module):
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 experts = self.encdec.experts
-                s = pyro.sample("s", Normal(zero, zero + 1 / experts).expand([clips, experts]).to_event(1))
+                s = pyro.sample("s", normal(zero.expand(clips, experts), zero + 1 / experts, 1))
             with poutine.scale(scale=weights["d"]):
-                prior = Normal(zero, zero + 1 / self.dynamics_dim).expand([clips, self.dynamics_dim])
-                d = pyro.sample("d", prior.to_event(1))
+                d = pyro.sample("d", normal(zero.expand(clips, self.dynamics_dim), zero + 1 / self.dynamics_dim, 1))
             with poutine.scale(scale=1.0 if self.release else weights["z"]):
-                z_1 = pyro.sample("z_1", Normal(zero, zero + 1).expand([clips, pose_dim]).to_event(1))
+                z_1 = pyro.sample("z_1", normal(zero.expand(clips, pose_dim), zero + 1, 1))
             with poutine.scale(scale=weights["z"]):
                 z = pyro.sample("z", self.pose_prior(d, z_1, frames))
             z, scale = torch.cat([z_1[:, None], z], 1), 1.0
