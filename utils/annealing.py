@@ -20,13 +20,14 @@ def cosine_ramp(start, end, frac, epochs):
 
 def quadratic_spline(values, midfracs, epochs):
     """[epochs] values: scipy's quadratic spline through (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2), (epochs - 1, v3),
-    clipped to [0.005, 80] (release). Where nodes coincide, in very short runs, linear instead."""
+    clipped to [0.005, 80] (release). Where nodes coincide, in very short runs, linear instead; where they are merely out of order,
+    scipy orders them."""
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
     times = np.arange(epochs)
-    if np.all(np.diff(nodes) > 0):
+    order = np.argsort(nodes, kind="stable")
+    if np.diff(nodes[order]).min() > 0:
         curve = interp1d(nodes, values, kind="quadratic")(times)
     else:
-        order = np.argsort(nodes, kind="stable")
         curve = np.interp(times, nodes[order], np.asarray(values, float)[order])
     return np.clip(curve, LOWEST, HIGHEST)
 

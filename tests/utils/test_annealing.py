@@ -1,5 +1,7 @@
 """Schedules against their formulas and against the numbers that the release's runs show."""
 
+import dataclasses
+import math
 import re
 
 import numpy as np
@@ -8,6 +10,7 @@ from scipy.interpolate import interp1d
 
 from models.vdsm.settings import VDSMSettings
 from utils.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
+from utils.config import parse, preset_names
 
 # The README's four commands: their schedule flags (stage 1 and 2; MUG-FED's and Sprites' agree but for the epochs)
 STAGE_1 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10 --temp_id_start 1
@@ -93,6 +96,65 @@ def test_schedules_of_the_second_stage_in_the_readme():
     assert curves["z"][-1] == pytest.approx(1)
     assert curves["d"][-1] == pytest.approx(1)
     assert curves["s"][65] < 0.9999 and curves["s"][66:] == pytest.approx(np.ones(134))
+
+
+def ramp(start, end, frac, epochs, e):
+    """The description's cosine ramp at epoch e; n epochs long, the last of which is the end."""
+    n = math.ceil(epochs / frac)
+    if e >= n:
+        return end
+    return start + (end - start) * (1 + math.cos(math.pi * (n - 1 - e) / (epochs / frac))) / 2
+
+
+def through(nodes, values, epochs):
+    """interp1d itself through the nodes, in whatever order they are; linear where two coincide."""
+    kind = "quadratic" if len(set(nodes)) == 4 else "linear"
+    return np.clip(interp1d(nodes, values, kind=kind)(np.arange(epochs)), 0.005, 80)
+
+
+def in_logarithm(start, end, first, last, share):
+    """From start at the share `first` of the run to end at `last`, evenly in the logarithm, constant outside."""
+    part = min(max((share - first) / (last - first), 0), 1)
+    return start ** (1 - part) * end**part
+
+
+def expected_schedules(c):
+    times, middle = range(c.epochs), (c.anneal_t_midfrac1, c.anneal_t_midfrac2)
+    ramps = {"temperature": (c.temp_id_start, c.temp_id_end, c.temp_id_frac)}
+    weights = {
+        "s": (c.anneal_start_id, c.anneal_end_id, c.anneal_frac_id),
+        "d": (c.anneal_start_dynamics, c.anneal_end_dynamics, c.anneal_frac_dynamics),
+    }
+    if c.schedule == "geometric":
+        shares = [e / max(c.epochs - 1, 1) for e in times]
+        curves = {key: [in_logarithm(a, b, 0, 1 / frac, x) for x in shares] for key, (a, b, frac) in weights.items()}
+        curves["z"] = [in_logarithm(c.anneal_start_t, c.anneal_end_t, *middle, x) for x in shares]
+    else:
+        values = [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t]
+        curves = {"z": through([0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs)}
+        ramps |= weights
+    return curves | {key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()}
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_schedules_of_every_preset(preset):
+    """At its own number of epochs and at few; the README's four commands are two of the presets."""
+    for name, own in parse(["--preset", preset]).stages.items():
+        for epochs in (own.epochs, *range(1, 13)):
+            c = dataclasses.replace(own, epochs=epochs)
+            curves, expected = schedules(c), expected_schedules(c)
+            assert curves.keys() == expected.keys()
+            for key, curve in curves.items():
+                np.testing.assert_allclose(curve, expected[key], rtol=1e-12, err_msg=f"{name}, {epochs}: {key}")
+
+
+@pytest.mark.parametrize("epochs", range(1, 13))
+@pytest.mark.parametrize("middle", [(0.3, 0.6), (0.5, 0.8), (0.33, 0.77), (0.25, 1.0), (0.0, 0.5)])
+def test_spline_of_short_runs(epochs, middle):
+    """Nodes out of order, as with 3 epochs (0, 1.5, 2.4, 2), are a spline's all the same: interp1d puts them in order."""
+    values = [30, 0.2, 0.4, 1]
+    expected = through([0, epochs * middle[0], epochs * middle[1], epochs - 1], values, epochs)
+    np.testing.assert_allclose(quadratic_spline(values, middle, epochs), expected, rtol=1e-12)
 
 
 def test_clip():
