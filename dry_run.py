@@ -7,7 +7,10 @@ for its gradient are counted, not estimated.
 import pyro
 import torch
 
-from data.sprites.compose import NUM_FRAMES
+from data import pendulum
+from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES
+from data.sprites.store import draw_split
+from export import bytes_a_clip
 from models.vdsm.encdec import EncDec
 from models.vdsm.stages import EncDecStage, SeqStage
 from utils.checkpoints import RunFolder
@@ -41,6 +44,11 @@ def dry_run(plan):
         print(
             f"  disk        {checkpoints} checkpoints of {human(sizes['checkpoint'])}, pictures about {human(pictures)}"
         )
+        if settings.export_codes and name == "Seq":
+            count, each = clips_of(settings.dataset_name, settings.split), bytes_a_clip(settings)
+            disk += (count or 0) * each
+            told = f"{count:,} clips ({settings.split}), {human(count * each)}" if count else f"{human(each)} a clip"
+            print(f"  export      {told}")
         if plan.training:
             steps = settings.epochs * settings.bs_per_epoch
             print(f"  steps       {steps:,} ({settings.epochs} epochs of {settings.bs_per_epoch} batches)")
@@ -96,6 +104,18 @@ def _kept_for_gradient(network, loss):
     found = sum(storage.nbytes() for address, storage in storages.items() if address not in own)
     del terms
     return found
+
+
+def clips_of(name, split):
+    """How many clips a split of a data set holds; None where only its files tell."""
+    if name == "pendulum":
+        counts = pendulum.CLIPS
+    elif name == "sprites":
+        characters = draw_split(range(NUM_CHARACTERS))
+        counts = {part: len(members) * len(ACTIONS) for part, members in characters.items()}
+    else:
+        return None
+    return sum(counts.values()) if split == "all" else counts[split]
 
 
 def picture_bytes(name, settings):

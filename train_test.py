@@ -8,6 +8,7 @@ import torch
 
 import data
 from data.batches import FrameStore, Sampler
+from export import export
 from metrics.evaluate import evaluate
 from models.vdsm.encdec import EncDec
 from models.vdsm.stages import EncDecStage, SeqStage
@@ -25,7 +26,7 @@ from utils.checkpoints import (
 from utils.config import STAGES
 from utils.drawing import draw_stage
 from utils.errors import UserError
-from utils.guards import not_finite, refuse_missing_encdec, refuse_other_run, saves, stop_not_finite
+from utils.guards import not_finite, refuse_export, refuse_missing_encdec, refuse_other_run, saves, stop_not_finite
 from utils.progress import Progress, tensorboard
 from utils.step import Stepper, choose_device, learning_rate
 
@@ -37,9 +38,10 @@ def run(plan, argv):
     """Do what the plan asks for: train its stages in order, or test. argv is the command's flags, for the messages."""
     settings = plan.stages[(plan.training or STAGES)[0]]
     device = choose_device(settings.device, settings.threads)
-    if not plan.training:
-        return test(plan, device)
     folder = RunFolder(settings)
+    refuse_export(plan, folder)
+    if not plan.training:
+        return test(plan, folder, device)
     sets = {stage: _load(plan.stages[stage], stage) for stage in plan.training}
     encdec = refuse_missing_encdec(plan, folder)
     if settings.fresh:
@@ -49,7 +51,7 @@ def run(plan, argv):
         refuse_other_run(plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()})
     if encdec and not folder.epochs("Seq") and not settings.quiet:
         print(f"stage 2 stands on {encdec}")
-    folder.make()
+    folder.make(plan.stages["Seq"].export_codes)
     folder.save_settings({stage: plan.stages[stage] for stage in plan.training})
     for stage in plan.training:
         train(plan.stages[stage], stage, sets[stage], folder, device, argv)
@@ -147,6 +149,8 @@ def train(settings, name, dataset, folder, device, argv):
     if settings.evaluate != "none":
         stage.network.eval()
         evaluate(stage.view(), name, dataset, folder, settings, device)
+    if settings.export_codes and name == "Seq":
+        export(stage.view(), dataset, folder, settings, folder.choose(name))
     progress.say(f"stage {number + 1}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
 
 
@@ -194,12 +198,12 @@ def _log_epoch(log, epoch, shown, weights):
         log(SCALARS[key], value, epoch)
 
 
-def test(plan, device):
-    """Draw the test pictures (and measure, with --evaluate) from the checkpoints that the flags name, else the newest."""
+def test(plan, folder, device):
+    """Draw the test pictures (measure with --evaluate, export with --export_codes) from the checkpoints that the flags name, else
+    the newest."""
     settings = plan.stages["EncDec"]
-    folder = RunFolder(settings)
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
-    if path is None:
+    if path is None and not settings.export_codes:
         raise UserError(
             f"nothing to test in {folder.checkpoints}: train first (--train_VDSMEncDec True), or give the run's --RUN"
         )
@@ -212,7 +216,7 @@ def test(plan, device):
         state = load_checkpoint(path)
         check_sizes(state, path, settings, sizes)
         dataset = _load(settings, name)
-        folder.make()
+        folder.make(settings.export_codes)
         stage = EncDecStage(settings) if name == "EncDec" else SeqStage(settings, EncDec(settings))
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
@@ -221,5 +225,7 @@ def test(plan, device):
         draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
         if settings.evaluate != "none":
             evaluate(stage.view(), name, dataset, folder, settings, device)
+        if settings.export_codes and name == "Seq":
+            export(stage.view(), dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
     print(f"done in {time.monotonic() - began:.0f} s")

@@ -116,8 +116,9 @@ class Dataset:
                 )
 
     def split(self, name):
-        """The clips of split 'train', 'val' or 'test'."""
-        return Clips(self.frames, self.lengths, self.labels, self.splits[name])
+        """The clips of split 'train', 'val' or 'test'; 'all': of the three, in the data set's order."""
+        index = np.sort(np.concatenate(list(self.splits.values()))) if name == "all" else self.splits[name]
+        return Clips(self.frames, self.lengths, self.labels, index)
 
     def need_frames(self, length):
         """Raise UserError unless every clip of a split has at least `length` frames."""

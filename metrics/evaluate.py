@@ -3,8 +3,6 @@
 import json
 import math
 import platform
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from metrics.swap import judged_swap
 from utils.checkpoints import write_text
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
+from utils.origin import commit
 
 CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
 PROTOCOL = "the motion of each clip with the identity of another clip of the split, each used once; "
@@ -82,15 +81,9 @@ def _json(value):
 
 def _origin(device):
     """Where a figure comes from: commit, machine and versions."""
-    here = Path(__file__).resolve().parent.parent
-    try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
-        "commit": commit,
+        "commit": commit(),
         "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }

@@ -38,9 +38,9 @@ class RunFolder:
         self.tensorboard = place(settings.log_dir, "tensorboard")
         self.codes = place(settings.code_path, "codes")
 
-    def make(self):
-        """Create the folders; raise UserError, before any training, where one cannot be written."""
-        for folder in (self.root, self.images, self.checkpoints, self.tensorboard):
+    def make(self, codes=False):
+        """Create the folders, that of exported `codes` too if wanted; raise UserError, before any training, where one cannot be written."""
+        for folder in (self.root, self.images, self.checkpoints, self.tensorboard, *([self.codes] if codes else [])):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / ".writable"
@@ -62,9 +62,7 @@ class RunFolder:
                 inside = folder != self.root and self.root in folder.parents
                 if inside or not folder.is_dir() or not any(folder.iterdir()):
                     continue
-                number = 1
-                while (new := folder.with_name(f"{folder.name}.kept{number}")).exists():
-                    number += 1
+                new = unused(folder)
                 folder.rename(new)
                 names.append(str(new))
                 if keep and folder in keep.parents:
@@ -117,6 +115,14 @@ class RunFolder:
                 f"{self.checkpoint(stage, wanted)} is not there ({there}): see --pretrained_model_VDSM{stage}"
             )
         return self.checkpoint(stage, epochs[-1] if wanted is None else wanted) if epochs else None
+
+
+def unused(folder):
+    """The name under which `folder` is kept when another takes its place: {name}.kept1, or the first number that is free."""
+    number = 1
+    while (new := folder.with_name(f"{folder.name}.kept{number}")).exists():
+        number += 1
+    return new
 
 
 def write_text(path, text):

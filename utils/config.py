@@ -137,10 +137,13 @@ class RunSettings:
     )
     split: str = flag(
         "test",
-        "clips that --evaluate measures on; choose settings on val, report on test",
+        "clips that --evaluate measures on (val to choose settings, test to report) or --export_codes writes",
         OUTPUT,
-        choices=("test", "val"),
+        choices=("test", "val", "train", "all"),
         free=True,
+    )
+    export_codes: bool = flag(
+        False, "after training stage 2 or testing, write codes and pictures to runs/RUN/codes", OUTPUT, free=True
     )
     runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
     image_path: str = flag(
@@ -168,6 +171,11 @@ class RunSettings:
 
     def check(self):
         """Raise UserError where two flags contradict each other."""
+        if self.evaluate != "none" and self.split not in ("test", "val"):
+            raise UserError(
+                f"--split {self.split} is for --export_codes alone: --evaluate measures on test or val; "
+                "give one of them, or --evaluate none"
+            )
 
 
 def settings_class(model):

@@ -67,6 +67,23 @@ def refuse_missing_encdec(plan, folder):
     return path
 
 
+def refuse_export(plan, folder):
+    """Raise UserError where --export_codes asks for codes that nothing will have made: they are stage 2's."""
+    settings = plan.stages["Seq"]
+    if not settings.export_codes or "Seq" in plan.training:
+        return
+    if plan.training:
+        raise UserError(
+            "--export_codes writes the codes of stage 2: train it in the same command (--train_VDSMSeq True), "
+            "or export once it is trained, with both train flags False"
+        )
+    if folder.choose("Seq", settings.pretrained_model_VDSMSeq) is None:
+        raise UserError(
+            f"--export_codes needs a stage-2 checkpoint and there is none in {folder.checkpoints}: "
+            "train one (--train_VDSMSeq True), or give the run's --RUN"
+        )
+
+
 def not_finite(losses, terms, parameters=()):
     """What is not finite, in words: the first such term of the losses, or the gradient that left such parameters; None if all is well.
 

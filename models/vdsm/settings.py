@@ -133,6 +133,7 @@ class VDSMSettings(RunSettings):
 
     def check(self):
         """Raise UserError where two flags contradict each other."""
+        super().check()
         if self.anneal_t_midfrac2 <= self.anneal_t_midfrac1:
             raise UserError(
                 f"--anneal_t_midfrac2 {self.anneal_t_midfrac2} must exceed --anneal_t_midfrac1 {self.anneal_t_midfrac1}"

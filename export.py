@@ -1,0 +1,123 @@
+"""--export_codes True: a split's codes and pictures in files, as the release's README exports them for its notebooks.
+
+One set of files a batch p of `num_test_ids` clips (the last may be smaller), in the data set's order, each clip's first seq_len
+frames; float32 under the key arr_0 unless said otherwise, no pickles:
+
+    id_{p}.npz              [n, 1, K] mixing weights at temp_id_end
+    dynamics_{p}.npz        [n, dynamics_dim] the locations of d
+    labels_{p}.npz          integers [n, factors], a column a factor, the static ones first (MUG-FED: identity, action); beside them every
+                            label as an array of its own name, 'split' (text) and 'position' in the data set
+    test_images_{p}.npz     [n, T, 3, 64, 64] in [0, 1]
+    recon_images_{p}.npz    the same, decoded from the codes
+    sampled_images_{p}.npz  as many clips, drawn from the priors
+    codes.json              what it is an export of: data set, split, checkpoint, the columns' factors and the names of their values
+"""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import torch
+
+from data.base import IMAGE_SIZE
+from utils.checkpoints import unused, write_text
+from utils.errors import UserError
+from utils.frames import as_float
+from utils.origin import commit
+from utils.progress import Progress
+
+MANIFEST = "codes.json"
+PICTURES = 3  # arrays of frames: the clips', their reconstructions, samples
+
+
+def bytes_a_clip(settings):
+    """Bytes that one clip takes in all files, but for labels and headers."""
+    frames = PICTURES * settings.seq_len * 3 * IMAGE_SIZE**2
+    return 4 * (frames + settings.n_e_w + settings.dynamics_dim)
+
+
+def export(view, dataset, folder, settings, checkpoint):
+    """Write the export of settings.split to folder.codes; an older one there is kept under a new name.
+
+    view: stage 2 as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are written, so
+    that half an export is never taken for one. UserError if the disk is too full.
+    """
+    clips, codes = dataset.split(settings.split), folder.codes
+    need = len(clips) * bytes_a_clip(settings)
+    free = shutil.disk_usage(codes.parent).free
+    if free < need:
+        raise UserError(
+            f"--export_codes: {codes.parent} has {free:,} bytes free, {len(clips)} clips need {need:,}: "
+            "free some space, choose another --code_path or a smaller --split"
+        )
+    beside = codes.with_name(f".{codes.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed export left
+    try:
+        beside.mkdir()
+        batches = _write(view, dataset, clips, beside, settings)
+        write_text(
+            beside / MANIFEST, json.dumps(_manifest(dataset, clips, settings, checkpoint, batches), indent=1) + "\n"
+        )
+        if codes.is_dir() and any(codes.iterdir()):
+            kept = unused(codes)
+            codes.rename(kept)
+            print(f"kept the old export as {kept}")
+        os.replace(beside, codes)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    if not settings.quiet:
+        print(f"exported {len(clips)} clips ({settings.split}) in {batches} batches to {codes}")
+
+
+def _write(view, dataset, clips, place, settings):
+    """Write the batches' files into folder `place`; returns how many batches there are."""
+    torch.manual_seed(settings.seed)  # of the samples
+    order = np.arange(len(clips))
+    batches = np.split(order, order[settings.num_test_ids :: settings.num_test_ids])
+    progress = Progress("export", 0, len(batches), settings.quiet)
+    for p, rows in enumerate(batches):
+        frames = as_float(torch.from_numpy(clips.take(rows, 0, settings.seq_len)))
+        static, dynamic = view.encode(frames)
+        arrays = {
+            "id": static[:, None],
+            "dynamics": dynamic,
+            "test_images": frames,
+            "recon_images": view.decode(static, dynamic, settings.seq_len),
+            "sampled_images": view.sample(len(rows), settings.seq_len),
+        }
+        for name, array in arrays.items():
+            np.savez(place / f"{name}_{p}.npz", array.numpy(), allow_pickle=False)
+        columns, named = _labels(dataset, clips, rows)
+        np.savez(place / f"labels_{p}.npz", columns, allow_pickle=False, **named)
+        progress.step()
+    progress.close()
+    return len(batches)
+
+
+def _labels(dataset, clips, rows):
+    """The factors as columns [n, factors], and every label by name, with 'split' and 'position'."""
+    position, split = clips.index[rows], np.empty(len(rows), "<U5")
+    for name, members in dataset.splits.items():
+        split[np.isin(position, members)] = name
+    named = {name: clips.label(name, rows) for name in dataset.labels}
+    columns = np.array([named[factor] for factor in _factors(dataset)], np.int64).reshape(-1, len(rows)).T
+    return columns, {**named, "split": split, "position": position}
+
+
+def _factors(dataset):
+    return (*dataset.static, *dataset.dynamic)
+
+
+def _manifest(dataset, clips, settings, checkpoint, batches):
+    return {
+        "data set": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "split": settings.split,
+        "clips": len(clips),
+        "batches": batches,
+        "factors": {factor: dataset.classes[factor] for factor in _factors(dataset)},
+        "checkpoint": str(checkpoint),
+        "temperature": settings.temp_id_end,
+        "commit": commit(),
+    }
