@@ -11,6 +11,7 @@ import torch
 import export
 import train_test
 from data import sprites
+from data.base import Dataset
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
@@ -18,6 +19,7 @@ from tests.conftest import few
 from tests.test_cli import sprites as make_sprites
 from tests.test_cli import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
+from utils.checkpoints import RunFolder
 from utils.config import parse
 
 FILES = ("id", "dynamics", "labels", "test_images", "recon_images", "sampled_images")
@@ -152,22 +154,43 @@ def test_what_a_killed_export_left_is_not_taken_over(command, trained):
     assert not left.exists() and not (trained / "codes" / "id_99.npz").exists()
 
 
+def export_untrained(tmp_path, load, *flags):
+    """Export a data set through a stage 2 as it starts: its settings and the folder."""
+    c = parse([*EXPORT, "--pixel_frames", "0", "--code_path", str(tmp_path / "codes"), *flags]).stages["Seq"]
+    dataset, folder = load(c), RunFolder(c)
+    folder.codes.parent.mkdir()
+    export.export(VDSM(Seq(c, EncDec(c)), c.temp_id_end), dataset, folder, c, "none")
+    return dataset, folder.codes
+
+
 def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
     make_sprites(tmp_path)
-    flags = ["--dataset_name", "sprites", "--data_dir", str(tmp_path), "--seq_len", "8", "--pixel_frames", "0"]
-    c = parse([*EXPORT, *flags]).stages["Seq"]
-    dataset = sprites.load(c)
-    torch.manual_seed(0)
-    folder = train_test.RunFolder(c)
-    folder.codes = tmp_path / "codes"
-    export.export(VDSM(Seq(c, EncDec(c)), c.temp_id_end), dataset, folder, c, "none")
-    clips = dataset.split("test")
-    factors = ["body", "shirt", "legs", "hair", "action"]
-    assert list(json.loads((folder.codes / "codes.json").read_text())["factors"]) == factors
-    for column, factor in zip(joined(folder.codes, "labels").T, factors, strict=True):
+    flags = ["--dataset_name", "sprites", "--data_dir", str(tmp_path), "--seq_len", "8"]
+    dataset, codes = export_untrained(tmp_path, sprites.load, *flags)
+    clips, factors = dataset.split("test"), ["body", "shirt", "legs", "hair", "action"]
+    assert list(json.loads((codes / "codes.json").read_text())["factors"]) == factors
+    for column, factor in zip(joined(codes, "labels").T, factors, strict=True):
         np.testing.assert_array_equal(column, clips.label(factor))
-        np.testing.assert_array_equal(joined(folder.codes, "labels", factor), clips.label(factor))
-    np.testing.assert_array_equal(joined(folder.codes, "labels", "character"), clips.label("character"))
+        np.testing.assert_array_equal(joined(codes, "labels", factor), clips.label(factor))
+    np.testing.assert_array_equal(joined(codes, "labels", "character"), clips.label("character"))
+
+
+def test_clips_of_unequal_length_and_two_columns_of_labels(tmp_path):
+    """As MUG-FED has them: the first window of each clip; identity, action."""
+    lengths = np.array([9, 6, 7, 12, 6, 8])
+    labels = {"action": np.array([0, 5, 2, 3, 1, 4]), "identity": np.array([7, 7, 3, 1, 3, 1])}
+    frames = np.random.default_rng(0).integers(0, 256, (lengths.sum(), 64, 64, 3), np.uint8)
+    dataset = Dataset(
+        name="faces", frames=frames, lengths=lengths, labels=labels, fingerprint="f",
+        classes={"identity": tuple("abcdefgh"), "action": tuple("uvwxyz")},
+        splits={"train": np.array([3]), "val": np.array([1]), "test": np.array([5, 0, 2, 4])},
+        static=("identity",), dynamic=("action",),
+    )  # fmt: skip
+    _, codes = export_untrained(tmp_path, lambda c: dataset, "--seq_len", "6")
+    assert joined(codes, "labels").tolist() == [[1, 4], [7, 0], [3, 2], [3, 1]]
+    first = [frames[start : start + 6] for start in (40, 0, 15, 34)]
+    shown = np.stack(first).transpose(0, 1, 4, 2, 3) / np.float32(255)
+    np.testing.assert_allclose(joined(codes, "test_images"), shown, atol=1e-7)
 
 
 # --- what is refused, before anything is computed or written ---

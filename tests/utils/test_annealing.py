@@ -136,10 +136,10 @@ def expected_schedules(c):
     return curves | {key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()}
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", ["", *preset_names()])
 def test_schedules_of_every_preset(preset):
-    """At its own number of epochs and at few; the README's four commands are two of the presets."""
-    for name, own in parse(["--preset", preset]).stages.items():
+    """And of the defaults (''), at its own number of epochs and at few; the README's four commands are two of the presets."""
+    for name, own in parse(["--preset", preset] if preset else []).stages.items():
         for epochs in (own.epochs, *range(1, 13)):
             c = dataclasses.replace(own, epochs=epochs)
             curves, expected = schedules(c), expected_schedules(c)
