@@ -1,16 +1,16 @@
 """--export_codes True: a split's codes and pictures in files, as the release's README exports them for its notebooks.
 
-One set of files a batch p of `num_test_ids` clips (the last may be smaller), in the data set's order, each clip's first seq_len
-frames; float32 under the key arr_0 unless said otherwise, no pickles:
+One set of files a batch p of `num_test_ids` clips (the last may be smaller), in the data set's order, each clip's first
+seq_len frames; float32 under the key arr_0 unless said otherwise, no pickles:
 
     id_{p}.npz              [n, 1, K] mixing weights at temp_id_end
     dynamics_{p}.npz        [n, dynamics_dim] the locations of d
-    labels_{p}.npz          integers [n, factors], a column a factor, the static ones first (MUG-FED: identity, action); beside them every
-                            label as an array of its own name, 'split' (text) and 'position' in the data set
+    labels_{p}.npz          integers [n, factors], a column a factor, the static ones first (MUG-FED: identity, action);
+                            beside them every label under its own name, 'split' (text) and 'position' in the data set
     test_images_{p}.npz     [n, T, 3, 64, 64] in [0, 1]
     recon_images_{p}.npz    the same, decoded from the codes
     sampled_images_{p}.npz  as many clips, drawn from the priors
-    codes.json              what it is an export of: data set, split, checkpoint, the columns' factors and the names of their values
+    codes.json              what it is an export of: data set, split, checkpoint, the columns' factors and values
 """
 
 import json
@@ -40,8 +40,8 @@ def bytes_a_clip(settings):
 def export(view, dataset, folder, settings, checkpoint):
     """Write the export of settings.split to folder.codes; an older one there is kept under a new name.
 
-    view: stage 2 as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are written, so
-    that half an export is never taken for one. UserError if the disk is too full.
+    view: stage 2 as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are
+    written, so that half an export is never taken for one. UserError if the disk is too full.
     """
     clips, codes = dataset.split(settings.split), folder.codes
     need = len(clips) * bytes_a_clip(settings)

@@ -199,8 +199,8 @@ def _log_epoch(log, epoch, shown, weights):
 
 
 def test(plan, folder, device):
-    """Draw the test pictures (measure with --evaluate, export with --export_codes) from the checkpoints that the flags name, else
-    the newest."""
+    """Draw the test pictures (and measure, with --evaluate, or export, with --export_codes) from the checkpoints that the
+    flags name, else the newest."""
     settings = plan.stages["EncDec"]
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
     if path is None and not settings.export_codes:

@@ -19,9 +19,9 @@ def cosine_ramp(start, end, frac, epochs):
 
 
 def quadratic_spline(values, midfracs, epochs):
-    """[epochs] values: scipy's quadratic spline through (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2), (epochs - 1, v3),
-    clipped to [0.005, 80] (release). Where nodes coincide, in very short runs, linear instead; where they are merely out of order,
-    scipy orders them."""
+    """[epochs] values: scipy's quadratic spline through (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2) and
+    (epochs - 1, v3), clipped to [0.005, 80] (release). In very short runs nodes may coincide: then linear; or stand out of
+    order: then scipy orders them."""
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
     times = np.arange(epochs)
     order = np.argsort(nodes, kind="stable")

@@ -39,7 +39,7 @@ class RunFolder:
         self.codes = place(settings.code_path, "codes")
 
     def make(self, codes=False):
-        """Create the folders, that of exported `codes` too if wanted; raise UserError, before any training, where one cannot be written."""
+        """Create the folders, that of `codes` too if wanted; UserError, before any training, where one cannot be written."""
         for folder in (self.root, self.images, self.checkpoints, self.tensorboard, *([self.codes] if codes else [])):
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""VDSM once more, as plain functions over tensors with the released names: written from the model's description, with nothing of
-`models/` in it. One sequence, one step and one expert at a time; LSTMs and transposed convolutions are spelt out.
+"""VDSM once more, as plain functions over tensors with the released names: written from the model's description, with
+nothing of `models/` in it. One sequence, step and expert at a time; LSTMs and transposed convolutions are spelt out.
 
-P is a dict of tensors: 'enc.encoder.0.weight', 'dec.EW1', ... (stage 2's 'image_enc.' and 'image_dec.' without 'image_').
+P is a dict of tensors: 'enc.encoder.0.weight', 'dec.EW1', ... (stage 2's 'image_enc.', 'image_dec.' without 'image_').
 N sequences of T frames, K experts, pose size Z, dynamics size D, LSTMs of L layers and R units.
 """
 
@@ -34,7 +34,7 @@ def halves(x):
 
 
 def blur(x):
-    """[1 3 3 1] / 8 down and across, every second place, the picture mirrored at its edges by one place before and two after."""
+    """[1 3 3 1] / 8 down and across at every second place, the picture mirrored at its edges: one before, two after."""
     side = x.shape[-1]
     places = [1, *range(side), side - 2, side - 3]
     x = x[:, :, places][:, :, :, places]
@@ -123,7 +123,7 @@ def layers_of(P, name):
 
 
 def final_states(P, poses):
-    """The bi-LSTM's last hidden states over pose means [N, T, Z]: [N, 2 L R], layer by layer, forward before backward."""
+    """The bi-LSTM's last hidden states over poses [N, T, Z]: [N, 2 L R], layer by layer, forward before backward."""
     sequence, finals = list(poses.unbind(1)), []
     for layer in range(layers_of(P, "seq2seq_enc.rnn")):
         ways = []
@@ -214,7 +214,7 @@ def standard(like, scale=1.0):
 
 
 def terms(x, sites):
-    """{term: (raw, weighted)}. sites: {term: (log q, log p, weight of log q, weight of log p)}; x: the log likelihood."""
+    """{term: (raw, weighted)}. sites: {term: (log q, log p, weight of log q, of log p)}; x: the log likelihood."""
     found = {name: (q - p, on_q * q - on_p * p) for name, (q, p, on_q, on_p) in sites.items()}
     return {**found, "x": (-x, -x)}
 
@@ -229,7 +229,7 @@ def objective_1(P, x, s, z, weights, release, analytic):
 
 
 def objective_2(P, x, s, d, z, weights, release, analytic):
-    """Stage 2's terms at the sites s [N, K], d [N, D], z [N, T, Z]; 'z_1' is the first step's, 'z' that of the others."""
+    """Stage 2's terms at the sites s [N, K], d [N, D], z [N, T, Z]; 'z_1': of the first step, 'z': of the others."""
     poses, _, frame_loc, frame_scale = encode_clips(P, x, release)
     s_logs = logs(s, identity(P, frame_loc, frame_scale), standard(s, 1 / s.shape[1]), analytic)
     d_logs = logs(d, dynamics(P, poses), standard(d, 1 / d.shape[1]), analytic)

@@ -1,4 +1,4 @@
-"""The numbers: every tensor on the way of both stages against tests/models/from_spec.py, for given weights under the released names.
+"""Every tensor on the way of both stages against tests/models/from_spec.py, for given weights under the released names.
 
 Ours in float32, the plain functions in float64, to 1e-5; the objective, whose sums are large, in float64.
 """
@@ -134,7 +134,7 @@ def test_blended_kernels():
 
 
 def assert_same_sequences(fidelity, sizes, n, frames, longer):
-    """Every tensor of stage 2 from the frames to the generated pictures, and the densities along a path that was drawn."""
+    """Every tensor of stage 2 from the frames to the generated pictures, and the densities along a path."""
     net, P = stage_2(fidelity, sizes)
     release, x = fidelity == "release", clips(n, frames)
     z_loc, _, s_loc, s_scale = spec.encode_clips(P, x.double(), release)

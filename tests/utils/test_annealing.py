@@ -138,7 +138,7 @@ def expected_schedules(c):
 
 @pytest.mark.parametrize("preset", ["", *preset_names()])
 def test_schedules_of_every_preset(preset):
-    """And of the defaults (''), at its own number of epochs and at few; the README's four commands are two of the presets."""
+    """And of the defaults (''), at its own epochs and at few; the README's four commands are two of the presets."""
     for name, own in parse(["--preset", preset] if preset else []).stages.items():
         for epochs in (own.epochs, *range(1, 13)):
             c = dataclasses.replace(own, epochs=epochs)
@@ -151,7 +151,7 @@ def test_schedules_of_every_preset(preset):
 @pytest.mark.parametrize("epochs", range(1, 13))
 @pytest.mark.parametrize("middle", [(0.3, 0.6), (0.5, 0.8), (0.33, 0.77), (0.25, 1.0), (0.0, 0.5)])
 def test_spline_of_short_runs(epochs, middle):
-    """Nodes out of order, as with 3 epochs (0, 1.5, 2.4, 2), are a spline's all the same: interp1d puts them in order."""
+    """Nodes out of order, as with 3 epochs (0, 1.5, 2.4, 2), are a spline's all the same: interp1d sorts them."""
     values = [30, 0.2, 0.4, 1]
     expected = through([0, epochs * middle[0], epochs * middle[1], epochs - 1], values, epochs)
     np.testing.assert_allclose(quadratic_spline(values, middle, epochs), expected, rtol=1e-12)
