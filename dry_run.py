@@ -4,6 +4,8 @@ The networks and one loss are built on torch's meta device, which knows shapes a
 for its gradient are counted, not estimated.
 """
 
+from collections import Counter
+
 import pyro
 import torch
 
@@ -64,10 +66,13 @@ def measure(name, settings):
         trained = sum(p.numel() for group in stage.trainable().values() for p in group)
         kept = _kept_for_gradient(network, _loss(name, settings, network))
     state = sum(t.numel() for t in network.state_dict().values())
+    parts = Counter()
+    for parameter, values in network.named_parameters():  # what two parts share counts once
+        parts[parameter.split(".")[0]] += values.numel()
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "trained": trained,
-        "networks": {part: sum(p.numel() for p in child.parameters()) for part, child in network.named_children()},
+        "networks": dict(parts),
         "memory": FLOAT * (state + 3 * trained)
         + BACKWARD * kept,  # weights; gradients and Adam's two moments; activations
         "checkpoint": FLOAT * (state + 2 * trained),

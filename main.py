@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 
-from utils.config import opening_lines, parse
+from utils.config import STAGES, opening_lines, parse
 from utils.errors import UserError
 
 
@@ -16,7 +16,12 @@ def main(argv):
             print(line, flush=True)
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for tensors; torch reads it when it is imported
         warnings.filterwarnings("ignore", message="CUDA initialization")
-        if any(settings.dry_run for settings in plan.stages.values()):
+        settings = plan.stages[STAGES[0]]
+        if settings.convert is not None:
+            from convert import convert
+
+            convert(settings, argv)
+        elif any(settings.dry_run for settings in plan.stages.values()):
             from dry_run import dry_run
 
             dry_run(plan)

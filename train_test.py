@@ -160,8 +160,11 @@ def resume(newest, stage, stepper, device):
         return 0
     state = load_checkpoint(newest)
     stage.network.load_state_dict(state["model"])
-    stepper.adam.load_state_dict(state["optimizer"])
-    set_rng_state(state["rng"], device)
+    stepper.adam.load_state_dict(stepper.adam_state(state["optimizer"], stage.network))
+    if not stepper.adam.state:
+        print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
+    if state["rng"] is not None:
+        set_rng_state(state["rng"], device)
     return state["epoch"]
 
 

@@ -2,18 +2,21 @@
 
 A checkpoint is a dict of 'epoch' (the next one to run, which with the settings gives every schedule's position), 'model',
 'optimizer' (as the release's) and beside them 'settings', 'data' (the data set's fingerprint) and 'rng' (the state of the
-noise's generators), all of types that `weights_only=True` loads.
+noise's generators), all of types that `weights_only=True` loads. Released checkpoints are read too: `load_checkpoint` turns them
+into ours, where 'settings' are the sizes alone and 'data' and 'rng' None, for they hold no more.
 """
 
 import json
 import os
 import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from natsort import natsorted
 
+from models.vdsm import release
 from utils.config import shown
 from utils.errors import UserError
 
@@ -147,11 +150,13 @@ def save_checkpoint(path, state):
 
 
 def load_checkpoint(path, mapped=False):
-    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or not one of ours.
+    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or neither one of ours nor
+    a released one (which comes back as ours: see `models.vdsm.release.to_ours`).
 
     mapped: leave the tensors on disk until they are read, where only a look at the settings is wanted.
     """
     try:
+        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -159,6 +164,11 @@ def load_checkpoint(path, mapped=False):
         raise UserError(
             f"{path} is truncated or not a checkpoint: move it away and the one before it is used"
         ) from None
+    if release.stage_of(state):
+        try:
+            return release.to_ours(state)
+        except ValueError as error:
+            raise UserError(f"{path} is no checkpoint that the release left ({error}): move it away") from None
     if not isinstance(state, dict) or not {"epoch", "model", "optimizer", "settings", "rng"} <= set(state):
         raise UserError(f"{path} is not a checkpoint of this program: move it away")
     return state
@@ -170,7 +180,8 @@ def check_sizes(state, path, settings, names):
     wrong = [n for n in names if n in saved and shown(saved[n]) != shown(getattr(settings, n))]
     if wrong:
         said = ", ".join(f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there" for n in wrong)
-        raise UserError(f"{path} is of another kind: {said}: give the flags it was trained with")
+        flags = " ".join(f"--{n} {shown(saved[n])}" for n in wrong)
+        raise UserError(f"{path} is of another kind: {said}: give the flags it was trained with: {flags}")
 
 
 def rng_state(device):

@@ -24,7 +24,7 @@ IDLE = {  # flags of the release that do nothing, and why
     "T_mult": "the release never built the warm restarts that it is for",
     "test_harness": "the release never built the harness that it is for",
 }
-ACTIONS = ("fresh", "dry_run")  # asked of one command: a saved configuration does not repeat them
+ACTIONS = ("fresh", "dry_run", "convert", "to")  # asked of one command: a saved configuration does not repeat them
 
 
 def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
@@ -91,6 +91,10 @@ class RunSettings:
     seed: int = flag(0, "seed of weights, batches and noise", BASICS, low=0, high=2**31 - 1)
     fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True)
     dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", BASICS, free=True)
+    convert: str = flag(
+        None, "rewrite this checkpoint, in a folder beside it, in the form that --to names", BASICS, kind=str, free=True
+    )
+    to: str = flag(None, "form of --convert's copy", BASICS, kind=str, choices=("ours", "release"), free=True)
     fidelity: str = flag(
         "paper", "which side to take where the release departs from the paper", BASICS, choices=("paper", "release")
     )
@@ -176,6 +180,8 @@ class RunSettings:
                 f"--split {self.split} is for --export_codes alone: --evaluate measures on test or val; "
                 "give one of them, or --evaluate none"
             )
+        if (self.convert is None) != (self.to is None):
+            raise UserError("--convert PATH and --to ours (or release) go together: give both")
 
 
 def settings_class(model):

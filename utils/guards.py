@@ -6,7 +6,7 @@ import shlex
 
 import torch
 
-from utils.checkpoints import SIZES, check_sizes, load_checkpoint
+from utils.checkpoints import SIZES, SIZES_SEQ, check_sizes, load_checkpoint
 from utils.config import STAGES, differences, shown, without
 from utils.errors import UserError
 
@@ -29,6 +29,9 @@ def refuse_other_run(plan, folder, fingerprints):
             continue
         settings, state = plan.stages[stage], load_checkpoint(newest, mapped=True)
         saved = state["settings"]
+        if state["data"] is None:  # of the release: its sizes are all that it tells
+            check_sizes(state, newest, settings, SIZES if stage == "EncDec" else SIZES_SEQ)
+            continue
         wrong = differences(saved, settings, stage)
         given = getattr(settings, NUMBER)
         if stage == "Seq" and None not in (given, saved[NUMBER]) and given != saved[NUMBER]:

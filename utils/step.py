@@ -53,6 +53,18 @@ class Stepper:
         self.shares = list(groups)
         self.adam = torch.optim.Adam([{"params": list(group)} for group in groups.values()], fused=True)
 
+    def names(self, network):
+        """The names that `network` gives the parameters, in the order of Adam's state."""
+        own = {parameter: name for name, parameter in network.named_parameters()}
+        return [own[parameter] for parameter in self.parameters]
+
+    def adam_state(self, saved, network):
+        """A checkpoint's 'optimizer' as Adam takes it: as it is, or from the {'moments': {name: state}} of a released file."""
+        if "moments" not in saved:
+            return saved
+        states = {i: saved["moments"][n] for i, n in enumerate(self.names(network)) if n in saved["moments"]}
+        return {**self.adam.state_dict(), "state": states}
+
     def __call__(self, loss, rate):
         """Descend `loss` at learning rate `rate`."""
         for group, share in zip(self.adam.param_groups, self.shares):

@@ -8,8 +8,6 @@ the transition is evaluated at all steps in one call. Encoder and decoder stay a
 identity layers go on training, and lambda_z weighs only the posterior term of z_1).
 """
 
-import copy
-
 import pyro
 import torch
 from pyro import poutine
@@ -32,8 +30,9 @@ class Seq(nn.Module):
         release = settings.fidelity == "release"
         pose_dim, rnn_dim = encdec.pose_dim, settings.rnn_dim
         self.dynamics_dim, self.release = settings.dynamics_dim, release
-        self.encdec = encdec.requires_grad_(False)
-        self.identity = copy.deepcopy(encdec.identity).requires_grad_(release)
+        encdec.requires_grad_(False)
+        self.identity = encdec.identity.requires_grad_(release)  # one with stage 1's, as in the release
+        self.encdec = encdec
         self.dynamics = DynamicsPosterior(
             pose_dim, settings.dynamics_dim, rnn_dim, settings.rnn_layers, settings.rnn_dropout
         )

@@ -1,0 +1,71 @@
+"""--convert PATH --to ours|release: a released checkpoint as one of ours, or one of ours as the release's. Needs no data."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from models.vdsm import release
+from models.vdsm.encdec import EncDec
+from models.vdsm.networks import DECODER_WIDTHS, ENCODER_WIDTHS
+from models.vdsm.stages import EncDecStage, SeqStage
+from utils.checkpoints import SIZES_SEQ, check_sizes, load_checkpoint, save_checkpoint
+from utils.config import STAGES, shown
+from utils.errors import UserError
+from utils.step import Stepper
+
+
+def convert(settings, argv):
+    """Write the checkpoint settings.convert, under its own name, into the folder 'ours' or 'release' beside it.
+
+    The file tells the sizes; those among the flags `argv` must agree. Raises UserError, before anything is written, if the file
+    is not there, is damaged, is that kind already, was trained with --fidelity paper, or if its place is taken.
+    """
+    path = Path(settings.convert)
+    out = path.parent / settings.to / path.name
+    if out.exists():
+        raise UserError(f"{out} is already there: move it away")
+    state = load_checkpoint(path, mapped=True)
+    to_ours = settings.to == "ours"
+    if to_ours != ("moments" in state["optimizer"]):
+        raise UserError(f"{path} is a checkpoint of that kind already: --to {settings.to} has nothing to do")
+    given = {part.split("=")[0].removeprefix("--") for part in argv}
+    check_sizes(state, path, settings, [size for size in SIZES_SEQ if size in given])
+    if state["settings"].get("fidelity") != release.FIDELITY:
+        raise UserError(
+            f"{path} was trained with --fidelity paper and would be another model in the release's program: "
+            "convert one that was trained with --fidelity release"
+        )
+    stage = release.ours_stage(state)
+    try:
+        network, stepper = _shell(settings, state["settings"], stage)
+        lost = to_ours and not state["optimizer"]["moments"]
+        if to_ours:
+            state["optimizer"] = stepper.adam_state(state["optimizer"], network)
+        else:
+            sizes, state = state["settings"], release.to_release(state, stepper.names(network))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"{path} does not convert ({error}): is it a checkpoint of this version?") from None
+    try:
+        out.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror}): copy the checkpoint to another folder") from None
+    save_checkpoint(out, state)
+    print(f"wrote {out}: stage {STAGES.index(stage) + 1}, {state['epoch']} epochs")
+    if to_ours:
+        print("its flags: " + " ".join(f"--{flag} {shown(value)}" for flag, value in state["settings"].items()))
+    elif any(tuple(sizes[n]) != own for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))):
+        print(
+            "the release's program has other --enc_widths or --dec_widths built in: it does not load this one unchanged"
+        )
+    if lost:
+        print(f"{path} holds no state of Adam that fits its tensors: Adam will start afresh")
+
+
+def _shell(settings, saved, stage):
+    """The network of `saved` settings without numbers, and the optimiser over what it trains: their names and order are wanted."""
+    own = {field.name for field in dataclasses.fields(settings)}
+    settings = dataclasses.replace(settings, **{name: value for name, value in saved.items() if name in own})
+    with torch.device("meta"):
+        made = EncDecStage(settings) if stage == "EncDec" else SeqStage(settings, EncDec(settings))
+        return made.network, Stepper(made.trainable())
