@@ -9,7 +9,7 @@ from models.vdsm import release
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import DECODER_WIDTHS, ENCODER_WIDTHS
 from models.vdsm.stages import EncDecStage, SeqStage
-from utils.checkpoints import SIZES_SEQ, check_sizes, load_checkpoint, save_checkpoint
+from utils.checkpoints import SIZES_SEQ, check_sizes, load_checkpoint, read_checkpoint, save_checkpoint
 from utils.config import STAGES, shown
 from utils.errors import UserError
 from utils.step import Stepper
@@ -25,27 +25,23 @@ def convert(settings, argv):
     out = path.parent / settings.to / path.name
     if out.exists():
         raise UserError(f"{out} is already there: move it away")
-    state = load_checkpoint(path, mapped=True)
     to_ours = settings.to == "ours"
-    if to_ours != ("moments" in state["optimizer"]):
-        raise UserError(f"{path} is a checkpoint of that kind already: --to {settings.to} has nothing to do")
+    if to_ours != bool(release.stage_of(read_checkpoint(path, mapped=True))):
+        raise UserError(f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert")
+    state = load_checkpoint(path, mapped=True)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
     check_sizes(state, path, settings, [size for size in SIZES_SEQ if size in given])
-    if state["settings"].get("fidelity") != release.FIDELITY:
+    sizes, stage = state["settings"], release.ours_stage(state)
+    if sizes.get("fidelity") != release.FIDELITY:
         raise UserError(
             f"{path} was trained with --fidelity paper and would be another model in the release's program: "
             "convert one that was trained with --fidelity release"
         )
-    stage = release.ours_stage(state)
-    try:
-        network, stepper = _shell(settings, state["settings"], stage)
-        lost = to_ours and not state["optimizer"]["moments"]
-        if to_ours:
-            state["optimizer"] = stepper.adam_state(state["optimizer"], network)
-        else:
-            sizes, state = state["settings"], release.to_release(state, stepper.names(network))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UserError(f"{path} does not convert ({error}): is it a checkpoint of this version?") from None
+    if not to_ours:
+        try:
+            state = release.to_release(state, _trained(settings, sizes, stage))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise UserError(f"{path} does not convert ({error}): is it a checkpoint of this version?") from None
     try:
         out.parent.mkdir(exist_ok=True)
     except OSError as error:
@@ -53,19 +49,15 @@ def convert(settings, argv):
     save_checkpoint(out, state)
     print(f"wrote {out}: stage {STAGES.index(stage) + 1}, {state['epoch']} epochs")
     if to_ours:
-        print("its flags: " + " ".join(f"--{flag} {shown(value)}" for flag, value in state["settings"].items()))
+        print("its flags: " + " ".join(f"--{name} {shown(size)}" for name, size in sizes.items() if size is not None))
     elif any(tuple(sizes[n]) != own for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))):
-        print(
-            "the release's program has other --enc_widths or --dec_widths built in: it does not load this one unchanged"
-        )
-    if lost:
-        print(f"{path} holds no state of Adam that fits its tensors: Adam will start afresh")
+        print("the release's program has other --enc_widths or --dec_widths built in and does not load it as it is")
 
 
-def _shell(settings, saved, stage):
-    """The network of `saved` settings without numbers, and the optimiser over what it trains: their names and order are wanted."""
+def _trained(settings, saved, stage):
+    """Names of what a run of `saved` settings trains in `stage`, in the order of Adam's state. No numbers are made."""
     own = {field.name for field in dataclasses.fields(settings)}
     settings = dataclasses.replace(settings, **{name: value for name, value in saved.items() if name in own})
     with torch.device("meta"):
         made = EncDecStage(settings) if stage == "EncDec" else SeqStage(settings, EncDec(settings))
-        return made.network, Stepper(made.trainable())
+        return Stepper(made.trainable()).names(made.network)

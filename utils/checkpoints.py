@@ -150,20 +150,12 @@ def save_checkpoint(path, state):
 
 
 def load_checkpoint(path, mapped=False):
-    """The checkpoint at `path`, on CPU, never unpickled freely. UserError if it is truncated, corrupt or neither one of ours nor
-    a released one (which comes back as ours: see `models.vdsm.release.to_ours`).
+    """The checkpoint at `path`, on CPU; a released one comes back as ours (see `models.vdsm.release.to_ours`). UserError if it is
+    truncated, corrupt or neither.
 
     mapped: leave the tensors on disk until they are read, where only a look at the settings is wanted.
     """
-    try:
-        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except Exception:  # damaged bytes raise anything from the unpickler
-        raise UserError(
-            f"{path} is truncated or not a checkpoint: move it away and the one before it is used"
-        ) from None
+    state = read_checkpoint(path, mapped)
     if release.stage_of(state):
         try:
             return release.to_ours(state)
@@ -174,13 +166,26 @@ def load_checkpoint(path, mapped=False):
     return state
 
 
+def read_checkpoint(path, mapped=False):
+    """What the file at `path` holds, on CPU, whoever wrote it; never unpickled freely. UserError if it cannot be read."""
+    try:
+        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except Exception:  # damaged bytes raise anything from the unpickler
+        raise UserError(
+            f"{path} is truncated or not a checkpoint: move it away and the one before it is used"
+        ) from None
+
+
 def check_sizes(state, path, settings, names):
     """Raise UserError, naming the flags that differ, unless the checkpoint's settings `names` are those of `settings`."""
     saved = state["settings"]
     wrong = [n for n in names if n in saved and shown(saved[n]) != shown(getattr(settings, n))]
     if wrong:
         said = ", ".join(f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there" for n in wrong)
-        flags = " ".join(f"--{n} {shown(saved[n])}" for n in wrong)
+        flags = " ".join(f"no --{n}" if saved[n] is None else f"--{n} {shown(saved[n])}" for n in wrong)
         raise UserError(f"{path} is of another kind: {said}: give the flags it was trained with: {flags}")
 
 

@@ -59,7 +59,7 @@ class Stepper:
         return [own[parameter] for parameter in self.parameters]
 
     def adam_state(self, saved, network):
-        """A checkpoint's 'optimizer' as Adam takes it: as it is, or from the {'moments': {name: state}} of a released file."""
+        """A checkpoint's 'optimizer' as Adam takes it: as it is, or from the {'moments': {name: state}} that a released file gives."""
         if "moments" not in saved:
             return saved
         states = {i: saved["moments"][n] for i, n in enumerate(self.names(network)) if n in saved["moments"]}

@@ -128,6 +128,7 @@ def sizes_of(model, stage):
     sizes = {
         "z_dim": model[f"{enc}.muvar.weight"].shape[0] // 2,
         "n_e_w": model[f"{dec}.EW1"].shape[0],
+        "n_decoders": None,  # one an expert
         "enc_widths": tuple(model[f"{enc}.encoder.{i}.weight"].shape[0] for i in CONVS),
         "dec_widths": tuple(model[f"{dec}.EW{i}"].shape[2] for i in range(1, 5)),
     }
@@ -177,34 +178,35 @@ def to_ours(state):
 def to_release(state, trained):
     """Our checkpoint as a released one: the release's names, shapes, types and order, and nothing beside them.
 
-    trained: our names of the parameters in the order of our optimiser's state. What the release never uses is what the file
-    was converted from, else zero. ValueError, in words, if tensors lack or have other shapes than the release's.
+    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that `to_ours` made gives back what
+    it was made from; otherwise what the release never uses is zero. ValueError, in words, if tensors lack or have other shapes.
     """
-    stage, model, kept = ours_stage(state), state["model"], state.get("release") or {}
+    stage, model, kept = ours_stage(state), state["model"], state.get("release", {"model": {}})
     _tensors(model)
     entries = layout(stage, state["settings"])
     twins = [f"encdec.{name}" for name in model if name.startswith("identity.")]
     _fit(model, {t.ours: t.shape for t in entries if t.ours}, (), spare=twins)
     found = {t.released: model[t.ours] for t in entries if t.ours}
-    rest = kept.get("model", {})
     released = OrderedDict(
-        (t.released, found[t.released] if t.ours else rest.get(t.released, torch.zeros(t.shape))) for t in entries
+        (t.released, found[t.released] if t.ours else kept["model"].get(t.released, torch.zeros(t.shape)))
+        for t in entries
     )
-    optimizer = kept.get("optimizer")
-    if optimizer is None:
-        names = {t.ours: t.released for t in entries}
-        saved = state["optimizer"]
-        order = _candidates(released)[0 if stage == "EncDec" else 1]
-        adam = {
-            order.index(names[trained[i]]): {"step": int(s["step"]), **{m: s[m] for m in MOMENTS}}
-            for i, s in saved["state"].items()
-        }
-        group = {key: saved["param_groups"][0][key] for key in GROUP}
-        optimizer = {
-            "state": dict(sorted(adam.items())),
-            "param_groups": [{**group, "params": list(range(len(order)))}],
-        }
+    if "optimizer" in kept:
+        optimizer = kept["optimizer"]
+    else:
+        optimizer = _optimizer(state["optimizer"], trained, entries, _candidates(released)[stage == "Seq"])
     return {"epoch": state["epoch"], "model": released, "optimizer": optimizer}
+
+
+def _optimizer(saved, trained, entries, order):
+    """Our Adam's state as that of a released Adam over the tensors `order`."""
+    names = {t.ours: t.released for t in entries}
+    adam = {
+        order.index(names[trained[i]]): {"step": int(held["step"]), **{moment: held[moment] for moment in MOMENTS}}
+        for i, held in saved["state"].items()
+    }
+    group = {key: saved["param_groups"][0][key] for key in GROUP}
+    return {"state": dict(sorted(adam.items())), "param_groups": [{**group, "params": list(range(len(order)))}]}
 
 
 def ours_stage(state):

@@ -140,6 +140,8 @@ class VDSMSettings(RunSettings):
             )
         if self.n_decoders not in (None, 1, self.n_e_w):
             raise UserError(f"--n_decoders {self.n_decoders}: give 1, or {self.n_e_w} (--n_e_w), or leave it out")
+        if self.n_decoders == self.n_e_w != 1:
+            self.n_decoders = None  # one name for one model: checkpoints are compared by it
         for name, count in (("enc_widths", 5), ("dec_widths", 4)):
             if len(getattr(self, name)) != count:
                 raise UserError(f"--{name} {','.join(map(str, getattr(self, name)))}: expected {count} integers")

@@ -80,13 +80,9 @@ def test_released_and_back(stage, old):
     state, _, _ = released.checkpoint(stage, 3, old=old)
     given = copy.deepcopy(state)
     assert release.stage_of(state) == stage
-    network, mine = ours(stage), release.to_ours(state)
-    assert list(mine["settings"]) == ["fidelity", *release.sizes_of(state["model"], stage)]
-    stepper = stepper_of(network)
-    mine["optimizer"] = stepper.adam_state(mine["optimizer"], network)  # as --convert writes it
+    mine = release.to_ours(state)
     assert release.ours_stage(mine) == stage and release.stage_of(mine) is None
-    back = release.to_release(mine, stepper.names(network))
-    assert_same(back, given)
+    assert_same(release.to_release(mine, ()), given)
 
 
 @stages
@@ -104,8 +100,7 @@ def test_ours_and_back(stage):
     again = stepper_of(network).adam_state(back["optimizer"], network)
     assert list(again["state"]) == list(state["optimizer"]["state"])
     for i, moments in state["optimizer"]["state"].items():
-        for key, value in moments.items():
-            assert torch.equal(value, again["state"][i][key])
+        assert_same(dict(sorted(moments.items())), dict(sorted(again["state"][i].items())))
 
 
 @stages
