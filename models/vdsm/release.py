@@ -155,7 +155,7 @@ def to_ours(state):
         raise ValueError(f"its tensors do not tell its sizes ({error})") from None
     entries = layout(stage, sizes)
     unused = [t.released for t in entries if t.ours is None]
-    _fit(model, {t.released: t.shape for t in entries}, unused)
+    _fit(model, {t.released: t.shape for t in entries if t.ours}, unused)
     names = {t.released: t.ours for t in entries}
     ours = {t.ours: model[t.released] for t in entries if t.ours}
     moments = {names[name]: adam for name, adam in _moments(model, state.get("optimizer")).items() if names[name]}
@@ -185,7 +185,7 @@ def to_release(state, trained):
     _tensors(model)
     entries = layout(stage, state["settings"])
     twins = [f"encdec.{name}" for name in model if name.startswith("identity.")]
-    _fit(model, {t.ours: t.shape for t in entries if t.ours}, (), spare=twins)
+    _fit(model, {t.ours: t.shape for t in entries if t.ours}, twins)
     found = {t.released: model[t.ours] for t in entries if t.ours}
     released = OrderedDict(
         (t.released, found[t.released] if t.ours else kept["model"].get(t.released, torch.zeros(t.shape)))
@@ -220,12 +220,12 @@ def _tensors(model):
             raise ValueError(f"'{name}' is not a tensor of floats")
 
 
-def _fit(model, shapes, optional, spare=()):
-    """Raise ValueError unless model's tensors have these names and shapes (those of `optional` may lack, `spare` are let be)."""
+def _fit(model, shapes, spare):
+    """Raise ValueError unless model's tensors have these names and shapes; those of the names `spare` are let be."""
     for name, shape in shapes.items():
-        if name not in model and name not in optional:
+        if name not in model:
             raise ValueError(f"'{name}' is not in it")
-        if name in model and tuple(model[name].shape) != tuple(shape):
+        if tuple(model[name].shape) != tuple(shape):
             raise ValueError(f"'{name}' is {list(model[name].shape)}, expected {list(shape)}")
     if more := sorted(set(model) - set(shapes) - set(spare)):
         raise ValueError(f"'{more[0]}' is not of the release")

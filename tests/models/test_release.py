@@ -197,6 +197,15 @@ def test_what_is_no_released_model(spoil, words):
         release.to_ours(state)
 
 
+def test_unused_tensors_may_be_missing_or_of_any_shape():
+    state, _, _ = released.checkpoint("Seq", 3)
+    del state["model"]["c_0_dec"]
+    state["model"]["seq2seq_enc.fc_out.0.weight"] = torch.ones(5)
+    back = release.to_release(release.to_ours(state), ())["model"]
+    assert torch.equal(back["c_0_dec"], torch.zeros(1, 1, 6)) and list(back)[2] == "c_0_dec"
+    assert torch.equal(back["seq2seq_enc.fc_out.0.weight"], torch.ones(5))
+
+
 def test_other_things_are_not_released():
     for thing in ([], {}, {"model": []}, {"model": {}}, our_checkpoint("Seq")[0]):
         assert release.stage_of(thing) is None
