@@ -87,10 +87,12 @@ def train(settings, name, dataset, folder, device, argv):
     """Train stage `name` from its newest checkpoint, or from the start, to the last epoch; test and save at the intervals."""
     number, newest = STAGES.index(name), folder.choose(name)
     stage = build(name, settings, folder, dataset).to(device)
-    splits = {s: FrameStore(dataset.split(s), device) for s in ("train", "val")}
+    source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
+    splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
     group, joined = (dataset.group, dataset.clips_per_sample) if name == "EncDec" else (None, 1)
+    ways = {"train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test}, "val": {}}
     samplers = {
-        s: Sampler(store.clips, settings.seq_len, group, joined, (settings.seed, number, s == "val"))
+        s: Sampler(store.clips, settings.seq_len, group, joined, (settings.seed, number, s == "val"), **ways[s])
         for s, store in splits.items()
     }
     if newest is None:

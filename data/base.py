@@ -82,6 +82,7 @@ class Dataset:
     static        the factors that stay over a clip (identity); dynamic: those of the action
     group         label whose equal values mean the same identity (a sprite's character), or None
     clips_per_sample  stage 1 joins this many clips of one group into one training sample (sprites: 2)
+    flips         stage 1 mirrors its samples with probability 1/2
     fps           frames a second of the GIFs
     continuations lengths, in frames, to which pictures continue a clip past its training length
     fingerprint   SHA-256 of frames, labels and split, hexadecimal
@@ -98,6 +99,7 @@ class Dataset:
     fingerprint: str
     group: str | None = None
     clips_per_sample: int = 1
+    flips: bool = False
     fps: int = 10
     continuations: tuple[int, ...] = ()
 

@@ -67,8 +67,11 @@ def evaluate(view, stage, dataset, folder, settings, device):
         "spread is": "standard error over clips, bootstrap",
         **_origin(device),
     }
+    held_out = "held out"
+    if settings.trains_on_test and settings.split == "test":
+        held_out = details["warning"] = "not held out: --fidelity release trains on these clips"
     _write(folder.metrics, stage, found, details)
-    print(f"stage {2 if second else 1}, {len(rows)} {settings.split} clips (standard error over clips):")
+    print(f"stage {2 if second else 1}, {len(rows)} {settings.split} clips, {held_out} (standard error over clips):")
     for name, value in found.items():
         spread = details["spread"].get(name)
         print(f"  {name:<40} {value:<8.4g}" + (f" ({spread:.2g})" if spread is not None else ""))

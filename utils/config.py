@@ -100,7 +100,7 @@ class RunSettings:
     )
     test_harness: bool = flag(False, "accepted and idle: the release never built the harness", BASICS, free=True)
 
-    dataset_name: str = flag("MUG-FED", "data set: pendulum or sprites", DATA)
+    dataset_name: str = flag("MUG-FED", "data set: MUG-FED, pendulum or sprites", DATA)
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
     source: str = flag(
         None, "clone of the upstream art, to compose a data set that data_dir lacks", DATA, kind=str, free=True
@@ -172,6 +172,15 @@ class RunSettings:
         "auto", "where to compute: a CUDA GPU if there is one", MACHINE, choices=("auto", "cpu", "cuda"), free=True
     )
     threads: int = flag(0, "CPU threads; 0 leaves torch's choice", MACHINE, low=0, free=True)
+
+    def __post_init__(self):
+        if self.trains_on_test:  # the loader that the release hands to MUG-FED's training is that of the test pictures
+            self.bs = self.num_test_ids
+
+    @property
+    def trains_on_test(self):
+        """Whether training takes the test clips: the release's way with MUG-FED."""
+        return self.fidelity == "release" and self.dataset_name == "MUG-FED"
 
     def check(self):
         """Raise UserError where two flags contradict each other."""
@@ -361,6 +370,10 @@ def as_flags(settings):
 def opening_lines(plan):
     """What a reader is told before anything runs: the commands that a preset expands to, the flags that do nothing."""
     lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
+    if any(plan.stages[stage].trains_on_test for stage in plan.training):
+        lines.append(
+            "--fidelity release: MUG-FED trains on its test clips, --num_test_ids a batch; its figures are not held out"
+        )
     if plan.preset is not None:
         for i, stage in enumerate(STAGES, 1):
             lines.append(f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(plan.stages[stage]))}")

@@ -1,0 +1,197 @@
+"""MUG-FED: pixels, split and labels are the release's; a copy is made once and never trusted blindly; the checker names what is wrong."""
+
+import json
+import runpy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.model_selection import train_test_split
+from torchvision import transforms
+
+from data import mug
+from tests import made
+from utils.errors import UserError
+
+FILMS = [41, 40, 36, 52, 40, 39, 60, 40, 38, 44, 40, 40, 46, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40]
+
+
+def config(folder, seq_len=20, seed=0, **more):
+    return SimpleNamespace(data_dir=folder, seq_len=seq_len, seed=seed, quiet=False, **more)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """folder of the files, films, labels: 24 clips of all nine actions, three shorter than 39 frames."""
+    return made.mug(tmp_path_factory.mktemp("data"), 24, FILMS, actions=range(9), people=5)
+
+
+@pytest.fixture(scope="module")
+def loaded(given):
+    return mug.load(config(given[0].parent))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A few small clips that a test may spoil."""
+    return made.mug(tmp_path, 8, 4)[0]
+
+
+def test_pixels_are_the_releases_to_the_last_bit(given, loaded):
+    _, films, _ = given
+    assert loaded.lengths.tolist() == [(length + 1) // 2 for length in FILMS]
+    assert isinstance(loaded.frames, np.memmap)
+    release = transforms.Compose([transforms.CenterCrop(160), transforms.Resize(64), transforms.ToTensor()])
+    clips = loaded.split("test")
+    for row, clip in enumerate(clips.index[:2]):
+        ours = torch.from_numpy(clips.take([row], 0, 20)[0]).movedim(-1, 1) / 255
+        theirs = torch.stack([release(Image.fromarray(frame)) for frame in films[clip][:40:2]])
+        assert torch.equal(ours, theirs)
+
+
+def test_split_is_the_releases_before_anything_is_dropped(given, loaded):
+    _, _, labels = given
+    usable = [i for i in range(24) if labels[i, 1] not in (2, 5, 6) and FILMS[i] >= 39]
+    train, test = train_test_split(np.arange(24), test_size=0.25, random_state=0)
+    assert loaded.splits["test"].tolist() == [i for i in test if i in usable]
+    known = np.concatenate([loaded.splits["val"], loaded.splits["train"]]).tolist()
+    assert known == [i for i in train if i in usable] and len(loaded.splits["val"])
+    shorter, other = (mug.load(config(given[0].parent, *c)) for c in ((10, 0), (20, 3)))
+    assert all(set(rows) <= set(shorter.splits[name]) for name, rows in loaded.splits.items())
+    assert len({d.fingerprint for d in (loaded, shorter, other)}) == 3
+
+
+def test_labels_and_what_the_rest_needs_to_know(given, loaded):
+    _, _, labels = given
+    renamed = {0: 0, 1: 1, 7: 2, 3: 3, 4: 4, 8: 5}
+    for name, rows in loaded.splits.items():
+        assert loaded.labels["action"][rows].tolist() == [renamed[a] for a in labels[rows, 1]], name
+    assert loaded.labels["identity"].tolist() == labels[:, 0].tolist()
+    assert loaded.classes["identity"] == ("0", "1", "2", "3", "4") and len(loaded.classes["action"]) == 6
+    assert (loaded.static, loaded.dynamic, loaded.fps, loaded.flips) == (("identity",), ("action",), 16, True)
+    again = mug.load(config(given[0].parent))
+    for name in loaded.labels:  # the release relabels in place, so that what is read twice is dropped
+        assert np.array_equal(again.labels[name], loaded.labels[name])
+
+
+def test_clips_too_short_are_counted_in_one_line(given, capsys):
+    mug.load(config(given[0].parent))
+    assert capsys.readouterr().out == "MUG-FED: 1 clips are shorter than --seq_len 20 and skipped\n"
+    with pytest.raises(UserError, match="give a smaller --seq_len"):
+        mug.load(config(given[0].parent, 31))
+
+
+def stamp(folder):
+    return [(folder / name).stat().st_mtime_ns for name in (mug.COPY, mug.ABOUT)]
+
+
+def test_the_copy_is_made_once_and_anew_when_stale_or_not_whole(folder):
+    def load():
+        return mug.load(config(folder.parent, 2))
+
+    first = load()
+    before = stamp(folder)
+    load()
+    assert stamp(folder) == before
+    for spoil in (
+        lambda: (folder / mug.ABOUT).unlink(),
+        lambda: (folder / mug.ABOUT).write_text("{"),
+        lambda: (folder / mug.COPY).unlink(),
+        lambda: (folder / mug.COPY).write_bytes((folder / mug.COPY).read_bytes()[:-9]),
+        lambda: (folder / mug.ABOUT).write_text(
+            json.dumps({**json.loads((folder / mug.ABOUT).read_text()), "version": 0})
+        ),
+    ):
+        spoil()
+        again = load()
+        assert again.fingerprint == first.fingerprint and np.array_equal(again.frames, first.frames)
+    made.mug(folder.parent, 8, 4, seed=1)
+    assert load().fingerprint != first.fingerprint
+    assert sorted(path.name for path in folder.iterdir()) == sorted([mug.CLIPS, mug.LABELS, mug.COPY, mug.ABOUT])
+
+
+def test_a_copy_that_fails_leaves_nothing(folder, monkeypatch):
+    monkeypatch.setattr(mug, "small", lambda frame: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mug.load(config(folder.parent, 2))
+    assert sorted(path.name for path in folder.iterdir()) == sorted([mug.CLIPS, mug.LABELS])
+
+
+def films(count=8, **other):
+    """Clips of black, those at the given places replaced: films(c3=array)."""
+    return [other.get(f"c{i}", np.zeros((4, 112, 112, 3), np.uint8)) for i in range(count)]
+
+
+def labels(count=8, **other):
+    return np.array([[i % 3, other.get(f"c{i}", 0)] for i in range(count)])
+
+
+WRONG = {
+    "no labels": (films(), None, ["found no", "labels.npz"]),
+    "a float clip": (films(c3=np.zeros((4, 112, 112, 3))), labels(), ["clip 3", "float64 [4, 112, 112, 3]"]),
+    "a small clip": (films(c5=np.zeros((4, 64, 64, 3), np.uint8)), labels(), ["clip 5", "uint8 [4, 64, 64, 3]"]),
+    "an empty clip": (films(c0=np.zeros((0, 112, 112, 3), np.uint8)), labels(), ["clip 0", "[0, 112, 112, 3]"]),
+    "a clip that is none": (films(c1=7), labels(), ["clip 1", "is int"]),
+    "labels of fewer": (films(), labels(7), ["labels for 7 clips", "8 clips"]),
+    "labels of one column": (films(), labels()[:, :1], ["int64 [8, 1]", "[clips, 2]"]),
+    "labels with a half": (films(), labels() + 0.5, ["float64 [8, 2]", "whole numbers"]),
+    "labels with NaN": (films(), labels() * np.nan, ["whole numbers"]),
+    "an unknown action": (films(), labels(c2=9), ["clip 2 has action 9", "0 to 8"]),
+    "only short clips": (films(), labels(), ["--seq_len", "train and val and test"]),
+    "only dropped actions": (films(), labels() + [0, 2], ["six actions"]),
+    "two clips": (films(2), labels(2), ["2 clips"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_checker_and_the_loader_name_what_is_wrong(tmp_path, capsys, name):
+    clips, marks, words = WRONG[name]
+    folder = tmp_path / "MUG-FED"
+    folder.mkdir()
+    made.write_mug(folder, clips, np.zeros(1) if marks is None else marks)
+    if marks is None:
+        (folder / mug.LABELS).unlink()
+    seq_len = 20 if name == "only short clips" else 2
+    assert mug.main([str(folder), "--seq_len", str(seq_len)]) == 2
+    said = capsys.readouterr().err
+    with pytest.raises(UserError) as error:
+        mug.load(config(tmp_path, seq_len))
+    for word in words:
+        assert word in said and word in str(error.value)
+
+
+def test_the_checker_lists_every_fault_and_counts_many(tmp_path, capsys):
+    folder = tmp_path / "MUG-FED"
+    folder.mkdir()
+    made.write_mug(folder, [np.zeros((4, 112, 112, 3), np.float32)] * 9, labels(8, c4=11))
+    assert mug.main([str(tmp_path)]) == 2  # the folder above will do
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 9 and "clip 4 " in lines[4] and "4 clips more" in lines[5] and lines[-1].endswith("8 faults")
+    np.savez(folder / mug.CLIPS, clips=np.zeros(2))
+    assert mug.main([str(tmp_path)]) == 2 and "expected arr_0" in capsys.readouterr().err
+    assert mug.main([str(tmp_path / "nowhere")]) == 2 and "found no" in capsys.readouterr().err
+
+
+def test_the_checker_as_a_command(given, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mug.py", str(given[0])])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(mug.__file__, run_name="__main__")
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0 and err == ""
+    assert "24 clips of 5 identities; 18 to 30 frames" in out and "the files are right" in out
+    assert "left out: 8 of the numbers 2, 5 and 6" in out and "1 too short" in out
+
+
+def test_clips_of_one_length_may_be_one_array(tmp_path):
+    folder, films, labels = made.mug(tmp_path, 8, 4)
+    np.savez(folder / mug.CLIPS, np.stack(films))
+    whole = mug.load(config(tmp_path, 2))
+    made.write_mug(folder, films, labels)
+    assert mug.load(config(tmp_path, 2)).fingerprint == whole.fingerprint
+
+
+def test_no_files(tmp_path):
+    with pytest.raises(UserError, match="--data_dir"):
+        mug.load(config(tmp_path))
