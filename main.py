@@ -11,6 +11,8 @@ from utils.errors import UserError
 def main(argv):
     """Run the command with flags `argv`; returns the exit code: 2 with one line on stderr where the user can mend it."""
     try:
+        # a command copied from a web page brings non-breaking spaces, which a shell takes for words
+        argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
         plan = parse(argv)
         for line in opening_lines(plan):
             print(line, flush=True)

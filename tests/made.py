@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.sprites import store
+
 FILM = 40  # frames of a clip: 20 are kept, the default --seq_len
 CLIPS = 16
 
@@ -37,3 +39,16 @@ def _film(rng, length):
         for (y, x), colour in zip((place + time * speed) % 90, np.eye(3) * 200):
             frames[time, y : y + 20, x : x + 20] = colour + rng.integers(0, 50, 3)
     return frames
+
+
+def sprites(folder, characters=6):
+    """Write a set of sprites into folder/sprites, as the composer would leave it: noise, nine clips a character."""
+    labels = {name: np.zeros(9 * characters, np.int64) for name in store.LABELS}
+    labels["character"] = np.repeat(np.arange(characters), 9)
+    labels["action"] = np.tile(np.arange(9), characters)
+
+    def fill(frames):
+        frames[:] = np.random.default_rng(0).integers(0, 256, frames.shape)
+        return labels, store.draw_split(labels["character"])
+
+    store.write(Path(folder) / "sprites", (9 * characters, 8, 64, 64, 3), fill, "composed")

@@ -18,8 +18,8 @@ import torch
 import main
 from data import pendulum
 from data.base import Dataset
-from data.sprites import store
 from models.vdsm.settings import VDSMSettings
+from tests.made import sprites
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
 from utils.config import parse, parser, preset_names
 from utils.errors import UserError
@@ -191,25 +191,17 @@ def test_a_preset_prints_commands_that_give_the_same_run(command):
 # --- what a command is not allowed to do ---
 
 
-@pytest.mark.parametrize("name", ["MUG-FED", "mug", "Sprites"])
+@pytest.mark.parametrize("name", ["mug", "Sprites"])
 def test_data_set_that_is_not_there(refused, tmp_path, name):
     line = refused("--dataset_name", name, "--train_VDSMEncDec", "True")
-    assert "--dataset_name is one of pendulum, sprites" in line
-    assert f"{name} is not built in this version" in line if name == "MUG-FED" else f"'{name}'" in line
+    assert f"'{name}'" in line and "--dataset_name is one of MUG-FED, pendulum, sprites" in line
     assert tree(tmp_path) == {}
 
 
-def sprites(folder, characters=6):
-    """A made-up set of sprites in `folder`/sprites, as the composer would leave it."""
-    labels = {name: np.zeros(9 * characters, np.int64) for name in store.LABELS}
-    labels["character"] = np.repeat(np.arange(characters), 9)
-    labels["action"] = np.tile(np.arange(9), characters)
-
-    def fill(frames):
-        frames[:] = np.random.default_rng(0).integers(0, 256, frames.shape)
-        return labels, store.draw_split(labels["character"])
-
-    store.write(Path(folder) / "sprites", (9 * characters, 8, 64, 64, 3), fill, "composed")
+def test_missing_files_of_mug(refused, tmp_path):
+    line = refused("--train_VDSMEncDec", "True")  # the default data set
+    assert "found no data/MUG-FED/MUG_0-255_OF_112x112_color.npz" in line and "--data_dir" in line
+    assert tree(tmp_path) == {}
 
 
 def test_missing_and_empty_folders_of_sprites(refused, tmp_path):
