@@ -35,6 +35,9 @@ def dry_run(plan):
         settings = plan.stages[name]
         sizes = measure(name, settings)
         checkpoints = sum(saves(settings, epoch) for epoch in range(settings.epochs)) if plan.training else 0
+        if settings.keep_checkpoints:  # and the best, and the one that is being written
+            checkpoints = min(checkpoints, settings.keep_checkpoints + 2)
+        checkpoints += bool(plan.training and settings.save_every_steps)
         pictures = picture_bytes(name, settings)
         disk += checkpoints * sizes["checkpoint"] + pictures
         print(f"stage {STAGES.index(name) + 1} ({'train' if plan.training else 'test'} on {settings.dataset_name})")

@@ -1,10 +1,11 @@
 """VDSM's command line: flags -> settings of both stages -> train or test. See README.md; `--help` lists the flags."""
 
 import os
+import shlex
 import sys
 import warnings
 
-from utils.config import STAGES, opening_lines, parse
+from utils.config import STAGES, opening_lines, parse, without
 from utils.errors import UserError
 
 
@@ -39,11 +40,10 @@ def main(argv):
         return _refuse(
             f"{error.filename or 'a file of the run'}: {error.strerror}: see to the place or to its free space"
         )
-    except KeyboardInterrupt:
-        print(
-            "\nmain.py: stopped; the same command, without --fresh, goes on from the newest checkpoint", file=sys.stderr
-        )
-        return 130
+    except KeyboardInterrupt as stop:
+        command = shlex.join(["python", "main.py", *without(argv, "--fresh")])
+        print(f"\nmain.py: stopped; it goes on from the newest checkpoint with: {command}", file=sys.stderr)
+        return getattr(stop, "code", 130)
     return 0
 
 

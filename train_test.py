@@ -1,7 +1,8 @@
 """The one loop: epochs, schedules, checkpoints and test pictures, for both VDSM stages."""
 
+import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -16,18 +17,31 @@ from utils.annealing import schedules
 from utils.checkpoints import (
     SIZES,
     SIZES_SEQ,
+    Place,
     RunFolder,
+    Saver,
     check_sizes,
     load_checkpoint,
-    rng_state,
-    save_checkpoint,
     set_rng_state,
+    state_of,
+    undisturbed,
 )
+from utils.collapse import collapsed, may_sleep
 from utils.config import STAGES
 from utils.drawing import draw_stage
 from utils.errors import UserError
-from utils.guards import not_finite, refuse_export, refuse_missing_encdec, refuse_other_run, saves, stop_not_finite
+from utils.guards import (
+    NotFinite,
+    raise_not_finite,
+    recover,
+    refuse_export,
+    refuse_missing_encdec,
+    refuse_other_run,
+    saves,
+)
+from utils.lock import only_run
 from utils.progress import Progress, tensorboard
+from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
 
 HELD_OUT_BATCHES = 4
@@ -39,23 +53,33 @@ def run(plan, argv):
     settings = plan.stages[(plan.training or STAGES)[0]]
     device = choose_device(settings.device, settings.threads)
     folder = RunFolder(settings)
+    folder.inspect()
     refuse_export(plan, folder)
     if not plan.training:
         return test(plan, folder, device)
     sets = {stage: _load(plan.stages[stage], stage) for stage in plan.training}
     encdec = refuse_missing_encdec(plan, folder)
-    if settings.fresh:
-        for kept in folder.set_aside(encdec):
-            print(f"kept the old run as {kept}")
-    else:
+    if not settings.fresh:
         refuse_other_run(plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()})
-    if encdec and not folder.epochs("Seq") and not settings.quiet:
-        print(f"stage 2 stands on {encdec}")
-    folder.make(plan.stages["Seq"].export_codes)
-    folder.save_settings({stage: plan.stages[stage] for stage in plan.training})
-    for stage in plan.training:
-        train(plan.stages[stage], stage, sets[stage], folder, device, argv)
+    with only_run(folder.root, settings.override_lock) as alone, Signals() as signals:
+        if settings.fresh:
+            for kept in folder.set_aside(encdec):
+                print(f"kept the old run as {kept}")
+        if encdec and not folder.newest("Seq") and not settings.quiet:
+            print(f"stage 2 stands on {encdec}")
+        folder.make(plan.stages["Seq"].export_codes)
+        _put_away(folder)
+        if alone:
+            folder.sweep()
+        folder.save_settings({stage: plan.stages[stage] for stage in plan.training})
+        for stage in plan.training:
+            train(plan.stages[stage], stage, sets[stage], folder, device, argv, signals)
     return None
+
+
+def _put_away(folder):
+    for line in folder.put_away():
+        print(f"main.py: {line}", file=sys.stderr)
 
 
 def _load(settings, stage):
@@ -83,9 +107,34 @@ def _mean_colour(clips):
     return torch.from_numpy(clips.take(some).mean((0, 1, 2, 3)) / 255).float().clamp(1e-3, 1 - 1e-3)
 
 
-def train(settings, name, dataset, folder, device, argv):
-    """Train stage `name` from its newest checkpoint, or from the start, to the last epoch; test and save at the intervals."""
-    number, newest = STAGES.index(name), folder.choose(name)
+def train(settings, name, dataset, folder, device, argv, signals):
+    """Train stage `name` from its newest checkpoint, or from the start, to the last epoch; test and save at the intervals.
+
+    Where a loss or gradient is not finite, once more from there at a lower learning rate.
+    """
+    number, lowered = STAGES.index(name), None
+    progress = Progress(f"stage {number + 1}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log)
+    with closing(progress):
+        while True:
+            try:
+                stage = attempt(settings, name, dataset, folder, device, progress, signals, lowered)
+                break
+            except NotFinite as bad:
+                lowered = recover(bad, settings, name, folder, argv, progress.warn)
+    if settings.evaluate != "none":
+        stage.network.eval()
+        evaluate(stage.view(), name, dataset, folder, settings, device)
+    if settings.export_codes and name == "Seq":
+        export(stage.view(), dataset, folder, settings, folder.choose(name))
+    progress.say(f"stage {number + 1}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
+
+
+def attempt(settings, name, dataset, folder, device, progress, signals, lowered):
+    """The loop over a stage's steps, from the newest checkpoint on; returns the trained stage. `NotFinite` ends it.
+
+    lowered: the `Place` with the learning rate to take after that, or None.
+    """
+    number, newest = STAGES.index(name), folder.newest(name)
     stage = build(name, settings, folder, dataset).to(device)
     source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
     splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
@@ -99,67 +148,80 @@ def train(settings, name, dataset, folder, device, argv):
         stage.start_from(samplers["train"], splits["train"])
     stepper = Stepper(stage.trainable(), settings.clip_grad)
     torch.manual_seed(settings.seed + 1 + number)  # the noise's own stream, whatever initialisation drew
-    begin = resume(newest, stage, stepper, device)
-    rate = stage.rate
-    if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
-        rate = settings.lr_resume  # the release applies it to fresh runs too
-    curves = schedules(settings)
-    total = settings.epochs * settings.bs_per_epoch
-    progress = Progress(f"stage {number + 1}", begin * settings.bs_per_epoch, total, settings.quiet)
+    place = resume(newest, stage, stepper, device)
+    place.train_at(first_rate(settings, stage, newest), lowered)
+    curves, total = schedules(settings), settings.epochs * settings.bs_per_epoch
+    begin, more = divmod(place.step, settings.bs_per_epoch)
+    progress.begin(place.step)
     if newest is not None:
-        progress.say(f"stage {number + 1}: epoch {begin - 1} of {settings.epochs - 1} is done ({newest})")
-    with tensorboard(folder.tensorboard / name, settings.tboard_log and begin < settings.epochs, begin) as log:
-        for epoch in range(begin, settings.epochs):
+        steps = f" and {more} steps of the next" if more else ""
+        progress.say(f"stage {number + 1}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})")
+    with (
+        signals.patiently(),
+        Saver(folder, name, settings.keep_checkpoints) as saver,
+        tensorboard(folder.tensorboard / name, settings.tboard_log and place.step < total, begin) as log,
+    ):
+        while place.step < total:
+            epoch = place.step // settings.bs_per_epoch
             weights = {key: float(curve[epoch]) for key, curve in curves.items()}
             stage.network.train()
-            losses, bad = [], None
-            for step in range(epoch * settings.bs_per_epoch, (epoch + 1) * settings.bs_per_epoch):
-                terms, clips = stage.loss(samplers["train"], splits["train"], step, weights)
-                loss = sum(term.weighted for term in terms.values())
-                losses.append(torch.stack([part.detach() for term in terms.values() for part in term]) / clips)
-                stepper(loss, learning_rate(rate, step, total, settings.lr_warmup, settings.lr_final))
-                progress.step()
-                if device.type == "cpu" and (bad := not_finite(losses[-1:], terms)):  # a GPU is asked once an epoch
-                    break
-            if bad := bad or not_finite(losses, terms, stepper.parameters):
-                raise stop_not_finite(bad, argv, name, settings, epoch, rate, folder.choose(name))
-            means = torch.stack(losses).mean(0).tolist()
-            shown = {term: (means[2 * i], means[2 * i + 1]) for i, term in enumerate(terms)}
-            progress.epoch(epoch + 1, settings.epochs, shown)
-            _log_epoch(log, epoch, shown, weights)
-            last = epoch == settings.epochs - 1
-            if epoch % settings.model_test_interval == 0 or last:
-                stage.network.eval()
-                held_out = held_out_loss(stage, samplers["val"], splits["val"], weights)
-                for term, value in held_out.items():
-                    log("held out/" + term, value, epoch)
-                log("held out/ELBO", -sum(held_out.values()), epoch)
-                progress.say(f"  held out: ELBO {-sum(held_out.values()):.1f} nats a sequence at weights 1")
-                with _undisturbed(device):
-                    draw_stage(stage, dataset, samplers["train"], splits["train"], folder.images, epoch, log, last)
-            if saves(settings, epoch):
-                state = {
-                    "epoch": epoch + 1,
-                    "model": stage.network.state_dict(),
-                    "optimizer": stepper.adam.state_dict(),
-                    "settings": dict(vars(settings)),
-                    "data": dataset.fingerprint,
-                    "rng": rng_state(device),
-                }
-                save_checkpoint(folder.checkpoint(name, epoch), state)
-    progress.close()
-    if settings.evaluate != "none":
-        stage.network.eval()
-        evaluate(stage.view(), name, dataset, folder, settings, device)
-    if settings.export_codes and name == "Seq":
-        export(stage.view(), dataset, folder, settings, folder.choose(name))
-    progress.say(f"stage {number + 1}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
+            terms, clips = stage.loss(samplers["train"], splits["train"], place.step, weights)
+            loss = sum(term.weighted for term in terms.values())
+            place.losses.append(torch.stack([part.detach() for term in terms.values() for part in term]) / clips)
+            rate = place.rate * place.scale
+            stepper(loss, learning_rate(rate, place.step, total, settings.lr_warmup, settings.lr_final))
+            place.step += 1
+            progress.step()
+            ends = place.step % settings.bs_per_epoch == 0
+            if ends or device.type == "cpu":  # a GPU is asked once an epoch
+                raise_not_finite(stepper, place, stage, terms, samplers["train"], weights)
+            if ends:
+                means = torch.stack(place.losses).mean(0).tolist()
+                place.losses = []
+                shown = {term: (means[2 * i], means[2 * i + 1]) for i, term in enumerate(terms)}
+                progress.epoch(epoch + 1, settings.epochs, shown)
+                _log_epoch(log, epoch, shown, weights)
+                last = epoch == settings.epochs - 1
+                if epoch % settings.model_test_interval == 0 or last:
+                    stage.network.eval()
+                    held_out = held_out_loss(stage, samplers["val"], splits["val"], weights)
+                    elbo = -sum(held_out.values())
+                    for term, value in held_out.items():
+                        log("held out/" + term, value, epoch)
+                    log("held out/ELBO", elbo, epoch)
+                    progress.say(f"  held out: ELBO {elbo:.1f} nats a sequence at weights 1")
+                    if saves(settings, epoch) and (place.best is None or elbo > place.best[1]):
+                        place.best = epoch, elbo
+                    if not may_sleep(place.step, total):
+                        s = stage.identities(samplers["val"], splits["val"], HELD_OUT_BATCHES)
+                        progress.trouble(collapsed(name, s, weights["temperature"], held_out))
+                    with undisturbed(device):
+                        draw_stage(stage, dataset, samplers["train"], splits["train"], folder.images, epoch, log, last)
+            finished, leaving = ends and saves(settings, epoch), signals.asked
+            due = settings.save_every_steps and place.step % settings.save_every_steps == 0
+            if finished or due or leaving:
+                raise_not_finite(stepper, place, stage, terms, samplers["train"], weights, saving=True)
+                at = divmod(place.step, settings.bs_per_epoch)
+                path = folder.checkpoint(name, epoch) if finished else folder.checkpoint_at(name, *at)
+                spared = place.best and place.best[0], settings.pretrained_model_VDSMEncDec
+                saver.save(path, state_of(stage, stepper, place, dataset.fingerprint, device), spared)
+            saver.check()
+            if leaving:
+                break  # the end of the block waits for the checkpoint, then obeys
+    return stage
+
+
+def first_rate(settings, stage, newest):
+    """The stage's learning rate; --lr_resume's where it resumes (the release: at a start too)."""
+    if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
+        return settings.lr_resume
+    return stage.rate
 
 
 def resume(newest, stage, stepper, device):
-    """Put the stage, its optimiser and the noise where checkpoint `newest` left them; returns the epoch to begin with (0 if None)."""
+    """Put the stage, its optimiser and the noise where checkpoint `newest` left them; returns the `Place` (the start if None)."""
     if newest is None:
-        return 0
+        return Place()
     state = load_checkpoint(newest)
     stage.network.load_state_dict(state["model"])
     stepper.adam.load_state_dict(stepper.adam_state(state["optimizer"], stage.network))
@@ -167,14 +229,14 @@ def resume(newest, stage, stepper, device):
         print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
     if state["rng"] is not None:
         set_rng_state(state["rng"], device)
-    return state["epoch"]
+    return Place.of(state, stage.settings, device)
 
 
 @torch.no_grad()
 def held_out_loss(stage, sampler, store, weights):
     """{term: nats a sequence} of the ELBO's terms on fixed held-out batches, every weight 1; disturbs no generator."""
     plain = {key: value if key == "temperature" else 1.0 for key, value in weights.items()}
-    with _undisturbed(store.device):
+    with undisturbed(store.device):
         torch.manual_seed(0)
         sums = {}
         for step in range(HELD_OUT_BATCHES):
@@ -182,16 +244,6 @@ def held_out_loss(stage, sampler, store, weights):
             for term, (raw, _) in terms.items():
                 sums[term] = sums.get(term, 0.0) + raw.item() / clips / HELD_OUT_BATCHES
     return sums
-
-
-@contextmanager
-def _undisturbed(device):
-    """What is drawn inside leaves the training noise as it was."""
-    state = rng_state(device)
-    try:
-        yield
-    finally:
-        set_rng_state(state, device)
 
 
 def _log_epoch(log, epoch, shown, weights):
@@ -207,6 +259,7 @@ def test(plan, folder, device):
     """Draw the test pictures (and measure, with --evaluate, or export, with --export_codes) from the checkpoints that the
     flags name, else the newest."""
     settings = plan.stages["EncDec"]
+    _put_away(folder)
     path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
     if path is None and not settings.export_codes:
         raise UserError(

@@ -181,7 +181,7 @@ def _timed(function, warm_up, repeats, case):
 
 
 def stepper(case, stage, form):
-    """A function that takes one optimiser step of the form."""
+    """A function that takes one optimiser step of the form, and the `Stepper` and the network in it."""
     torch.manual_seed(0)
     device, c = case.device(), case.settings
     x = torch.rand(case.clips, case.frames[stage], 3, 64, 64, device=device)
@@ -190,9 +190,9 @@ def stepper(case, stage, form):
         descend = Stepper({1.0: list(encdec.parameters())})
         slow = EncDecReference(encdec, release)
         given = x, WEIGHTS
-        fast = encdec.loss
+        network, fast = encdec, encdec.loss
     else:
-        seq = Seq(c, encdec).to(device)
+        network = seq = Seq(c, encdec).to(device)
         descend = Stepper({1.0: seq.trainable()})
         slow = SeqReference(seq, release)
         given = x, None, WEIGHTS
@@ -211,13 +211,13 @@ def stepper(case, stage, form):
             loss = sum(term.weighted for term in fast(*given).values())
         descend(loss, 1e-3)
 
-    return step
+    return step, descend, network
 
 
 def measure(case, stage, form, quick=False):
     """{'seconds', 'wall', 'peak'} of a step: medians, and the largest resident memory (on a GPU: allocated) in bytes."""
     warm_up, repeats, _ = (1, 1, "") if quick else FORMS[stage, form]
-    times = _timed(stepper(case, stage, form), warm_up, repeats, case)
+    times = _timed(stepper(case, stage, form)[0], warm_up, repeats, case)
     seconds, wall = (statistics.median(part) for part in zip(*times))
     return {"seconds": seconds, "wall": wall, "peak": _peak(case.device())}
 

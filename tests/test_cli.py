@@ -527,7 +527,7 @@ def test_interrupted(command, monkeypatch):
 
     monkeypatch.setattr("train_test.train", interrupt)
     said = command(*TINY)
-    assert said.code == 130 and "goes on from the newest checkpoint" in said.err
+    assert said.code == 130 and "goes on from the newest checkpoint with: python main.py --preset demo" in said.err
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):

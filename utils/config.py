@@ -24,7 +24,13 @@ IDLE = {  # flags of the release that do nothing, and why
     "T_mult": "the release never built the warm restarts that it is for",
     "test_harness": "the release never built the harness that it is for",
 }
-ACTIONS = ("fresh", "dry_run", "convert", "to")  # asked of one command: a saved configuration does not repeat them
+ACTIONS = (
+    "fresh",
+    "dry_run",
+    "convert",
+    "to",
+    "override_lock",
+)  # asked of one command: a saved configuration does not repeat them
 
 
 def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
@@ -90,6 +96,7 @@ class RunSettings:
     model: str = flag("vdsm", "which model", BASICS, choices=tuple(MODELS))
     seed: int = flag(0, "seed of weights, batches and noise", BASICS, low=0, high=2**31 - 1)
     fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True)
+    override_lock: bool = flag(False, "train although another run holds the folder's lock", BASICS, free=True)
     dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", BASICS, free=True)
     convert: str = flag(
         None, "rewrite this checkpoint, in a folder beside it, in the form that --to names", BASICS, kind=str, free=True
@@ -130,11 +137,37 @@ class RunSettings:
         high=1,
     )
     clip_grad: float = flag(0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0)
+    nan_retries: int = flag(
+        3,
+        "times that a loss which is not finite sends a stage back to its last checkpoint; 0 stops at once (release)",
+        SCHEDULE,
+        low=0,
+        free=True,
+    )
+    nan_lr_factor: float = flag(
+        0.5,
+        "what the learning rate is multiplied by each such time",
+        SCHEDULE,
+        kind=number,
+        low=0.01,
+        high=1,
+        free=True,
+    )
     T_0_frac: int = flag(6, "accepted and idle: the release never built these warm restarts", SCHEDULE, free=True)
     T_mult: int = flag(1, "accepted and idle, as T_0_frac", SCHEDULE, free=True)
 
     model_test_interval: int = flag(1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True)
     model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
+    save_every_steps: int = flag(
+        0,
+        "steps between checkpoints in the middle of an epoch, each replacing the last; 0 is off",
+        OUTPUT,
+        low=0,
+        free=True,
+    )
+    keep_checkpoints: int = flag(
+        0, "checkpoints of a stage to keep, the newest and the best; 0 keeps all", OUTPUT, low=0, free=True
+    )
     tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
     evaluate: str = flag(
         "none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True

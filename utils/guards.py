@@ -1,9 +1,10 @@
 """What stops a command: before training, a folder that it must not write to or a stage that lacks what it stands on; during
-training, a loss that is not finite. Each ends in one line, before anything is overwritten."""
+training, a loss or gradient that is not finite, where going back at a lower learning rate has not helped."""
 
-import math
 import shlex
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from utils.checkpoints import SIZES, SIZES_SEQ, check_sizes, load_checkpoint
@@ -24,7 +25,7 @@ def refuse_other_run(plan, folder, fingerprints):
     fingerprints: {stage: the data set's} of the stages that train.
     """
     for stage, fingerprint in fingerprints.items():
-        newest = folder.choose(stage)
+        newest = folder.newest(stage)
         if newest is None:
             continue
         settings, state = plan.stages[stage], load_checkpoint(newest, mapped=True)
@@ -87,22 +88,71 @@ def refuse_export(plan, folder):
         )
 
 
-def not_finite(losses, terms, parameters=()):
-    """What is not finite, in words: the first such term of the losses, or the gradient that left such parameters; None if all is well.
+class NotFinite(Exception):
+    """A loss or gradient is not finite; no update was made of it, nor since. The message names it.
 
-    losses: tensors [raw, weighted, raw, weighted, ...] in the order of `terms`, one a step.
+    step: the optimiser step, counted over the stage; begun: that at which this attempt at the stage began.
     """
-    values = torch.stack(losses)
-    if not math.isfinite(values.sum().item()):
-        step = (~torch.isfinite(values)).any(1).nonzero()[0, 0]
-        term = list(terms)[int((~torch.isfinite(values[step])).nonzero()[0, 0]) // 2]
-        return f"the term '{term}' of the loss"
-    if not all(torch.isfinite(p).all() for p in parameters):
-        return "the loss's gradient"
-    return None
+
+    def __init__(self, what, step, begun, place):
+        super().__init__(what)
+        self.step, self.begun, self.place = step, begun, place
 
 
-def stop_not_finite(what, argv, stage, settings, epoch, rate, kept):
+def raise_not_finite(stepper, place, stage, terms, sampler, weights, saving=False):
+    """Raise `NotFinite` if an update has been refused: which term, on what. Waits for the device.
+
+    place: where the stage stands, with the epoch's losses; terms, weights: of the last step, for their names and values; saving:
+    look at what the updates made of the weights, too.
+    """
+    bad, begun = stepper.bad_step(), place.step - stepper.calls
+    if bad is None:
+        if saving and not torch.isfinite(torch.nn.utils.get_total_norm(p.detach() for p in stepper.parameters)):
+            raise NotFinite("what an update made of the weights is not finite", place.step - 1, begun, place)
+        return
+    back = place.step - (begun + bad)  # steps since, the bad one included
+    values = place.losses[-back] if back <= len(place.losses) else place.losses[0]
+    rows = sampler.draw(begun + bad, stage.settings.bs)[0]
+    raw = ", ".join(f"{name} {value:.4g}" for name, value in zip(terms, values[::2].tolist()))
+    at = ", ".join(f"{name} {value:.4g}" for name, value in weights.items())
+    clips = ", ".join(str(row) for row in np.unique(rows))
+    where = f"losses a sequence: {raw}; weights: {at}; training clips {clips}"
+    raise NotFinite(f"{_culprit(values, terms, stage.network)} is not finite ({where})", begun + bad, begun, place)
+
+
+def _culprit(values, terms, network):
+    """What is not finite: the first such term of the loss, the loss's sum, or the gradient of the first such parameter."""
+    for i, term in enumerate(terms):
+        if not torch.isfinite(values[2 * i : 2 * i + 2]).all():
+            return f"the term '{term}' of the loss"
+    for name, p in network.named_parameters():
+        if p.grad is not None and not torch.isfinite(torch.linalg.vector_norm(p.grad)):
+            return f"the loss's gradient at {name}"
+    return "the loss's gradient"
+
+
+def recover(bad, settings, stage, folder, argv, warn):
+    """What is left to do after `bad`: the `Place` whose learning rate, scale and retries the next attempt at `stage` takes.
+
+    UserError once --nan_retries are used up. A checkpoint whose very first step fails is put away: the one before it is next.
+    """
+    place, rate = bad.place, bad.place.rate * bad.place.scale
+    epoch, newest = bad.step // settings.bs_per_epoch, folder.newest(stage)
+    if place.retries >= settings.nan_retries:
+        raise stop_not_finite(bad, argv, stage, settings, epoch, rate, newest)
+    if newest and bad.step == bad.begun:
+        folder.damaged[newest] = "leads to a loss that is not finite at once"
+        for line in folder.put_away():
+            warn(line)
+        newest = folder.newest(stage)
+    warn(
+        f"epoch {epoch}, step {bad.step % settings.bs_per_epoch}: {bad}; back to {newest or 'the start'} at learning rate "
+        f"{rate * settings.nan_lr_factor:g}, time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
+    )
+    return replace(place, scale=place.scale * settings.nan_lr_factor, retries=place.retries + 1)
+
+
+def stop_not_finite(bad, argv, stage, settings, epoch, rate, kept):
     """The UserError that stops a run in `epoch` of `stage`; it names the command that goes on, at half the learning rate, from the
     checkpoint `kept`, or from the stage's start if there is none."""
     # only the release's fidelity lets --lr_resume speak at a start
@@ -110,6 +160,5 @@ def stop_not_finite(what, argv, stage, settings, epoch, rate, kept):
     flags = without(without(argv, name), "--fresh")
     command = shlex.join(["python", "main.py", *flags, name, f"{rate / 2:g}"])
     start = f"{kept} is whole" if kept else "no checkpoint of this stage yet"
-    return UserError(
-        f"{what} is not finite in stage {STAGES.index(stage) + 1}, epoch {epoch} ({start}); go on with: {command}"
-    )
+    what = str(bad).replace(" is not finite", f" is not finite in stage {STAGES.index(stage) + 1}, epoch {epoch}", 1)
+    return UserError(f"{what}; {start}; go on with: {command}")

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from contextlib import contextmanager
+from datetime import datetime
 
 import numpy as np
 from tqdm import tqdm
@@ -12,14 +13,26 @@ SECONDS_BETWEEN_LINES = 15
 
 
 class Progress:
-    """Steps `done` of `total` of a stage, with the last losses, steps a second and the time left."""
+    """Steps `done` of `total` of a stage, with the last losses, steps a second and the time left.
 
-    def __init__(self, name, done, total, quiet=False):
-        self.name, self.done, self.total, self.quiet = name, done, total, quiet
+    log: a file that warnings are written to as well, or None.
+    """
+
+    def __init__(self, name, done, total, quiet=False, log=None):
+        self.name, self.done, self.total, self.quiet, self.log = name, done, total, quiet, log
+        self.troubles = {}
         self.began, self.first, self.last_line = time.monotonic(), done, -math.inf
         self.bar = None
         if not quiet and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=name, unit="step", dynamic_ncols=True)
+
+    def begin(self, done):
+        """Steps are counted from `done` on: the stage is resumed there."""
+        self.done = self.first = done
+        self.began = time.monotonic()
+        if self.bar is not None:
+            self.bar.reset(self.total)
+            self.bar.update(done)
 
     def step(self):
         """One more step is done."""
@@ -32,6 +45,8 @@ class Progress:
         text = "  ".join(
             f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "") for name, (raw, w) in losses.items()
         )
+        if self.troubles:
+            text += f"  ! {', '.join(self.troubles)}"
         if self.bar is not None:
             self.bar.set_postfix_str(text)
             return
@@ -52,6 +67,19 @@ class Progress:
         else:
             print(text, flush=True)
 
+    def warn(self, text):
+        """A line on stderr, --quiet or not, and in the log."""
+        (self.bar.write if self.bar is not None else print)(f"{self.name}: {text}", file=sys.stderr)
+        if self.log is not None:
+            with open(self.log, "a") as file:
+                file.write(f"{datetime.now().isoformat(' ', 'seconds')}  {self.name}: {text}\n")
+
+    def trouble(self, found):
+        """Show what is wrong now, {in a word: a line}, beside the losses; a line is said once, when it begins."""
+        for word in found.keys() - self.troubles.keys():
+            self.warn(found[word])
+        self.troubles = found
+
     def close(self):
         """Leave the bar as it stands."""
         if self.bar is not None:
@@ -69,7 +97,7 @@ def tensorboard(folder, wanted, begin):
         return
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-    with SummaryWriter(str(folder), purge_step=begin or None) as writer:
+    with SummaryWriter(str(folder), purge_step=begin) as writer:
 
         def log(tag, value, epoch):
             if isinstance(value, np.ndarray):

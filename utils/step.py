@@ -46,10 +46,15 @@ def learning_rate(base, step, steps, warmup=0, final=1.0):
 
 class Stepper:
     """Adam over groups of parameters, {share of the learning rate: parameters}: one call a step. clip: largest norm of the
-    whole gradient, 0 off."""
+    whole gradient, 0 off.
+
+    From the first step on whose loss or gradient is not finite, nothing is updated, weights or moments. The device decides; the host
+    asks by `bad_step`, when it likes. A gradient whose square overflows counts: Adam's second moment would never forget it.
+    """
 
     def __init__(self, groups, clip=0.0):
         self.parameters, self.clip = [p for group in groups.values() for p in group], clip
+        self.calls, self.updates = 0, torch.zeros((), dtype=torch.int64, device=self.parameters[0].device)
         self.shares = list(groups)
         self.adam = torch.optim.Adam([{"params": list(group)} for group in groups.values()], fused=True)
 
@@ -71,6 +76,23 @@ class Stepper:
             group["lr"] = rate * share
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
+        norm = self.judge(loss)
         if self.clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         self.adam.step()
+
+    def judge(self, loss):
+        """Let the device decide whether the coming step updates anything; returns the gradient's norm."""
+        norm = torch.nn.utils.get_total_norm(p.grad for p in self.parameters if p.grad is not None)
+        well = torch.isfinite(loss.detach() + norm) & (self.updates == self.calls)
+        self.calls += 1
+        self.updates += well
+        self.adam.found_inf = (
+            ~well
+        ).float()  # fused Adam leaves everything as it is where this is 1, as for a gradient scaler
+        return norm
+
+    def bad_step(self):
+        """The number, from 0, of the first call whose loss or gradient was not finite, or None. Waits for the device."""
+        made = int(self.updates.item())
+        return made if made < self.calls else None

@@ -25,11 +25,14 @@ LSTM_WEIGHTS = (
     "bias_hh",
 )  # of a layer, in the order that torch.lstm_cell takes them
 SMALLEST_SCALE = 1e-6  # a softplus that underflows to 0 would make every log-density infinite
+LARGEST = (
+    1e6  # of a scale, and of a pose that the transition foretells: its square, and the square's gradient, are finite
+)
 
 
 def positive(x):
-    """softplus(x), kept off zero: a standard deviation."""
-    return F.softplus(x).clamp_min(SMALLEST_SCALE)
+    """softplus(x), kept off zero and off infinity: a standard deviation."""
+    return F.softplus(x).clamp(SMALLEST_SCALE, LARGEST)
 
 
 @torch.no_grad()
@@ -323,4 +326,5 @@ class GatedTransition(nn.Module):
         gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(x))))
         proposal = self.proposal(F.relu(self.proposal_hidden(x)))
         loc = (1 - gate) * self.linear(z_prev) + gate * proposal
+        loc = loc.clamp(-LARGEST, LARGEST)  # a linear map that stretches would grow without end, step by step
         return loc, positive(self.scale(F.relu(proposal)))

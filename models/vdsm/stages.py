@@ -55,6 +55,16 @@ class EncDecStage:
             batch = [part[rows, some] for part in batch]
         return self.network.loss(store.pick(*batch), weights, c.kl), c.bs
 
+    @torch.no_grad()
+    def identities(self, sampler, store, batches):
+        """s's posterior means [batches * bs, K] of the first batches."""
+
+        def of(step):
+            codes = self.network.frame_codes(store.pick(*sampler.draw(step, self.settings.bs)))
+            return self.network.identity(*codes[2:])[0]
+
+        return torch.cat([of(step) for step in range(batches)])
+
     def view(self):
         """The network as `models.base.VideoModel`."""
         return VDSM(self.network, self.settings.test_temp_id)
@@ -116,6 +126,16 @@ class SeqStage:
             gap = self.network.foresight(codes[0])
             terms["foresight"] = Term(gap, c.foresight * gap)
         return terms, c.bs
+
+    @torch.no_grad()
+    def identities(self, sampler, store, batches):
+        """s's posterior means [batches * bs, K] of the first batches."""
+
+        def of(step):
+            _, s_loc, s_scale = self.codes(store, *sampler.draw(step, self.settings.bs)[:2])
+            return self.network.identity(s_loc, s_scale)[0]
+
+        return torch.cat([of(step) for step in range(batches)])
 
     def view(self):
         """The network as `models.base.VideoModel`."""

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
-from models.vdsm.encdec import EncDec
+from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
     ENCODER_WIDTHS,
@@ -149,6 +150,28 @@ def test_start_from_data_gives_every_layer_unit_variance():
         torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(out.shape[1]), atol=1e-2, rtol=0)
     before_slope = encdec.identity.loc(frame_loc.mean(1))
     torch.testing.assert_close(before_slope.std(0), torch.full((K,), 0.125), atol=1e-3, rtol=0)
+
+
+def test_an_exploding_transition_stays_finite():
+    torch.manual_seed(0)
+    transition = GatedTransition(3, 2, 5)
+    with torch.no_grad():
+        for p in transition.parameters():
+            p.mul_(1e4)
+    z, d = torch.randn(4, 3), torch.randn(4, 2)
+    for _ in range(40):
+        z, scale = transition(z, d)
+        assert torch.isfinite(z).all() and torch.isfinite(scale).all() and (scale > 0).all()
+    kl_divergence(Normal(torch.randn(4, 3), torch.ones(4, 3)), Normal(*transition(z.detach(), d))).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in transition.parameters())
+
+
+def test_mixing_weights_do_not_overflow():
+    s = torch.tensor([[50.0, 0.0, -50.0]], requires_grad=True)  # exp(80 * 50) is not a number in floating point
+    w = mixing_weights(s, 80.0)
+    assert torch.equal(w, torch.tensor([[1.0, 0.0, 0.0]]))
+    w[0, 0].backward()
+    assert torch.isfinite(s.grad).all()
 
 
 @pytest.mark.parametrize("level", [-30.0, -1e4, -1e30])

@@ -1,15 +1,20 @@
 """utils/checkpoints.py: files are whole or not there, the newest is found by number, folders are set aside and not lost."""
 
 import os
+import subprocess
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
 from models.vdsm.settings import VDSMSettings
+from utils import checkpoints
 from utils.checkpoints import (
     SIZES,
+    Damaged,
     RunFolder,
+    Saver,
     check_sizes,
     load_checkpoint,
     rng_state,
@@ -18,7 +23,7 @@ from utils.checkpoints import (
     write_text,
 )
 from utils.errors import UserError
-from utils.guards import not_finite, saves
+from utils.guards import saves
 
 
 @pytest.fixture
@@ -47,6 +52,7 @@ def test_epochs_are_numbers(settings):
     for name in ("9", "10", "100", "x", "²"):
         (folder.checkpoints / f"{name}_VDSM_EncDec.pth").touch()
     (folder.checkpoints / "200_VDSM_EncDec.pth.part").touch()
+    (folder.checkpoints / "step_4_2_VDSM_EncDec.pth").touch()
     (folder.checkpoints / "300_VDSM_seq.pth").touch()
     assert folder.epochs("EncDec") == [9, 10, 100] and folder.epochs("Seq") == [300]
     assert folder.choose("EncDec").name == "100_VDSM_EncDec.pth"
@@ -62,6 +68,115 @@ def test_a_checkpoint_comes_back(tmp_path):
         found = load_checkpoint(path, mapped)
         assert torch.equal(found["model"]["w"], torch.ones(2)) and found["epoch"] == 1
     assert os.listdir(tmp_path) == ["c.pth"]
+
+
+def test_places_are_by_number_and_a_step_is_after_its_epoch(settings):
+    folder = RunFolder(settings)
+    folder.make()
+    assert folder.newest("Seq") is None
+    names = ["9", "10", "step_11_3", "step_9_20", "step_10_0", "11", "step_12_0"]
+    for name in names:
+        (folder.checkpoints / f"{name}_VDSM_seq.pth").touch()
+    assert [place for place, _ in folder.places("Seq")] == [
+        (9, 20),
+        (10, 0),
+        (10, 0),
+        (11, 0),
+        (11, 3),
+        (12, 0),
+        (12, 0),
+    ]
+    assert folder.newest("Seq").name == "step_12_0_VDSM_seq.pth" and folder.choose("Seq").name == "11_VDSM_seq.pth"
+    folder.prune("Seq", folder.checkpoint("Seq", 11), keep=2, spared=(9, None))
+    assert {path.name.split("_V")[0] for _, path in folder.places("Seq")} == {"9", "10", "11"}
+    folder.prune("Seq", folder.checkpoint("Seq", 11), keep=1)
+    assert folder.epochs("Seq") == [11]
+
+
+def test_any_change_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "c.pth"
+    before = state(model={"w": torch.arange(300.0)}, rng={"cpu": torch.get_rng_state()})
+    save_checkpoint(path, before)
+    whole, noticed = path.read_bytes(), 0
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = load_checkpoint(path)
+        except Damaged:
+            noticed += 1
+            continue
+        assert torch.equal(found["model"]["w"], before["model"]["w"]) and found["epoch"] == before["epoch"]
+    assert noticed > len(whole) / 97 / 3  # the rest is padding, dates and the like
+    for length in range(0, len(whole), 211):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Damaged):
+            load_checkpoint(path)
+
+
+def test_a_saver_writes_a_copy_one_at_a_time(settings, monkeypatch):
+    folder = RunFolder(settings)
+    folder.make()
+    weights, started, go_on = torch.ones(2), [], threading.Event()
+    write = checkpoints.save_checkpoint
+
+    def slow(path, state):
+        started.append(path.name)
+        assert go_on.wait(10)
+        write(path, state)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", slow)
+    with Saver(folder, "EncDec") as saver:
+        saver.save(folder.checkpoint("EncDec", 0), state(model={"w": weights}))
+        weights.zero_()  # training goes on while the disk is slow
+        assert folder.epochs("EncDec") == []
+        second = threading.Thread(target=saver.save, args=(folder.checkpoint("EncDec", 1), state(model={"w": weights})))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive() and started == ["0_VDSM_EncDec.pth"]
+        go_on.set()
+        second.join()
+    assert [load_checkpoint(folder.checkpoint("EncDec", e))["model"]["w"].sum().item() for e in (0, 1)] == [2, 0]
+
+
+def test_what_goes_wrong_in_the_background_is_said(settings):
+    folder = RunFolder(settings)
+    saver = Saver(folder, "EncDec")  # whose folder does not exist
+    saver.save(folder.checkpoint("EncDec", 0), state())
+    with pytest.raises(UserError, match="older checkpoints are whole"):
+        saver.save(folder.checkpoint("EncDec", 1), state())
+    with pytest.raises(UserError), Saver(folder, "EncDec") as saver:
+        saver.save(folder.checkpoint("EncDec", 0), state())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(size, options) mounts a file system of `size` bytes; what it gives back mounts it anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting is not permitted here")
+        return place
+
+    yield mount
+    subprocess.run(["umount", place], capture_output=True)
+
+
+def test_a_full_disk_and_a_read_only_one(small_disk):
+    place = small_disk("size=64k")
+    save_checkpoint(place / "0.pth", state())
+    for size in (5_000, 20_000, 10**6):  # full while it buffers, while it writes, at once
+        with pytest.raises(UserError, match="No space left on device"):
+            while True:
+                save_checkpoint(place / f"{len(os.listdir(place))}.pth", state(model={"w": torch.ones(size)}))
+        assert all(load_checkpoint(place / name)["epoch"] == 1 for name in os.listdir(place))
+    kept = os.listdir(place)
+    small_disk("remount,ro")
+    with pytest.raises(UserError, match="Read-only file system"):
+        save_checkpoint(place / "9.pth", state())
+    assert os.listdir(place) == kept
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -136,14 +251,3 @@ def test_noise_comes_back():
 def test_saves(epochs, interval, expected):
     settings = VDSMSettings(epochs=epochs, model_save_interval=interval)
     assert [epoch for epoch in range(epochs) if saves(settings, epoch)] == expected
-
-
-def test_not_finite_names_the_first():
-    well = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert not_finite([well, well], "sz", [well]) is None
-    for i, name in enumerate("sszz"):
-        for value in ("nan", "inf", "-inf"):
-            ill = well.clone()
-            ill[i] = float(value)
-            assert not_finite([well, ill, well * float("nan")], "sz") == f"the term '{name}' of the loss"
-    assert not_finite([well], "sz", [well, well / 0]) == "the loss's gradient"

@@ -51,6 +51,29 @@ def test_quiet(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_warnings_are_said_once_even_when_quiet_and_kept(capsys, monkeypatch, tmp_path, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    for quiet in (True, False):
+        shown = Progress("stage 1", 0, 4, quiet, tmp_path / "log.txt")
+        for found in ({"one expert": "expert 3 has it all"}, {"one expert": "expert 3 has still"}, {}):
+            shown.trouble(found)
+            shown.epoch(1, 4, LOSSES)
+        out, err = capsys.readouterr()
+        assert err.count("stage 1: expert 3 has it all") == 1 and "still" not in err
+        assert (err if terminal else out).count("! one expert") == (0 if quiet else 2)
+    assert (tmp_path / "log.txt").read_text().count("stage 1: expert 3 has it all") == 2
+
+
+def test_begin_counts_from_there(capsys):
+    shown = Progress("stage 1", 0, 100)
+    shown.step()
+    shown.begin(50)
+    shown.step()
+    assert (shown.done, shown.first) == (51, 50)
+
+
 @pytest.mark.parametrize("seconds, text", [(0, "0:00:00"), (61.9, "0:01:01"), (7325, "2:02:05")])
 def test_clock(seconds, text):
     assert progress._clock(seconds) == text

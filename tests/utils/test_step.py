@@ -1,5 +1,7 @@
 """utils/step.py: the learning rate's course, Adam by groups, the device."""
 
+import copy
+
 import pytest
 import torch
 
@@ -40,6 +42,44 @@ def test_clipping_is_of_the_whole_gradient():
     stepper = Stepper({1.0: parameters[:1], 0.5: parameters[1:]}, clip=1.0)
     stepper(sum((300 * p).sum() for p in parameters), 0.1)
     assert torch.cat([p.grad for p in parameters]).norm() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("clip", [0, 1.0])
+@pytest.mark.parametrize("bad", ["loss", "gradient", "overflow"])
+def test_what_is_not_finite_updates_nothing_from_then_on(clip, bad):
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    stepper = Stepper({1.0: [p], 0.1: [q]}, clip)
+
+    def loss():
+        return (p**2).sum() + (q**3).sum()
+
+    stepper(loss(), 0.1)
+    assert stepper.bad_step() is None
+    known = [p.detach().clone(), q.detach().clone(), copy.deepcopy(stepper.adam.state_dict()["state"])]
+    spoiled = {
+        "loss": loss() + float("nan"),
+        "gradient": loss() + torch.sqrt(q[0] - q[0]),
+        "overflow": loss() + 1e30 * q[1],
+    }
+    for each in (spoiled[bad], loss()):
+        stepper(each, 0.1)
+    assert stepper.bad_step() == 1
+    assert torch.equal(p, known[0]) and torch.equal(q, known[1])
+    for now, then in zip(stepper.adam.state_dict()["state"].values(), known[2].values()):
+        assert all(torch.equal(now[key], then[key]) for key in then)
+
+
+def test_the_guard_changes_no_number():
+    torch.manual_seed(0)
+    a = torch.nn.Parameter(torch.randn(50))
+    b = torch.nn.Parameter(a.detach().clone())
+    stepper, plain = Stepper({1.0: [a]}), torch.optim.Adam([b], lr=0.01, fused=True)
+    for _ in range(5):
+        stepper((a**4).sum(), 0.01)
+        plain.zero_grad()
+        (b**4).sum().backward()
+        plain.step()
+    assert torch.equal(a, b)
 
 
 def test_device(monkeypatch):

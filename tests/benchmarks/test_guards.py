@@ -1,0 +1,20 @@
+"""The benchmark of guard and saving runs, and leaves nothing behind."""
+
+import json
+
+import torch
+
+from benchmarks import guards
+
+
+def test_quick_run(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    try:
+        guards.main(["--quick", "--json", str(tmp_path / "guards.json"), "--folder", str(tmp_path)])
+    finally:
+        torch.set_num_threads(threads)
+    rows = json.loads((tmp_path / "guards.json").read_text())["rows"]
+    assert [row["stage"] for row in rows] == ["EncDec", "Seq"]
+    assert all(row[key] > 0 for row in rows for key in ("step", "guard", "saving", "checkpoint bytes"))
+    assert capsys.readouterr().out.count("% of a step (under 2)") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["guards.json"]

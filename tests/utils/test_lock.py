@@ -1,0 +1,58 @@
+"""utils/lock.py: one run a folder; who holds it is named; a killed owner holds nothing."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from utils import lock
+from utils.errors import UserError
+from utils.lock import only_run
+
+
+def test_held_once_and_named(tmp_path, capsys):
+    root = tmp_path / "runs" / "demo"
+    with only_run(root) as held:
+        assert held
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on .* since 2.*--override_lock True"):
+            with only_run(root):
+                pass
+        with only_run(root, override=True) as second:
+            assert not second and "in use by process" in capsys.readouterr().err
+        with only_run(tmp_path / "runs" / "other") as third:
+            assert third
+    with only_run(root) as held:
+        assert held
+    assert os.listdir(tmp_path / "runs") == []
+
+
+def test_released_when_the_run_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), only_run(tmp_path / "demo"):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_owner_holds_nothing(tmp_path):
+    code = "import os, pathlib, sys; from utils.lock import only_run\nwith only_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "demo"], cwd=os.path.dirname(lock.__file__) + "/..")
+    assert done.returncode == -9 and os.listdir(tmp_path) == [".demo.lock"]
+    with only_run(tmp_path / "demo") as held:
+        assert held
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with only_run(tmp_path / "demo") as held:
+        assert not held
+    assert "no lock on" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(UserError, match="cannot write to .*demo"), only_run(tmp_path / "taken" / "demo"):
+        pass
