@@ -28,7 +28,7 @@ def convert(settings, argv):
     to_ours = settings.to == "ours"
     if to_ours != bool(release.stage_of(read_checkpoint(path, mapped=True))):
         raise UserError(f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert")
-    state = load_checkpoint(path, mapped=True)
+    state = load_checkpoint(path)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
     check_sizes(state, path, settings, [size for size in SIZES_SEQ if size in given])
     sizes, stage = state["settings"], release.ours_stage(state)

@@ -314,20 +314,10 @@ def save_checkpoint(path, state):
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # a read-only disk has none, and lets none be removed
             beside.unlink()
-        while (
-            not isinstance(error, OSError) and error.__context__
-        ):  # torch says after it that the archive is not finished
+        while not isinstance(error, OSError) and error.__context__:  # torch adds that the archive is unfinished
             error = error.__context__
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write {path} ({reason}): free some space; the older checkpoints are whole") from None
-
-
-def load_checkpoint(path, mapped=False):
-    """The checkpoint at `path`, on CPU; a released one comes back as ours (see `models.vdsm.release.to_ours`). UserError if it is
-    truncated, corrupt or neither.
-
-    mapped: leave the tensors on disk until they are read, where only a look at the settings is wanted; no checksum then.
-    """
 
 
 def load_checkpoint(path, mapped=False):
