@@ -60,7 +60,7 @@ class RunFolder:
         self.damaged = {}  # path: why it cannot be used; such a checkpoint is passed over
 
     def make(self, codes=False):
-        """Create the folders, that of `codes` too if wanted; UserError, before any training, where one cannot be written."""
+        """Create the folders, that of `codes` too if wanted; UserError, before any training, if one cannot be written."""
         for folder in (self.root, self.images, self.checkpoints, self.tensorboard, *([self.codes] if codes else [])):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
