@@ -10,13 +10,12 @@ import torch
 
 import export
 import train_test
-from data import sprites
-from data.base import Dataset
+from data import mug, sprites
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
+from tests import made
 from tests.conftest import few
-from tests.test_cli import sprites as make_sprites
 from tests.test_cli import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
 from utils.checkpoints import RunFolder
@@ -164,7 +163,7 @@ def export_untrained(tmp_path, load, *flags):
 
 
 def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
-    make_sprites(tmp_path)
+    made.sprites(tmp_path)
     flags = ["--dataset_name", "sprites", "--data_dir", str(tmp_path), "--seq_len", "8"]
     dataset, codes = export_untrained(tmp_path, sprites.load, *flags)
     clips, factors = dataset.split("test"), ["body", "shirt", "legs", "hair", "action"]
@@ -175,22 +174,18 @@ def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
     np.testing.assert_array_equal(joined(codes, "labels", "character"), clips.label("character"))
 
 
-def test_clips_of_unequal_length_and_two_columns_of_labels(tmp_path):
-    """As MUG-FED has them: the first window of each clip; identity, action."""
-    lengths = np.array([9, 6, 7, 12, 6, 8])
-    labels = {"action": np.array([0, 5, 2, 3, 1, 4]), "identity": np.array([7, 7, 3, 1, 3, 1])}
-    frames = np.random.default_rng(0).integers(0, 256, (lengths.sum(), 64, 64, 3), np.uint8)
-    dataset = Dataset(
-        name="faces", frames=frames, lengths=lengths, labels=labels, fingerprint="f",
-        classes={"identity": tuple("abcdefgh"), "action": tuple("uvwxyz")},
-        splits={"train": np.array([3]), "val": np.array([1]), "test": np.array([5, 0, 2, 4])},
-        static=("identity",), dynamic=("action",),
-    )  # fmt: skip
-    _, codes = export_untrained(tmp_path, lambda c: dataset, "--seq_len", "6")
-    assert joined(codes, "labels").tolist() == [[1, 4], [7, 0], [3, 2], [3, 1]]
-    first = [frames[start : start + 6] for start in (40, 0, 15, 34)]
-    shown = np.stack(first).transpose(0, 1, 4, 2, 3) / np.float32(255)
-    np.testing.assert_allclose(joined(codes, "test_images"), shown, atol=1e-7)
+def test_mug_feds_labels_are_two_columns_and_its_clips_of_unequal_length_begin_at_the_first_frame(tmp_path):
+    _, films, labels = made.mug(tmp_path, film=[14, 17, 20, 23] * 4)
+    dataset, codes = export_untrained(
+        tmp_path, mug.load, "--data_dir", str(tmp_path), "--seq_len", "7", "--split", "all"
+    )
+    position = joined(codes, "labels", "position")
+    assert len(set(dataset.lengths[position])) > 1 and len(position) == len(films)
+    expressions = {0: 0, 1: 1, 3: 3, 4: 4, 7: 2, 8: 5}
+    expected = [[identity, expressions[action]] for identity, action in labels[position]]
+    assert joined(codes, "labels").tolist() == expected
+    first = dataset.split("all").take(np.arange(len(films)), 0, 7).transpose(0, 1, 4, 2, 3)
+    np.testing.assert_array_equal(joined(codes, "test_images"), first.astype(np.float32) / 255)
 
 
 # --- what is refused, before anything is computed or written ---

@@ -13,6 +13,7 @@ from data import pendulum
 from data.batches import FrameStore, Sampler
 from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import Blend
+from models.vdsm.release import layout
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
 from models.vdsm.stages import EncDecStage, SeqStage
@@ -37,7 +38,7 @@ STAGE_1 = {  # our modules: the released ones
     "identity.loc": "id_layers.loc_layer", "identity.scale": "id_layers.scale_layer",
 }  # fmt: skip
 STAGE_2 = {
-    **{f"encdec.{ours}": name for ours, name in STAGE_1.items() if not ours.startswith("identity.")},
+    **{f"encdec.{ours}": name for ours, name in STAGE_1.items()},
     **{ours: name for ours, name in STAGE_1.items() if ours.startswith("identity.")},
     "dynamics.rnn": "seq2seq_enc.rnn", "dynamics.h_0": "h_0_enc", "dynamics.c_0": "c_0_enc", "dynamics.code": "cats",
     "context.rnn": "seq2seq_dec", "context.first": "dec_inp_0",
@@ -52,12 +53,12 @@ STAGE_2 = {
 
 
 def released_name(ours, names):
-    """The released name of our tensor, None for what stage 2 keeps of stage 1 without using it."""
-    for module, name in names.items():
-        if ours == module or ours.startswith(f"{module}."):
-            return name + ours.removeprefix(module)
-    assert ours.startswith("encdec.identity."), ours
-    return None
+    """The released name of our tensor; s's layers are one in both stages and have one."""
+    return next(
+        name + ours.removeprefix(module)
+        for module, name in names.items()
+        if ours == module or ours.startswith(f"{module}.")
+    )
 
 
 def dressed(net, names):
@@ -65,13 +66,11 @@ def dressed(net, names):
     draw, P = torch.Generator().manual_seed(0), {}
     with torch.no_grad():
         for ours, tensor in net.state_dict().items():
-            name = released_name(ours, names)
             if "blurs" not in ours:
                 inputs = 30 if tensor.dim() == 1 else tensor[0].numel() if tensor.dim() < 5 else 4 * tensor.shape[1]
                 gain = 2.0 if "decoder" in ours else 1.2  # so that frames, codes and pictures differ and none saturates
                 tensor.copy_(gain / math.sqrt(inputs) * torch.randn(tensor.shape, generator=draw))
-            if name is not None:
-                P[name] = tensor.double()
+            P[released_name(ours, names)] = tensor.double()
     return P
 
 
@@ -107,6 +106,13 @@ def close(ours, expected):
         assert mine.dtype == torch.float32 and other.dtype == torch.float64
         torch.testing.assert_close(mine.double(), other, atol=1e-5, rtol=0)
         assert other.std(0).max() > 1e-3
+
+
+@pytest.mark.parametrize("stage, names", [("EncDec", STAGE_1), ("Seq", STAGE_2)])
+def test_released_files_are_read_by_these_names(stage, names):
+    for tensor in layout(stage, SMALL):
+        if tensor.ours:
+            assert released_name(tensor.ours, names) == tensor.released.removeprefix("image_")
 
 
 @fidelities
@@ -256,11 +262,10 @@ def test_a_step_moves_what_its_stage_trains_and_nothing_else(fidelity, name):
     before = {ours: tensor.clone() for ours, tensor in stage.network.state_dict().items()}
     found, _ = stage.loss(Sampler(store.clips, T), store, 0, WEIGHTS)
     Stepper(stage.trainable())(sum(term.weighted for term in found.values()), 0.01)
-    moved = {ours for ours, tensor in stage.network.state_dict().items() if not torch.equal(tensor, before[ours])}
+    after = stage.network.state_dict()
+    moved = {released_name(ours, names) for ours, tensor in before.items() if not torch.equal(tensor, after[ours])}
     trained = TRAINED[name] + (("id_layers.",) if (name, fidelity) == ("Seq", "release") else ())
-    expected = {
-        ours for ours in before if (released_name(ours, names) or "").startswith(trained) and not ours.endswith(".filt")
-    }
-    assert moved == expected
-    graded = {ours: p.grad for ours, p in stage.network.named_parameters() if p.grad is not None}
-    assert graded.keys() == expected and all(gradient.isfinite().all() for gradient in graded.values())
+    released = {released_name(ours, names) for ours in before}
+    assert moved == {tensor for tensor in released if tensor.startswith(trained) and not tensor.endswith(".filt")}
+    graded = {released_name(ours, names): p.grad for ours, p in stage.network.named_parameters() if p.grad is not None}
+    assert graded.keys() == moved and all(gradient.isfinite().all() for gradient in graded.values())
