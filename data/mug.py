@@ -255,13 +255,17 @@ def check(folder, seq_len, seed):
 def main(arguments=None):
     """The checker: exit status 0 if the files are right, 2 with what is wrong on stderr."""
     parser = argparse.ArgumentParser(prog="python -m data.mug", description=f"Check the {NAME} files in a folder.")
-    parser.add_argument("path", help=f"the folder that holds {CLIPS} and {LABELS}, or the one that holds {NAME}/")
+    parser.add_argument(
+        "path", help=f"the folder that holds {CLIPS} and {LABELS}, one of the two, or the folder that holds {NAME}/"
+    )
     parser.add_argument("--seq_len", type=int, default=RunSettings.seq_len, help="frames a sequence [%(default)s]")
     parser.add_argument("--seed", type=int, default=RunSettings.seed, help="seed of the split [%(default)s]")
     options = parser.parse_args(arguments)
     if options.seq_len < 1 or not 0 <= options.seed < 2**31:
         parser.error("expected --seq_len of at least 1 and a --seed of 0 to 2147483647")
     folder = Path(options.path)
+    if folder.is_file():
+        folder = folder.parent
     if (folder / NAME).is_dir():
         folder = folder / NAME
     said, wrong = check(folder, options.seq_len, options.seed)

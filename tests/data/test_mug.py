@@ -171,6 +171,7 @@ def test_the_checker_lists_every_fault_and_counts_many(tmp_path, capsys):
     assert len(lines) == 9 and "clip 4 " in lines[4] and "4 clips more" in lines[5] and lines[-1].endswith("8 faults")
     np.savez(folder / mug.CLIPS, clips=np.zeros(2))
     assert mug.main([str(tmp_path)]) == 2 and "expected arr_0" in capsys.readouterr().err
+    assert mug.main([str(folder / mug.LABELS)]) == 2 and "expected arr_0" in capsys.readouterr().err
     assert mug.main([str(tmp_path / "nowhere")]) == 2 and "found no" in capsys.readouterr().err
 
 
