@@ -490,6 +490,8 @@ def test_dry_run_counts_what_a_run_leaves(command, trained):
     from dry_run import measure
 
     out = dry(command, *TINY, "--RUN", "none")
+    few = dry(command, *TINY, "--RUN", "none", "--epochs", 9, "--keep_checkpoints", 1, "--save_every_steps", 1)
+    assert few.count(" 4 checkpoints of") == 2  # newest, best, the one being written, the middle of an epoch's
     assert out.count("3 checkpoints of") == 2 and out.count("8 (4 epochs of 2 batches)") == 2
     for stage, suffix in (("EncDec", "EncDec"), ("Seq", "seq")):
         found = measure(stage, parse(TINY).stages[stage])

@@ -91,7 +91,8 @@ def refuse_export(plan, folder):
 class NotFinite(Exception):
     """A loss or gradient is not finite; no update was made of it, nor since. The message names it.
 
-    step: the optimiser step, counted over the stage; begun: that at which this attempt at the stage began.
+    step: the optimiser step, counted over the stage; begun: that at which this attempt at the stage began, None where the
+    checkpoint it began from is not to blame.
     """
 
     def __init__(self, what, step, begun, place):
@@ -108,10 +109,10 @@ def raise_not_finite(stepper, place, stage, terms, sampler, weights, saving=Fals
     bad, begun = stepper.bad_step(), place.step - stepper.calls
     if bad is None:
         if saving and not torch.isfinite(torch.nn.utils.get_total_norm(p.detach() for p in stepper.parameters)):
-            raise NotFinite("what an update made of the weights is not finite", place.step - 1, begun, place)
+            raise NotFinite("what an update made of the weights is not finite", place.step - 1, None, place)
         return
     back = place.step - (begun + bad)  # steps since, the bad one included
-    values = place.losses[-back] if back <= len(place.losses) else place.losses[0]
+    values = place.losses[-back]
     rows = sampler.draw(begun + bad, stage.settings.bs)[0]
     raw = ", ".join(f"{name} {value:.4g}" for name, value in zip(terms, values[::2].tolist()))
     at = ", ".join(f"{name} {value:.4g}" for name, value in weights.items())
@@ -121,7 +122,7 @@ def raise_not_finite(stepper, place, stage, terms, sampler, weights, saving=Fals
 
 
 def _culprit(values, terms, network):
-    """What is not finite: the first such term of the loss, the loss's sum, or the gradient of the first such parameter."""
+    """What is not finite: the first such term of the loss, or the gradient of the first such parameter."""
     for i, term in enumerate(terms):
         if not torch.isfinite(values[2 * i : 2 * i + 2]).all():
             return f"the term '{term}' of the loss"
