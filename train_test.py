@@ -34,6 +34,7 @@ from utils.guards import (
     NotFinite,
     raise_not_finite,
     recover,
+    refuse_damaged,
     refuse_export,
     refuse_missing_encdec,
     refuse_other_run,
@@ -54,6 +55,8 @@ def run(plan, argv):
     device = choose_device(settings.device, settings.threads)
     folder = RunFolder(settings)
     folder.inspect()
+    if not settings.fresh:
+        refuse_damaged(plan, folder)
     refuse_export(plan, folder)
     if not plan.training:
         return test(plan, folder, device)

@@ -256,6 +256,16 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(com
         assert_same_checkpoint(checkpoint(trained, "EncDec", 3), whole)
 
 
+def test_a_stage_of_which_nothing_is_whole_is_not_begun_anew(command, refused, trained):
+    for path in (trained / "checkpoints").glob("*_seq.pth"):
+        path.write_bytes(b"a text")
+    before = tree(trained)
+    for flags in ([], STAGE_2, TEST):
+        assert "3_VDSM_seq.pth is truncated or not a checkpoint, and no other" in refused(*TINY, *flags)
+    assert tree(trained) == before
+    assert command(*TINY, *STAGE_1).code == 0
+
+
 def test_a_damaged_checkpoint_that_is_asked_for_is_one_line(refused, trained):
     (trained / "checkpoints" / "1_VDSM_EncDec.pth").write_bytes(b"a text")
     assert "use another epoch's" in refused(*TINY, *TEST, "--pretrained_model_VDSMEncDec", 1)

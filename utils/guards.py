@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from utils.checkpoints import SIZES, SIZES_SEQ, check_sizes, load_checkpoint
+from utils.checkpoints import SIZES, SIZES_SEQ, SUFFIX, check_sizes, load_checkpoint
 from utils.config import STAGES, differences, shown, without
 from utils.errors import UserError
 
@@ -17,6 +17,18 @@ NUMBER = "pretrained_model_VDSMEncDec"  # the stage-1 checkpoint that stage 2 st
 def saves(settings, epoch):
     """Whether a checkpoint is written after `epoch` (release: at the interval, but not after the first; and at the end)."""
     return (epoch > 0 and epoch % settings.model_save_interval == 0) or epoch == settings.epochs - 1
+
+
+def refuse_damaged(plan, folder):
+    """Raise UserError where a stage that is asked for has checkpoints and none of them is whole: it is not begun anew silently."""
+    for stage in STAGES:
+        asked = stage in plan.training or plan.training in ([], ["Seq"])
+        lost = [path for path in folder.damaged if path.name.endswith(f"_{SUFFIX[stage]}.pth")]
+        if asked and lost and not folder.newest(stage):
+            raise UserError(
+                f"{lost[0]} {folder.damaged[lost[0]]}, and no other of its stage is whole: move it away, "
+                "or give --fresh True to start over and keep it"
+            )
 
 
 def refuse_other_run(plan, folder, fingerprints):
