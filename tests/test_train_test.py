@@ -263,7 +263,9 @@ def test_a_stage_of_which_nothing_is_whole_is_not_begun_anew(command, refused, t
     for flags in ([], STAGE_2, TEST):
         assert "3_VDSM_seq.pth is truncated or not a checkpoint, and no other" in refused(*TINY, *flags)
     assert tree(trained) == before
-    assert command(*TINY, *STAGE_1).code == 0
+    assert command(*TINY, *STAGE_2, "--fresh", "True", "--epochs", 1).code == 0  # on the whole stage 1
+    kept = tree(trained.with_name("demo.kept1"))
+    assert kept == before
 
 
 def test_a_damaged_checkpoint_that_is_asked_for_is_one_line(refused, trained):

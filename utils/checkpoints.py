@@ -90,13 +90,16 @@ class RunFolder:
                     keep, original = new / keep.relative_to(folder), keep
             if keep:
                 original.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(keep, original)
+                beside = original.with_name(original.name + PART)
+                shutil.copy2(keep, beside)
+                os.replace(beside, original)
                 self.root.mkdir(parents=True, exist_ok=True)
                 write_text(self.config, json.dumps({k: v for k, v in saved.items() if k == "EncDec"}, indent=1) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot set {error.filename} aside ({error.strerror}): move it away or choose another --RUN"
             ) from None
+        self.damaged = {}  # what there was went with the folders
         return names
 
     def saved_settings(self):
