@@ -124,9 +124,9 @@ def train(settings, name, dataset, folder, device, argv, signals):
                 break
             except NotFinite as bad:
                 lowered = recover(bad, settings, name, folder, argv, progress.warn)
-    if settings.evaluate != "none":
+    if settings.measured:
         stage.network.eval()
-        evaluate(stage.view(), name, dataset, folder, settings, device)
+        evaluate(stage.view(), name, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and name == "Seq":
         export(stage.view(), dataset, folder, settings, folder.choose(name))
     progress.say(f"stage {number + 1}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
@@ -284,8 +284,8 @@ def test(plan, folder, device):
         epoch = state["epoch"] - 1
         torch.manual_seed(settings.seed)
         draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
-        if settings.evaluate != "none":
-            evaluate(stage.view(), name, dataset, folder, settings, device)
+        if settings.measured:
+            evaluate(stage.view(), name, dataset, folder, settings, device, epoch)
         if settings.export_codes and name == "Seq":
             export(stage.view(), dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")

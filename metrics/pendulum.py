@@ -2,17 +2,26 @@
 
 The reader sees pixels alone. A frame that it cannot read counts as wrong: its colour is -1, its angle NaN, and an error over it
 is taken as 180 degrees.
+
+`with_swing` names the generating values, so that the protocols' factors are colour, amplitude and start, and `SwingReader` is
+their judge: it measures, and nothing trains it.
 """
+
+import dataclasses
 
 import numpy as np
 
-from data.pendulum import FRAME_TIME, PALETTE, PIVOT, simulate
+from data.pendulum import COLOURS, DAMPING, FRAME_TIME, GRAVITY, LENGTH, PALETTE, PIVOT, simulate
 from metrics.summary import Measure
 
 FAINTEST = (
     25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
 )
 PERIODS = np.arange(1.0, 6.0, 0.02)  # s, the candidates of `period`
+AMPLITUDES = {"small": 49.0, "middle": 76.0, "large": np.inf}  # up to so many degrees: thirds of the embedded set
+STARTS = ("left, going left", "left, going right", "right, going left", "right, going right")
+STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * FRAME_TIME)  # derivative at the middle of five frames, of fourth order
+VOTES = 6  # frames whose state is carried back to the first one
 
 
 def read(frames):
@@ -21,7 +30,9 @@ def read(frames):
     The angle is that of the centre of brightness seen from the pivot, the colour the palette's nearest hue.
     """
     frames = frames.astype(np.float32) / 255 if frames.dtype == np.uint8 else np.asarray(frames, np.float32)
-    light = frames.max(-1)  # [n, T, 64, 64]
+    light = np.maximum(
+        np.maximum(frames[..., 0], frames[..., 1]), frames[..., 2]
+    )  # [n, T, 64, 64]; faster than max(-1)
     light = light * (light > 0.15)  # faint haze is not a pendulum
     rows, columns = np.mgrid[: light.shape[-2], : light.shape[-1]].astype(np.float32)
     down = (light * (rows - PIVOT[0])).sum((-2, -1))
@@ -40,12 +51,6 @@ def angle_error(angle, true):
     return np.rad2deg(np.where(np.isnan(difference), np.pi, difference))
 
 
-def psnr(made, true):
-    """Peak signal-to-noise ratio in dB over all pixels, arrays in [0, 1]; 100 at most, that of equal pictures."""
-    error = np.mean((np.asarray(made, np.float64) - true) ** 2)
-    return float(-10 * np.log10(max(error, 1e-10)))
-
-
 def period(angles):
     """Period in s of each row of angles [n, T] in rad, frames FRAME_TIME apart: that of the best-fitting sine with an offset."""
     time = np.arange(angles.shape[1]) * FRAME_TIME
@@ -59,6 +64,66 @@ def period(angles):
         found = np.where(error < best, candidate, found)
         best = np.fmin(best, error)
     return found
+
+
+def swing(angle, velocity):
+    """Classes of a swing from its state at the first frame, rad and rad/s, [n]: indices into AMPLITUDES and STARTS."""
+    height = (
+        velocity**2 / 2 * LENGTH / GRAVITY + 1 - np.cos(angle)
+    )  # of the turning point over the lowest one, in lengths
+    peak = np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
+    return np.digitize(peak, list(AMPLITUDES.values())[:-1]), 2 * (angle > 0) + (velocity > 0)
+
+
+def with_swing(dataset):
+    """The pendula with two more categorical factors, dynamic ones, from their generating values: 'amplitude' and 'start'."""
+    amplitude, start = swing(dataset.labels["angle"], dataset.labels["velocity"])
+    return dataclasses.replace(
+        dataset,
+        labels=dataset.labels | {"amplitude": amplitude, "start": start},
+        classes=dataset.classes | {"amplitude": tuple(AMPLITUDES), "start": STARTS},
+        dynamic=("amplitude", "start"),
+    )
+
+
+def states(angle):
+    """States at the first frame of clips of angles [n, T] in rad, as each of up to VOTES frames tells: rad, rad/s, each [n, V].
+
+    The angle of frame t and its velocity, from the two frames before and after it, are carried back to frame 0 by physics
+    (time runs backward where velocity and damping change their sign). NaN where an angle is; V is 0 if T < 5.
+    """
+    told = []
+    for t in range(2, min(angle.shape[1] - 2, 2 + VOTES)):
+        apart = (angle[:, t - 2 : t + 3] - angle[:, t : t + 1] + np.pi) % (2 * np.pi) - np.pi
+        back, minus = simulate(angle[:, t], -(apart @ STENCIL), t + 1, damping=-DAMPING)
+        told.append((back[:, -1], -minus[:, -1]))
+    return tuple(np.reshape([part[i] for part in told], (-1, len(angle))).T for i in range(2))
+
+
+class SwingReader:
+    """A judge of colour, amplitude and start that measures them in the pictures: see `with_swing`.
+
+    Every frame votes for a colour, and every state that `states` finds for an amplitude and a start; what cannot be read votes
+    for every value alike.
+    """
+
+    classes = {"colour": len(COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
+
+    def probabilities(self, frames):
+        """{factor: share of the votes, float64 [n, C]} of clips [n, T, 64, 64, 3] uint8."""
+        colour, angles = read(frames)
+        angle, velocity = states(angles)
+        unread = np.isnan(angle) | np.isnan(velocity)
+        cast = {"colour": colour}
+        for name, vote in zip(("amplitude", "start"), swing(angle, velocity)):
+            cast[name] = np.where(unread, -1, vote)
+        return {name: _shares(votes, self.classes[name]) for name, votes in cast.items()}
+
+
+def _shares(votes, classes):
+    """Votes [n, V], -1 for every value alike -> their shares [n, classes]."""
+    ballots = np.concatenate([np.eye(classes), np.full((1, classes), 1 / classes)])  # -1 is the last
+    return ballots[votes].mean(1) if votes.shape[1] else np.full((len(votes), classes), 1 / classes)
 
 
 def swap_measures(made, pose_angles, pose_colour, identity_colour):

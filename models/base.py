@@ -18,8 +18,11 @@ class VideoModel(Protocol):
     def decode(self, static: torch.Tensor, dynamic: torch.Tensor, frames: int) -> torch.Tensor:
         """Codes -> `frames` frames of each clip. Any pairing of static and dynamic codes is a swap."""
 
+    def draw(self, clips: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes from the priors, as `decode` takes them: static [clips, ...], dynamic [clips, ...]. Torch's generator draws."""
+
     def sample(self, clips: int, frames: int) -> torch.Tensor:
-        """Clips drawn from the model's priors."""
+        """Clips drawn from the model's priors: what `draw` gives, decoded."""
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ STAGES = ("EncDec", "Seq")
 IDLE = {  # flags of the release that do nothing, and why
     "T_0_frac": "the release never built the warm restarts that it is for",
     "T_mult": "the release never built the warm restarts that it is for",
-    "test_harness": "the release never built the harness that it is for",
 }
 ACTIONS = (
     "fresh",
@@ -76,6 +75,20 @@ def integers(text):
     return values
 
 
+PROTOCOLS = ("consistency", "swap", "dci", "fid")
+
+
+def protocols(text):
+    """Names of PROTOCOLS joined by commas, in any order, or 'none' or 'default' (True and False are these): the same, in order."""
+    text = {"true": "default", "false": "none"}.get(text.lower(), text)
+    names = text.split(",")
+    if text not in ("none", "default") and not set(names) <= set(PROTOCOLS):
+        raise argparse.ArgumentTypeError(
+            f"found '{text}', expected none, default or some of {','.join(PROTOCOLS)} joined by commas"
+        )
+    return text if text in ("none", "default") else ",".join(name for name in PROTOCOLS if name in names)
+
+
 def plain_name(text):
     """A folder's name: letters, digits, '.', '_', '-'."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
@@ -105,7 +118,9 @@ class RunSettings:
     fidelity: str = flag(
         "paper", "which side to take where the release departs from the paper", BASICS, choices=("paper", "release")
     )
-    test_harness: bool = flag(False, "accepted and idle: the release never built the harness", BASICS, free=True)
+    test_harness: bool = flag(
+        False, "the same as --evaluate default; the release reads it and never built it", BASICS, free=True
+    )
 
     dataset_name: str = flag("MUG-FED", "data set: MUG-FED, pendulum or sprites", DATA)
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
@@ -170,7 +185,19 @@ class RunSettings:
     )
     tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
     evaluate: str = flag(
-        "none", "after training or testing, measure this into metrics.json", OUTPUT, choices=("none", "swap"), free=True
+        "none",
+        f"after training or testing, measure into metrics.json: some of {','.join(PROTOCOLS)}, or default: what applies to "
+        "the data set and needs no download",
+        OUTPUT,
+        kind=protocols,
+        free=True,
+    )
+    fid_weights: str = flag(
+        None,
+        "file of the network for fid: 3D ResNeXt-101 (Kinetics) or R3D-18; unset: torchvision's R3D-18, downloaded",
+        OUTPUT,
+        kind=str,
+        free=True,
     )
     split: str = flag(
         "test",
@@ -215,9 +242,15 @@ class RunSettings:
         """Whether training takes the test clips: the release's way with MUG-FED."""
         return self.fidelity == "release" and self.dataset_name == "MUG-FED"
 
+    @property
+    def measured(self):
+        """What to measure: () for nothing, ('default',), or some of PROTOCOLS."""
+        asked = "default" if self.test_harness and self.evaluate == "none" else self.evaluate
+        return () if asked == "none" else tuple(asked.split(","))
+
     def check(self):
         """Raise UserError where two flags contradict each other."""
-        if self.evaluate != "none" and self.split not in ("test", "val"):
+        if self.measured and self.split not in ("test", "val"):
             raise UserError(
                 f"--split {self.split} is for --export_codes alone: --evaluate measures on test or val; "
                 "give one of them, or --evaluate none"

@@ -86,6 +86,12 @@ class EncDec(nn.Module):
         z_loc, _, frame_loc, frame_scale = self.frame_codes(x)
         return mixing_weights(self.identity(frame_loc, frame_scale)[0], temperature), z_loc
 
+    def sample(self, clips, frames, temperature):
+        """Draw from the priors: mixing weights w [clips, K] and a pose of its own for each frame, z [clips, frames, pose_dim]."""
+        like = self.identity.loc.weight
+        s = torch.randn(clips, self.experts).to(like) / self.experts
+        return mixing_weights(s, temperature), torch.randn(clips, frames, self.pose_dim).to(like)
+
     def decode(self, z, w):
         """z [N, T, pose_dim], w [N, K] -> frames [N, T, 3, 64, 64] in [0, 1]."""
         return torch.sigmoid(self.decoder(z, w))

@@ -8,13 +8,13 @@ from models.base import in_batches
 class VDSM:
     """A trained `EncDec`, or a `Seq` over one, behind `models.base.VideoModel`.
 
-    static: the mixing weights w [N, K]. dynamic: d [N, dynamics_dim] with stage 2, the poses z [N, T, pose_dim] without.
+    static: the mixing weights w [N, K]. dynamic: d [N, dynamics_dim] with stage 2, the poses z [N, T, pose_dim] without; what
+    `draw` gives are poses in both.
     temperature: that of the mixing weights (stage-1 pictures: test_temp_id; stage-2 pictures and exports: temp_id_end).
     """
 
     def __init__(self, stage, temperature):
         self.stage, self.temperature = stage.eval(), temperature
-        self.has_dynamics = hasattr(stage, "poses")
         self.device = next(stage.parameters()).device
 
     def encode(self, frames):
@@ -22,17 +22,21 @@ class VDSM:
         return in_batches(lambda x: self.stage.encode(x.to(self.device), self.temperature), frames)
 
     def decode(self, static, dynamic, frames):
-        """Codes -> [N, frames, 3, 64, 64] in [0, 1], on CPU. Stage 1 has no more frames than its poses."""
+        """Codes -> [N, frames, 3, 64, 64] in [0, 1], on CPU. Poses give no more frames than they are."""
 
         def block(w, code):
             w, code = w.to(self.device), code.to(self.device)
-            z = self.stage.poses(code, frames) if self.has_dynamics else code[:, :frames]
+            z = self.stage.poses(code, frames) if code.dim() == 2 else code[:, :frames]
             return self.stage.decode(z, w)
 
         return in_batches(block, static, dynamic)
 
     @torch.no_grad()
-    def sample(self, clips, frames):
-        """Clips from the priors, [clips, frames, 3, 64, 64] in [0, 1], on CPU; needs stage 2."""
+    def draw(self, clips, frames):
+        """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors, on CPU."""
         w, z = self.stage.sample(clips, frames, self.temperature)
-        return self.stage.decode(z, w).cpu()
+        return w.cpu(), z.cpu()
+
+    def sample(self, clips, frames):
+        """Clips from the priors, [clips, frames, 3, 64, 64] in [0, 1], on CPU."""
+        return self.decode(*self.draw(clips, frames), frames)

@@ -1,0 +1,48 @@
+"""How close made pictures are to the true ones, clip by clip: squared error for PSNR, SSIM and LPIPS. Frames [n, T, 3, H, W] in
+[0, 1]; every function -> float64 [n], the mean over a clip's frames."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import AlexNet_Weights
+
+from metrics.weights import Missing
+
+
+def squared_error(made, true):
+    """Mean squared error."""
+    return ((made - true).double() ** 2).mean((1, 2, 3, 4)).numpy()
+
+
+def psnr(error):
+    """Peak signal-to-noise ratio in dB over all pixels of clips with mean squared errors [n]; 100 at most, that of equal pictures."""
+    return float(-10 * np.log10(max(np.mean(error), 1e-10)))
+
+
+def ssim(made, true):
+    """Structural similarity (Wang et al. 2004): Gaussian window of 11 px, mean over colours; 1 for equal pictures."""
+    pictures = (made.flatten(0, 1), true.flatten(0, 1))
+    index = structural_similarity_index_measure(*pictures, data_range=1.0, reduction="none")
+    return index.view(len(made), -1).double().mean(1).numpy()
+
+
+class LPIPS:
+    """Learned perceptual distance (Zhang et al. 2018) over AlexNet, 0 for equal pictures.
+
+    Raises Missing unless torchvision's AlexNet weights lie in torch's cache: the default evaluation downloads nothing.
+    """
+
+    def __init__(self):
+        name = Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        if not (cache / name).exists():
+            raise Missing(f"put {AlexNet_Weights.IMAGENET1K_V1.url} into {cache}")
+        self.net = LearnedPerceptualImagePatchSimilarity("alex", reduction="none", normalize=True).net
+
+    @torch.no_grad()
+    def __call__(self, made, true):
+        distance = self.net(made.flatten(0, 1), true.flatten(0, 1), normalize=True)
+        return distance.view(len(made), -1).double().mean(1).numpy()
