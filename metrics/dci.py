@@ -7,15 +7,18 @@ importances are summed.
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-TREES = 50
+TREES = 30
 DEPTH = 12
 
 
 def importances(train, labels, seed=0):
     """Random forests from codes train [n, D] to each factor {name: int [n]}: importances [D, F], columns sum to 1 (or are 0), and
-    the fitted forests {name: forest}."""
+    the fitted forests {name: forest}.
+
+    Every split may choose among all dimensions: among some, idle dimensions would be important by chance.
+    """
     forests = {
-        name: RandomForestClassifier(TREES, max_depth=DEPTH, random_state=seed).fit(train, values)
+        name: RandomForestClassifier(TREES, max_depth=DEPTH, max_features=None, random_state=seed).fit(train, values)
         for name, values in labels.items()
     }
     return np.stack([forest.feature_importances_ for forest in forests.values()], 1), forests

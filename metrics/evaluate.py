@@ -80,8 +80,8 @@ class Evaluation:
         self.view, self.second, self.folder, self.device = view, stage == "Seq", folder, device
         self.pendulum = dataset.name == "pendulum"
         self.dataset = with_swing(dataset) if self.pendulum else dataset
-        self.clips, self.settings = dataset.split(settings.split), settings
-        self.length = min(settings.seq_len, self.clips.num_frames)
+        self.clips, self.settings = self.dataset.split(settings.split), settings
+        self.length = min(settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits))
         self.notes = []  # lines about what could not be measured
 
     @cached_property
@@ -91,7 +91,7 @@ class Evaluation:
             lpips = LPIPS()
         except Missing as missing:
             self.notes.append(f"LPIPS is left out: {missing}")
-        return Held(self.view, self.dataset.split(self.settings.split), rows, self.length, len(rows), lpips)
+        return Held(self.view, self.clips, rows, self.length, len(rows), lpips)
 
     @cached_property
     def learnt_from(self):

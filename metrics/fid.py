@@ -105,18 +105,15 @@ def looped(clips):
 
 
 def frechet(a, b):
-    """The Frechet distance of features a [n, D] and b [m, D], taken as Gaussians."""
-    moments = [(x.mean(0), np.cov(x, rowvar=False).reshape(x.shape[1], -1)) for x in (a, b)]
-    return frechet_gaussians(*moments[0], *moments[1])
+    """The Frechet distance of features a [n, D] and b [m, D], taken as Gaussians.
 
-
-def frechet_gaussians(mean_1, cov_1, mean_2, cov_2):
-    """|mean_1 - mean_2|^2 + Tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^1/2); the root's trace is that of the symmetric
-    (A cov_2 A)^1/2 with A^2 = cov_1, which needs no complex numbers."""
-    values, vectors = np.linalg.eigh(cov_1)
-    half = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    root = np.sqrt(np.linalg.eigvalsh(half @ cov_2 @ half).clip(0)).sum()
-    return float(((mean_1 - mean_2) ** 2).sum() + np.trace(cov_1) + np.trace(cov_2) - 2 * root)
+    With A, B the centred features over sqrt(n - 1), sqrt(m - 1), the eigenvalues of (C_1 C_2)^1/2 are the singular values of
+    A B^T: no root of a singular covariance is taken.
+    """
+    roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a, b)]
+    apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    common = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
+    return float(apart + sum((root**2).sum() for root in roots) - 2 * common)
 
 
 def fid(features, real, made):

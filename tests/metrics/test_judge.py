@@ -57,14 +57,14 @@ def test_predict_takes_both_layouts_and_any_batch(data, trained):
     judge, _ = trained
     clips = data.split("test").take(range(24))
     floats = clips.transpose(0, 1, 4, 2, 3) / 255
-    verdicts = judging.predict(judge, clips)
+    verdicts = judging.verdicts(judge.probabilities(clips))
     for factor in CLASSES:
         assert verdicts[factor].dtype == np.int64
         assert np.array_equal(verdicts[factor], data.split("test").label(factor))
     for frames, batch in ((floats, 7), (torch.tensor(floats), 24), (data.split("test").take(np.arange(24)), 1)):
-        again = judging.predict(judge, frames, batch)
+        again = judging.verdicts(judge.probabilities(frames, batch))
         assert all(np.array_equal(again[factor], verdicts[factor]) for factor in CLASSES)
-    shares = judging.probabilities(judge, clips)
+    shares = judge.probabilities(clips)
     assert all(np.allclose(values.sum(1), 1, atol=1e-12) for values in shares.values())
     assert shares["colour"].shape == (24, 3)
 
@@ -91,9 +91,9 @@ def test_keeps_the_state_that_is_best_on_validation(data, monkeypatch):
     shares = iter([0.5, 0.9, 0.3])
     seen, real = [], judging.accuracy
 
-    def fake(judge, clips, batch=128):
+    def fake(judge, clips, length):
         seen.append({name: value.clone() for name, value in judge.state_dict().items()})
-        return real(judge, clips, batch) | {"joint": next(shares, 0.0)}
+        return real(judge, clips, length) | {"joint": next(shares, 0.0)}
 
     monkeypatch.setattr(judging, "accuracy", fake)
     monkeypatch.setattr(judging, "CHECK_EVERY", 1)
@@ -126,8 +126,10 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
     assert all(torch.equal(value, kept.state_dict()[name]) for name, value in judge.state_dict().items())
     assert trains(data, seed=5)[2]
     assert "seed" in lines[0]
-    assert trains(squares(clips=60), seed=5)[2]
-    assert "fingerprint" in lines[0]
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="the judge of another data set"):
+        trains(squares(clips=60), seed=5)
+    assert path.read_bytes() == before
     for harm in (b"", b"no torch file", path.read_bytes()[:2000]):
         path.write_bytes(harm)
         assert trains(data)[2]
@@ -136,6 +138,27 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
     torch.save({"key": None}, path)
     assert trains(data)[2]
     assert [file.name for file in path.parent.iterdir()] == ["judge.pt"]
+
+
+def test_it_goes_on_with_reconstructions_and_the_first_is_left_alone(data, trained):
+    judge = trained[0]
+    state = {name: value.clone() for name, value in judge.state_dict().items()}
+    train = data.split("train")
+    clips, labels = train.take(np.arange(len(train))), {factor: train.label(factor) for factor in CLASSES}
+    cyan = np.where(clips.any(-1, keepdims=True), 255 - clips, 0)  # reconstructions that show red as cyan, and so on
+    few = [judging.adapt(judge, clips, cyan, labels, steps=1, batch=8).state_dict() for _ in range(2)]
+    assert all(torch.equal(value, few[1][name]) for name, value in few[0].items())
+    adapted = judging.adapt(judge, clips, cyan, labels, steps=40, batch=32)
+    assert all(torch.equal(value, judge.state_dict()[name]) for name, value in state.items())
+    for video in (clips, cyan):
+        said = judging.verdicts(adapted.probabilities(video))
+        assert min((said[factor] == labels[factor]).mean() for factor in CLASSES) > 0.9
+    assert (judging.verdicts(judge.probabilities(cyan))["colour"] == labels["colour"]).mean() < 0.7
+
+
+def test_a_weak_judge_is_said_to_be_one():
+    assert judging.too_weak({"hair": 0.99, "joint": 0.5}) is None
+    assert "hair 0.989" in judging.too_weak({"hair": 0.989, "action": 1.0})
 
 
 def test_a_place_that_cannot_be_written_is_one_line(data, tmp_path):

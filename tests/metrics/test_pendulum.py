@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from data.pendulum import PALETTE, render, simulate
-from metrics.pendulum import angle_error, continuation_measures, period, psnr, read, swap_measures
+from metrics.judge import accuracy
+from metrics.pendulum import (
+    SwingReader,
+    angle_error,
+    continuation_measures,
+    period,
+    read,
+    states,
+    swap_measures,
+    swing,
+    with_swing,
+)
 from metrics.summary import figures
 
 
@@ -129,5 +140,30 @@ def test_period_of_a_sine(true):
     assert period(angles) == pytest.approx([true] * 3, abs=0.021)
 
 
-def test_psnr():
-    assert psnr(np.full((2, 3), 0.6), np.full((2, 3), 0.5)) == pytest.approx(20)
+# --- the judge that measures ---
+
+
+def test_it_reads_the_generating_values_of_real_clips(pendula):
+    named = with_swing(pendula)
+    right = accuracy(SwingReader(), named.split("test"))
+    assert min(right[name] for name in ("colour", "amplitude", "start")) >= 0.99
+    for name in ("amplitude", "start"):  # no value is rare
+        counts = np.bincount(named.labels[name], minlength=len(named.classes[name]))
+        assert counts.min() >= 0.6 * counts.mean()
+
+
+def test_states_are_carried_back_by_physics(swings):
+    angle, velocity, _, angles = swings
+    told = states(angles)
+    assert np.abs(told[0] - angle[:, None]).max() < 0.02 and np.abs(told[1] - velocity[:, None]).max() < 0.1
+    assert [part.shape for part in states(angles[:, :4])] == [(24, 0)] * 2  # too few frames for a velocity
+
+
+def test_a_swing_at_rest_at_its_peak():
+    amplitude, start = swing(np.deg2rad([48.0, -50, 77, 10]), np.array([0, 0, 0, 6.0]))
+    assert amplitude.tolist() == [0, 1, 2, 2] and start.tolist() == [2, 0, 2, 3]
+
+
+def test_what_cannot_be_read_is_no_verdict():
+    for said in SwingReader().probabilities(np.zeros((2, 16, 64, 64, 3), np.uint8)).values():
+        assert said == pytest.approx(1 / said.shape[1])

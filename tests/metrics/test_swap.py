@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from metrics import swap
-from metrics.swap import chance_agreement
+from metrics.summary import Measure
+from metrics.swap import chance_agreement, judged_prior, judged_swap, pairing
 
 
 def brute_force(judged, right, wrong):
@@ -40,24 +40,59 @@ def test_a_judge_at_random_leaks_no_more_than_chance():
     assert abs(excess) < 0.01
 
 
-def test_measures_of_perfect_swaps_and_of_none(monkeypatch):
+# --- both columns, from what a judge is sure of ---
+
+DATASET = SimpleNamespace(static=("hair",), dynamic=("action",))
+
+
+def sure(**values):
+    """A judge's probabilities that are 0 and 1."""
+    return {factor: np.eye(9)[value] for factor, value in values.items()}
+
+
+def numbers(found):
+    return {name: value.figure() if isinstance(value, Measure) else value for name, value in found.items()}
+
+
+@pytest.fixture
+def labels():
     draw = np.random.default_rng(1)
-    labels = {"hair": draw.integers(0, 3, 60), "action": draw.integers(0, 9, 60)}
-    clips = SimpleNamespace(label=lambda name: labels[name])
-    dataset = SimpleNamespace(static=("hair",), dynamic=("action",))
-    partner = np.roll(np.arange(60), 1)
-    monkeypatch.setattr(swap, "load_or_train_judge", lambda *_, **__: (None, {"accuracy": {"hair": 0.99}}))
+    return {"hair": draw.permutation(np.arange(90) % 3), "action": draw.permutation(np.arange(90) % 9)}
 
-    def judged(hair, action):
-        monkeypatch.setattr(swap, "predict", lambda *_: {"hair": hair, "action": action})
-        measures, accuracy = swap.judged_swap(dataset, clips, None, partner, "nowhere", "cpu")
-        assert accuracy == {"hair": 0.99}
-        return {name: measure.figure() for name, measure in measures.items()}
 
-    perfect = judged(labels["hair"][partner], labels["action"])
+def test_an_oracle_scores_1_and_one_that_ignores_its_static_code_leaks(labels):
+    hair, action, partner = labels["hair"], labels["action"], pairing(90, 0)
+    perfect = numbers(judged_swap(DATASET, labels, sure(hair=hair[partner], action=action), partner))
     assert perfect["hair_accuracy"] == perfect["action_accuracy"] == 1
     assert perfect["hair_leak"] == perfect["action_leak"] == 0
-    idle = judged(labels["hair"], labels["action"])
+    assert perfect["action_inception_score"] == pytest.approx(9) and perfect["action_intra_entropy"] == 0
+    assert perfect["action_inter_entropy"] == pytest.approx(np.log(9))
+    idle = numbers(judged_swap(DATASET, labels, sure(hair=hair, action=action), partner))
     assert idle["hair_leak"] == 1 and idle["action_accuracy"] == 1 and idle["hair_leak_excess"] > 0.3
-    same = (labels["hair"] == labels["hair"][partner]).mean()
-    assert idle["hair_accuracy"] == pytest.approx(same)
+    assert idle["hair_accuracy"] == pytest.approx((hair == hair[partner]).mean())
+
+
+def test_a_model_that_ignores_its_codes_scores_chance(labels):
+    always = np.zeros(90, np.int64)
+    found = numbers(judged_swap(DATASET, labels, sure(hair=always, action=always), pairing(90, 0)))
+    assert found["hair_accuracy"] == pytest.approx(1 / 3) and found["action_accuracy"] == pytest.approx(1 / 9)
+    assert found["action_inception_score"] == pytest.approx(1) and found["action_inter_entropy"] == pytest.approx(0)
+    prior = numbers(judged_prior(DATASET, labels, sure(**labels), *[sure(hair=always, action=always)] * 2))
+    assert prior["prior_hair_accuracy"] == pytest.approx(1 / 3) and prior["prior_variety"] == pytest.approx(0)
+
+
+def test_draws_that_are_all_the_same_character_are_unmasked(labels):
+    """The prior of s at the paper's size: the action is right on every draw, and the draws do not vary."""
+    always = np.zeros(90, np.int64)
+    moving, standing = sure(hair=always, action=labels["action"]), sure(**labels)
+    same = numbers(judged_prior(DATASET, labels, sure(**labels), moving, standing))
+    assert same["prior_action_accuracy"] == same["prior_hair_accuracy"] == 1
+    assert same["prior_variety"] == pytest.approx(0)
+    varied = numbers(judged_prior(DATASET, labels, sure(**labels), standing, standing))
+    assert varied["prior_variety"] == pytest.approx(1)
+
+
+def test_pairs_are_of_two_clips_each_used_once():
+    for seed in range(5):
+        partner = pairing(40, seed)
+        assert sorted(partner) == list(range(40)) and (partner != np.arange(40)).all()

@@ -1,0 +1,104 @@
+"""The Frechet distance has its known answers, and weights are taken for what they are."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from metrics import fid as video
+from metrics.weights import Missing, from_file
+from utils.errors import UserError
+
+
+def test_a_set_against_itself_is_0():
+    features = np.random.default_rng(0).normal(size=(30, 8))
+    assert video.frechet(features, features) == pytest.approx(0, abs=1e-9)
+    few = features[:4]  # a singular covariance
+    assert video.frechet(few, few) == pytest.approx(0, abs=1e-9)
+
+
+def sample(mean, cov, n=50):
+    """Features [n, D] of just this mean and covariance."""
+    x = np.random.default_rng(3).normal(size=(n, len(mean)))
+    x = np.linalg.qr(x - x.mean(0))[0] * np.sqrt(n - 1)
+    return mean + x @ np.linalg.cholesky(cov).T
+
+
+def test_two_gaussians_in_closed_form():
+    """Covariances that commute: |a - b|^2 + sum (sqrt p - sqrt q)^2; and two that do not, by the root of their product."""
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    p, q, zero, far = np.array([1.0, 4, 9]), np.array([4.0, 1, 16]), np.zeros(3), np.array([1.0, 2, 2])
+    first, second, third = turn @ np.diag(p) @ turn.T, turn @ np.diag(q) @ turn.T, np.diag(q)
+    assert video.frechet(sample(zero, first), sample(far, second, 70)) == pytest.approx(9 + 3)
+    expected = np.trace(first + third - 2 * sqrtm(first @ third).real)
+    assert video.frechet(sample(zero, first), sample(zero, third)) == pytest.approx(expected)
+
+
+def test_gaussian_samples_come_near_it():
+    draw = np.random.default_rng(2)
+    a, b = draw.normal(size=(20_000, 2)), 1 + 2 * draw.normal(size=(20_000, 2))
+    assert video.frechet(a, b) == pytest.approx(2 + 2, rel=0.03)
+
+
+def test_short_clips_loop():
+    clips = np.arange(5)[None, :, None, None, None]
+    assert video.looped(clips)[0, :, 0, 0, 0].tolist() == [0, 1, 2, 3, 4] * 3 + [0]
+    assert video.looped(np.arange(40)[None])[0].tolist() == list(range(16))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Both networks small: one block a layer in place of 3, 4, 23, 3; pictures of 16 px."""
+    whole = video.ResNeXt3D
+    monkeypatch.setattr(video, "ResNeXt3D", lambda: whole((1, 1, 1, 1)))
+    monkeypatch.setattr(video, "SIZE", 32)
+    return whole
+
+
+def test_the_users_resnext_as_it_is_published(small, tmp_path):
+    tensors = small((1, 1, 1, 1)).state_dict()
+    wrapped = {f"module.{name}": value for name, value in tensors.items()} | {"module.fc.weight": torch.zeros(400, 2048)}
+    path = tmp_path / "resnext-101-kinetics.pth"
+    torch.save({"arch": "resnext-101", "state_dict": wrapped}, path)
+    features = video.Features(path)
+    assert (features.name, features.size) == ("3D ResNeXt-101, Kinetics", 2048)
+    clips = np.random.default_rng(0).integers(0, 256, (3, 5, 32, 32, 3), dtype=np.uint8)
+    seen = features(clips)
+    assert seen.shape == (3, 2048) and np.allclose(features(clips, batch=1), seen, atol=1e-5)
+    figure, notes = video.fid(features, clips, clips)
+    assert figure == pytest.approx(0, abs=1e-6)
+    assert notes["clips"] == [3, 3] and notes["frames"] == 5 and "fewer than 2049" in notes["warnings"][0]
+    torch.save({name: v for name, v in tensors.items() if name != "layer4.0.conv2.weight"}, path)
+    with pytest.raises(UserError, match="found nothing as 'layer4.0.conv2.weight'"):
+        video.Features(path)
+
+
+def test_the_published_resnext_has_its_names_and_sizes():
+    with torch.device("meta"):
+        own = video.ResNeXt3D().state_dict()
+    assert own["layer3.22.conv2.weight"].shape == (512, 16, 3, 3, 3) and own["layer4.2.conv3.weight"].shape[0] == 2048
+    assert own["layer1.0.downsample.0.weight"].shape == (256, 64, 1, 1, 1)
+    count = sum(v.numel() for name, v in own.items() if name.endswith(("weight", "bias")))
+    assert round((count + 2049 * 600) / 1e6, 2) == 48.75  # with Kinetics-600's head, as Kopuklu et al. 2019 print
+
+
+def test_without_weights_and_network_a_line_says_how_to_supply_them(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(video, "r3d_18", offline)
+    with pytest.raises(Missing, match="--fid_weights FILE"):
+        video.Features()
+
+
+@pytest.mark.parametrize("harm", [b"", b"nothing of the kind"])
+def test_files_that_are_no_weights(tmp_path, harm):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(harm)
+    with pytest.raises(UserError, match="truncated or not a file of torch weights"):
+        from_file(path, "fid_weights")
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(UserError, match="no tensors by name"):
+        from_file(path, "fid_weights")
+    with pytest.raises(UserError, match="No such file"):
+        from_file(tmp_path / "absent.pth", "fid_weights")

@@ -1,0 +1,38 @@
+"""PSNR, SSIM and LPIPS clip by clip."""
+
+import numpy as np
+import pytest
+import torch
+
+from metrics import quality
+from metrics.weights import Missing
+
+
+def test_psnr_of_a_tenth_off_is_20_dB():
+    error = quality.squared_error(torch.full((2, 3, 3, 4, 4), 0.6), torch.full((2, 3, 3, 4, 4), 0.5))
+    assert error.shape == (2,) and quality.psnr(error) == pytest.approx(20, abs=1e-4)
+    assert quality.psnr(np.zeros(3)) == 100
+
+
+def test_ssim_by_hand():
+    clips = torch.rand(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert quality.ssim(clips, clips) == pytest.approx(1)
+    found = quality.ssim(torch.full((1, 1, 3, 16, 16), 0.5), torch.full((1, 1, 3, 16, 16), 0.7))
+    assert found == pytest.approx((2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4)  # only the means differ
+    noisy = quality.ssim(torch.cat([clips[:1], clips[:1]]), torch.cat([clips[:1], clips[1:2]]))
+    assert noisy[0] == pytest.approx(1) and noisy[1] < 0.5
+
+
+def test_lpips_downloads_nothing_and_measures_where_the_weights_are(tmp_path, monkeypatch):
+    from torchvision.models import alexnet
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(Missing, match="alexnet"):
+        quality.LPIPS()
+    torch.manual_seed(0)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    measure = quality.LPIPS()
+    clips = torch.rand(2, 3, 3, 64, 64)
+    assert measure(clips, clips) == pytest.approx(0)
+    assert measure(clips, clips.flip(-1)).shape == (2,) and measure(clips, clips.flip(-1)).min() > 0
