@@ -250,16 +250,18 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
         "epoch": epoch,
     }
     details = common | {"spread is": "standard error over clips, bootstrap"} | _origin(device)
+    if settings.trains_on_test and settings.split == "test":
+        details["warning"] = "not held out: --fidelity release trains on these clips"
     figures_, saved = _merge(_known(folder.metrics), stage, common, details, done)
     write_text(folder.metrics, json.dumps({**figures_, "details": saved}, indent=1) + "\n")
     write_text(folder.metrics.with_suffix(".csv"), table(figures_, saved))
-    _show(task, done)
+    _show(task, done, details.get("warning", "held out"))
     return {name: value for found in done.values() for name, value in found.figures.items()}
 
 
-def _show(task, done):
+def _show(task, done, held_out):
     n, split = len(task.held.frames), task.settings.split
-    print(f"stage {2 if task.second else 1}, {n} {split} clips")
+    print(f"stage {2 if task.second else 1}, {n} {split} clips, {held_out}")
     for name, found in done.items():
         print(f"{name}: {MEANING[name]}\n  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run")
         for warning in found.notes["warnings"]:

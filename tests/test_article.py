@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 import train_test
 from data import mug
 from data.batches import Sampler
-from metrics import judge, swap
+from metrics import evaluate, judge
 from tests import made
 from utils.config import parse
 
@@ -166,7 +166,7 @@ def test_mug(run, tmp_path, short, stage_1, stage_2):
 
 def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     quick = functools.partial(judge.load_or_train_judge, steps=2, width=2)
-    monkeypatch.setattr(swap, "load_or_train_judge", quick)
+    monkeypatch.setattr(evaluate, "load_or_train_judge", quick)
     samplers = []
 
     def recorded(*given, **more):

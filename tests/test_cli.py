@@ -124,6 +124,8 @@ def test_booleans(text, value):
         (["--preset"], ["--preset", "expected one argument"]),
         (["--preset", "demo", "--config", "x.json"], ["--preset", "--config"]),
         (["--config", "missing.json"], ["missing.json", "No such file"]),
+        (["--evaluate", "swap,fod"], ["--evaluate", "'swap,fod'", "consistency,swap,dci,fid"]),
+        (["--evaluate", ""], ["--evaluate", "none, default"]),
     ],
 )  # fmt: skip
 def test_wrong_flags_and_values(refused, tmp_path, flags, words):
@@ -138,10 +140,25 @@ def test_wrong_flags_and_values(refused, tmp_path, flags, words):
 
 
 def test_flags_that_do_nothing_say_so(command):
-    said = command("--T_0_frac", 3, "--T_mult=2", "--test_harness", "True")
-    for name in ("T_0_frac", "T_mult", "test_harness"):
+    said = command("--T_0_frac", 3, "--T_mult=2")
+    for name in ("T_0_frac", "T_mult"):
         assert f"--{name} is accepted and does nothing" in said.out
     assert "does nothing" not in command("--seed", 1).out
+
+
+@pytest.mark.parametrize(
+    "flags, asked",
+    [
+        ([], ()),
+        (["--evaluate", "none"], ()),
+        (["--evaluate", "fid,swap,swap"], ("swap", "fid")),
+        (["--evaluate", "True"], ("default",)),
+        (["--test_harness", "True"], ("default",)),
+        (["--test_harness", "True", "--evaluate", "dci"], ("dci",)),
+    ],
+)
+def test_what_is_measured(flags, asked):
+    assert parse(flags).stages["Seq"].measured == asked
 
 
 # --- presets ---

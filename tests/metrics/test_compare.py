@@ -1,0 +1,65 @@
+"""python -m metrics.compare: seeds of one kind of run share a column, in three formats, and what it refuses."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+
+from metrics.compare import main
+from models.vdsm.settings import VDSMSettings
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of one run, and another kind of run."""
+    for name, seed, size, psnr in (("demo", 0, 30, 34.0), ("demo-s1", 1, 30, 36.0), ("small", 0, 8, 20.0)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        settings = dataclasses.asdict(VDSMSettings(RUN=name, seed=seed, z_dim=size, dataset_name="sprites"))
+        (folder / "config.json").write_text(json.dumps({"Seq": settings}))
+        figures = {"seq_reconstruction_psnr": psnr, "consistency_accuracy": psnr / 100}
+        notes = {
+            "data": "sprites", "model": "vdsm", "split": "test", "seed": seed, "spread": {"consistency_accuracy": 0.01},
+            "protocols": {"consistency": {"figures": list(figures), "seed spread": {}}},
+        }  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(figures | {"details": {"Seq": notes}}))
+    return tmp_path / "runs"
+
+
+def compared(capsys, runs, *flags):
+    assert main([*flags, "--runs_dir", str(runs)]) == 0
+    return capsys.readouterr().out
+
+
+def test_seeds_share_a_column(runs, capsys):
+    lines = compared(capsys, runs, "demo", "demo-s1", "small").splitlines()
+    assert lines[0] == "| figure | demo (vdsm, sprites, test), 2 seeds | small (vdsm, sprites, test) | reported |"
+    assert "| `seq_reconstruction_psnr` | 35 ± 1.4 | 20 |  |" in lines
+    assert "| `consistency_accuracy` | 0.35 ± 0.014 | 0.2 ± 0.01 | VDSM 0.9953 |" in lines
+    alone = compared(capsys, runs, "demo", str(runs / "small"))
+    assert "0.34 ± 0.01 | 0.2 ± 0.01" in alone  # a folder will do
+
+
+def test_csv_and_latex(runs, capsys):
+    table = list(csv.reader(io.StringIO(compared(capsys, runs, "demo", "demo-s1", "--format", "csv"))))
+    assert table[0] == ["figure", "demo (vdsm, sprites, test), 2 seeds", "spread", "reported"]
+    assert table[2][0] == "consistency_accuracy" and float(table[2][1]) == pytest.approx(0.35)
+    tex = compared(capsys, runs, "demo", "small", "--format", "latex")
+    assert r"seq\_reconstruction\_psnr & $34$ & $20$ &  \\" in tex and tex.count("\n") == 8
+    assert r"consistency\_accuracy & $0.34 \pm 0.01$" in tex
+
+
+def test_what_it_refuses(runs, capsys):
+    (runs / "untrained").mkdir()
+    (runs / "odd").mkdir()
+    (runs / "odd" / "metrics.json").write_text('{"details": {}}')
+    for name, words in (
+        ("nowhere", "no run nowhere"),
+        ("untrained", "measure the run first"),
+        ("odd", "not a file of figures"),
+    ):
+        assert main(["demo", name, "--runs_dir", str(runs)]) == 2
+        said = capsys.readouterr()
+        assert words in said.err and said.err.count("\n") == 1 and said.out == ""
