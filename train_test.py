@@ -37,6 +37,7 @@ from utils.guards import (
     refuse_damaged,
     refuse_export,
     refuse_missing_encdec,
+    refuse_other_data,
     refuse_other_run,
     saves,
 )
@@ -277,6 +278,8 @@ def test(plan, folder, device):
         state = load_checkpoint(path)
         check_sizes(state, path, settings, sizes)
         dataset = _load(settings, name)
+        if settings.measured:
+            refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)
         stage = EncDecStage(settings) if name == "EncDec" else SeqStage(settings, EncDec(settings))
         stage.network.load_state_dict(state["model"])

@@ -30,7 +30,7 @@ from utils.frames import as_float, as_uint8
 from utils.origin import commit
 
 CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
-BLOCK = 128  # clips that are held as floats at a time
+BLOCK = 64  # clips that are held as floats at a time
 LEARNT_FROM = 2000  # training clips, at most, that code classifiers and forests learn from
 ADAPTED_ON = 1000  # of these, reconstructions that the consistency protocol's judge learns from
 MEANING = {
@@ -235,7 +235,7 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
     task = Evaluation(view, stage, dataset, folder, settings, device)
     _known(folder.metrics)  # before minutes of measuring
     done = {}
-    for name in ("reconstruction", *task.wanted):
+    for name in sorted(("reconstruction", *task.wanted), key="fid".__ne__):  # first: its weights may not be at hand
         try:
             done[name] = getattr(task, name)()
         except Missing as missing:

@@ -473,6 +473,19 @@ def test_both_false_tests_the_newest_or_the_named_checkpoints(command, refused, 
     assert "--rnn_dim is 9 here and 8 there" in refused(*TINY, *TEST, "--rnn_dim", 9)
 
 
+def test_the_harness_measures_all_that_needs_no_download(command, refused, trained):
+    assert command(*TINY, *TEST, "--test_harness", "True").code == 0  # the same as --evaluate default
+    figures = json.loads((trained / "metrics.json").read_text())
+    assert {"consistency_accuracy", "transfer_colour_accuracy", "dci_disentanglement", "swap_prior_variety"} <= set(
+        figures
+    )
+    assert "stage1_dci_disentanglement" in (trained / "metrics.csv").read_text() and "fid" not in figures
+    before = tree(trained)
+    assert "was trained on other data" in refused(*TINY, *TEST, "--evaluate", "swap", "--data_seed", 1)
+    assert "found no such file" in refused(*TINY, *TEST, "--evaluate", "fid", "--fid_weights", "absent.pth")
+    assert tree(trained) == before
+
+
 def test_stage_2_is_optional_in_a_test(command, trained):
     for path in (trained / "checkpoints").glob("*_seq.pth"):
         path.unlink()

@@ -255,6 +255,10 @@ class RunSettings:
                 f"--split {self.split} is for --export_codes alone: --evaluate measures on test or val; "
                 "give one of them, or --evaluate none"
             )
+        if self.fid_weights and not Path(self.fid_weights).is_file():
+            raise UserError(
+                f"--fid_weights {self.fid_weights}: found no such file: give a file of weights, or leave it out"
+            )
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 

@@ -58,6 +58,15 @@ def refuse_other_run(plan, folder, fingerprints):
             raise UserError(f"{folder.root} was trained on other data of the name {saved['dataset_name']}: give {ways}")
 
 
+def refuse_other_data(state, path, dataset):
+    """Raise UserError if the checkpoint `state` of `path` was trained on other data: its training clips may be held out here."""
+    if state.get("data") not in (None, dataset.fingerprint):
+        raise UserError(
+            f"{path} was trained on other data of the name {dataset.name}: give its --data_dir, --data_seed and --seq_len "
+            "to measure it, or --evaluate none"
+        )
+
+
 def refuse_missing_encdec(plan, folder):
     """Raise UserError unless stage 2, where it trains, finds a stage-1 checkpoint of its own sizes, there or left by the same
     command. Returns the path of the one that stage 2 alone starts from, else None."""
