@@ -5,7 +5,7 @@ clips may differ in length, and neither splitting nor batching copies the set.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -121,6 +121,22 @@ class Dataset:
         """The clips of split 'train', 'val' or 'test'; 'all': of the three, in the data set's order."""
         index = np.sort(np.concatenate(list(self.splits.values()))) if name == "all" else self.splits[name]
         return Clips(self.frames, self.lengths, self.labels, index)
+
+    def subsample(self, count, seed):
+        """The same set with `count` clips, each split keeping its share and one clip at least, drawn by `seed` group after group
+        (whole characters, where there are such). Frames and labels stay where they are."""
+        total, rng, splits = sum(map(len, self.splits.values())), np.random.default_rng(seed), {}
+        if count >= total:
+            return self
+        for name in SPLITS:
+            rows = self.splits[name]
+            _, member = np.unique(self.labels[self.group][rows] if self.group else rows, return_inverse=True)
+            order = np.argsort(rng.permutation(member.max() + 1)[member], kind="stable")
+            splits[name] = np.sort(rows[order[: max(1, round(count * len(rows) / total))]])
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for name in SPLITS:
+            digest.update(splits[name].astype(np.int64).data)
+        return replace(self, splits=splits, fingerprint=digest.hexdigest())
 
     def need_frames(self, length):
         """Raise UserError unless every clip of a split has at least `length` frames."""

@@ -89,6 +89,19 @@ def protocols(text):
     return text if text in ("none", "default") else ",".join(name for name in PROTOCOLS if name in names)
 
 
+def numbers(text):
+    """Positive finite numbers joined by commas, none twice, as a tuple."""
+    if isinstance(text, (list, tuple)):
+        return tuple(text)
+    try:
+        values = tuple(number(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        values = ()
+    if not values or min(values) <= 0 or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected different positive numbers joined by commas")
+    return values
+
+
 def plain_name(text):
     """A folder's name: letters, digits, '.', '_', '-'."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
@@ -122,12 +135,31 @@ class RunSettings:
         False, "the same as --evaluate default; the release reads it and never built it", BASICS, free=True
     )
 
-    dataset_name: str = flag("MUG-FED", "data set: MUG-FED, pendulum or sprites", DATA)
+    dataset_name: str = flag(
+        "MUG-FED", "data set: MUG-FED, moving-mnist, pendulum, sprites, sprites-li or video-folder", DATA
+    )
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
     source: str = flag(
-        None, "clone of the upstream art, to compose a data set that data_dir lacks", DATA, kind=str, free=True
+        None,
+        "what a data set that data_dir lacks is made from: a clone of its art, a folder of MNIST's files, of your videos",
+        DATA,
+        kind=str,
+        free=True,
     )
     data_seed: int = flag(0, "seed of a generated data set and of its split", DATA, low=0, high=2**31 - 1)
+    num_clips: int = flag(
+        0, "clips to use, drawn from each split in its share; 0 takes all", DATA, low=0, high=2**31 - 1
+    )
+    pendulum_lengths: tuple = flag(
+        None, "pendulum: lengths of the rods in m, joined by commas, as a factor; default: all 1", DATA, kind=numbers
+    )
+    pendulum_dampings: tuple = flag(
+        None, "pendulum: dampings in 1/s, joined by commas, as a factor; default: all 0.05", DATA, kind=numbers
+    )
+    video_step: int = flag(1, "video-folder: take every n-th frame of a file", DATA, low=1)
+    video_split: str = flag(
+        "clip", "video-folder: what is held out, clips or whole sub-folders", DATA, choices=("clip", "folder")
+    )
     bs: int = flag(30, "sequences a batch", DATA, low=1)
     seq_len: int = flag(20, "frames a sequence", DATA, low=2)
     num_test_ids: int = flag(1, "sequences in the test pictures", DATA, low=1, free=True)

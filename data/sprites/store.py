@@ -1,25 +1,16 @@
-"""The set on disk: frames.npy (memory-mappable) and dataset.json (labels, split, sizes, fingerprint) in one folder.
-
-No pickles. dataset.json is removed first and written last, each file beside its place and then renamed: a set with a
-dataset.json is whole, one without was never finished.
-"""
-
-import json
-import os
-import shutil
-from pathlib import Path
+"""The set on disk, as data/store.py keeps it; the split is stored by character."""
 
 import numpy as np
 
-from data.base import fingerprint
+from data import store
+from data.base import SPLITS, fingerprint
 from data.sprites.compose import ACTIONS, FACTORS, NUM_CHARACTERS
+from data.store import FRAMES, METADATA  # noqa: F401, the names of the files
 from utils.errors import UserError
 
-FRAMES, METADATA = "frames.npy", "dataset.json"
 VERSION = 1
 # Name -> how many values.
 LABELS = {name: len(names) for name, names in FACTORS.items()} | {"action": len(ACTIONS), "character": NUM_CHARACTERS}
-SPLITS = ("train", "val", "test")
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.1  # 84 of 840 characters, as published
@@ -51,95 +42,31 @@ def positions(characters, split):
 def write(folder, shape, fill, origin):
     """Make the set in `folder`: fill(frames) fills a new memory map, uint8 `shape`, and returns (labels, split).
 
-    labels: int64 [shape[0]] each, by name; split: see draw_split; origin: 'composed' or 'release'. Nothing is left behind if
-    it fails, and an older set stays until the new frames are whole. Raises UserError if the disk is too full or refuses.
+    labels: int64 [shape[0]] each, by name; split: see draw_split; origin: 'composed' or 'release'. Otherwise as data.store.write.
     """
-    folder = Path(folder)
-    part = folder / f"frames.{os.getpid()}.part.npy"
-    part_metadata = part.with_suffix(".json")
-    need = int(np.prod(shape))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Asked first: a disk that fills up under a memory map ends the process without a word.
-        free = shutil.disk_usage(folder).free
-        if free < need:
-            raise UserError(
-                f"sprites: {folder} has {free:,} bytes free, the set needs {need:,}: choose another --data_dir"
-            )
-        frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
+
+    def whole(frames):
         labels, split = fill(frames)
-        frames.flush()
-        metadata = {
+        return {
             "version": VERSION,
             "origin": origin,
-            "shape": list(shape),
-            "bytes": part.stat().st_size,
             "fingerprint": fingerprint(frames, labels, positions(labels["character"], split)),
             "split_seed": SPLIT_SEED,
-            "split": {name: characters.tolist() for name, characters in split.items()},
-            "labels": {name: values.tolist() for name, values in labels.items()},
+            "split": split,
+            "labels": labels,
         }
-        (folder / METADATA).unlink(missing_ok=True)
-        part.replace(folder / FRAMES)
-        part_metadata.write_text(json.dumps(metadata))
-        part_metadata.replace(folder / METADATA)
-    except OSError as error:
-        raise UserError(f"sprites: cannot write {folder} ({error.strerror}): choose another --data_dir") from None
-    finally:
-        for rest in (part, part_metadata):
-            if rest.exists():  # unlink(missing_ok=True) fails where the folder itself could not be made
-                rest.unlink()
+
+    store.write("sprites", folder, shape, whole)
+
+
+def read(folder):
+    """(metadata, frames memory-mapped) of the set in `folder`; metadata's labels and split are arrays. As data.store.read."""
+    return store.read(folder, VERSION, _unpack)
 
 
 def fault(folder):
     """None if the set in `folder` looks whole, else what is wrong with it, in a few words. Reads no frame."""
-    try:
-        read(folder)
-    except UserError as error:
-        return str(error)
-
-
-def read(folder):
-    """(metadata, frames memory-mapped) of the set in `folder`; metadata's labels and split are arrays.
-
-    Cheap: sizes, shapes and ranges are checked, pixels are not (see `verify`). Raises UserError with what is wrong.
-    """
-    folder = Path(folder)
-    try:
-        metadata = json.loads((folder / METADATA).read_text())
-    except FileNotFoundError:
-        raise UserError(f"no {METADATA} in {folder}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / METADATA} cannot be read ({error})") from None
-    try:
-        if metadata["version"] != VERSION:
-            raise UserError(f"{folder / METADATA} is of version {metadata['version']}, expected {VERSION}")
-        shape = tuple(metadata["shape"])
-        metadata["labels"] = {name: np.array(metadata["labels"][name], np.int64) for name in LABELS}
-        metadata["split"] = {name: np.array(metadata["split"][name], np.int64) for name in SPLITS}
-        size = metadata["bytes"]
-        metadata["origin"], metadata["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / METADATA} is not whole ({error!r})") from None
-    for name, values in metadata["labels"].items():
-        if values.shape != shape[:1] or values.min() < 0 or values.max() >= LABELS[name]:
-            raise UserError(f"{folder / METADATA} has a wrong label '{name}'")
-    return metadata, _map_frames(folder / FRAMES, shape, size)
-
-
-def _map_frames(path, shape, size):
-    try:
-        found = path.stat().st_size
-        if found != size:
-            raise UserError(f"{path} has {found:,} bytes, expected {size:,}")
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"no {path.name} in {path.parent}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-    if frames.dtype != np.uint8 or frames.shape != shape:
-        raise UserError(f"{path} is {frames.dtype} {list(frames.shape)}, expected uint8 {list(shape)}")
-    return frames
+    return store.fault(folder, VERSION, _unpack)
 
 
 def verify(folder):
@@ -149,3 +76,12 @@ def verify(folder):
     metadata, frames = read(folder)
     labels = metadata["labels"]
     return fingerprint(frames, labels, positions(labels["character"], metadata["split"])) == metadata["fingerprint"]
+
+
+def _unpack(metadata, shape):
+    metadata["labels"] = {name: np.array(metadata["labels"][name], np.int64) for name in LABELS}
+    metadata["split"] = {name: np.array(metadata["split"][name], np.int64) for name in SPLITS}
+    metadata["origin"]
+    for name, values in metadata["labels"].items():
+        if values.shape != shape[:1] or values.min() < 0 or values.max() >= LABELS[name]:
+            raise ValueError(f"wrong label '{name}'")

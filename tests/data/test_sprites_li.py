@@ -1,0 +1,162 @@
+"""data/sprites_li.py: cells by number, drawing order, split, published arrays, on made sheets; the real art where VDSM_REAL_DATA names it."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import sprites_li
+from data.base import fingerprint
+from data.sprites_li import ACTIONS
+from utils.errors import UserError
+
+ROWS = dict(zip(sprites_li.FACTORS, (60, 50, 40, 30)))  # of each cell that a factor's layer covers, from 0
+PUBLISHED = {name: getattr(sprites_li, name) for name in ("VALUES", "NUM_CHARACTERS", "NUM_TRAIN", "NUM_VAL", "SHAPE")}
+FEW = (144, 8, 64, 64, 3)
+CELLS = {  # the cells of the eight frames, from the published description
+    "walk left": [125, 118, 119, 120, 121, 122, 123, 124],
+    "walk front": [138, 131, 132, 133, 134, 135, 136, 137],
+    "spellcard right": [39, 40, 41, 42, 43, 44, 43, 45],
+    "spellcard left": [13, 14, 15, 16, 17, 18, 17, 19],
+    "slash front": [182, 183, 184, 185, 186, 187, 186, 182],
+    "slash right": [195, 196, 197, 198, 199, 200, 199, 195],
+}
+
+
+def config(data_dir, source=None):
+    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source))
+
+
+def layer(path, rows, value):
+    """A sheet that tells its cell's number in red, its layer's value in green, in some rows of each cell."""
+    path.parent.mkdir(exist_ok=True)
+    row, column = np.indices((21 * 64, 13 * 64))
+    sheet = np.zeros((*row.shape, 4), np.uint8)
+    sheet[..., 0], sheet[..., 1] = row // 64 * 13 + column // 64, value
+    sheet[..., 3] = 255 * (row % 64 < rows)
+    Image.fromarray(sheet).save(path, compress_level=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Two values a factor in place of six: 16 characters. `published` has the whole set's numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"VALUES": 2, "NUM_CHARACTERS": 16, "NUM_TRAIN": 12, "NUM_VAL": 2, "SHAPE": FEW}.items():
+            patch.setattr(sprites_li, name, value)
+        yield
+
+
+@pytest.fixture
+def published(monkeypatch):
+    for name, value in PUBLISHED.items():
+        monkeypatch.setattr(sprites_li, name, value)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clone")
+    for factor, rows in ROWS.items():
+        for value in range(2):
+            layer(root / factor / f"{value}.png", rows, rows + value)
+    layer(root / "shoes" / "1.png", 20, 99)
+    return root
+
+
+@pytest.fixture(scope="module")
+def composed(clone):
+    frames = np.zeros(FEW, np.uint8)
+    sprites_li.compose(clone, frames)
+    return frames
+
+
+def test_frames_come_from_their_cells(composed):
+    for name, cells in CELLS.items():
+        assert composed[9 * 13 + ACTIONS.index(name), :, 5, 5, 0].tolist() == cells
+    assert ACTIONS[:3] == ("walk front", "walk left", "walk right") and len(ACTIONS) == 9
+
+
+def test_layers_lie_in_order_and_tell_the_character(composed):
+    labels = sprites_li.labels()
+    for factor, rows in ROWS.items():
+        assert np.array_equal(composed[:, 0, rows - 5, 0, 1], rows + labels[factor])
+    assert (composed[:, :, 5, 0, 1] == 99).all() and not composed[:, :, 62].any()
+
+
+def test_the_published_numbers_and_split(published):
+    assert sprites_li.characters()[1000:1005].tolist() == [884, 1285, 252, 297, 947]
+    labels = sprites_li.labels()
+    who = labels["character"]
+    parts = {name: set(who[rows]) for name, rows in sprites_li.splits().items()}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 950, "val": 50, "test": 296}
+    assert set.union(*parts.values()) == set(range(1296)) and parts["test"] == set(sprites_li.characters()[1000:])
+    for factor, values in zip(sprites_li.FACTORS, (who // 216, who // 36 % 6, who // 6 % 6, who % 6)):
+        assert np.array_equal(labels[factor], values)
+
+
+def write_published(folder, frames):
+    folder.mkdir()
+    order = sprites_li.characters()
+    for action, name in enumerate(ACTIONS):
+        for part, chosen in (("train", order[:12]), ("test", order[12:])):
+            clips = frames.reshape(16, 9, *FEW[1:])[chosen, action]
+            np.save(folder / f"{name.replace(' ', '_')}_frames_{part}.npy", clips.astype(np.float32) / 256)
+
+
+def test_published_arrays_load_to_the_same_clips(composed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sprites_li, "COMPOSED", fingerprint(composed, {}, {}))
+    write_published(tmp_path / "npy", composed)
+    found = sprites_li.load(config(tmp_path / "d", tmp_path))
+    assert np.array_equal(found.frames, composed.reshape(-1, 64, 64, 3))
+    assert "are not those" not in capsys.readouterr().out
+
+
+def test_published_arrays_that_are_wrong(tmp_path):
+    path = tmp_path / "walk_front_frames_train.npy"
+    for array, words in ((np.zeros((12, 8, 64, 64)), "float64"), (np.array([None]), "cannot read")):
+        np.save(path, array)
+        with pytest.raises(UserError, match=words):
+            sprites_li.load(config(tmp_path / "d", tmp_path))
+    path.unlink()
+    assert sprites_li.find_published(tmp_path) is None
+
+
+def test_art_that_gives_other_pixels_is_refused_and_nothing_stays(clone, tmp_path):
+    with pytest.raises(UserError, match="other pixels"):
+        sprites_li.load(config(tmp_path, clone))
+    assert not list((tmp_path / "sprites-li").iterdir())
+
+
+def test_made_once_and_again_when_half_written(clone, composed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sprites_li, "COMPOSED", fingerprint(composed, {}, {}))
+    first = sprites_li.load(config(tmp_path, clone))
+    assert "composing" in capsys.readouterr().out
+    assert sprites_li.load(config(tmp_path)).fingerprint == first.fingerprint
+    assert "composing" not in capsys.readouterr().out
+    assert isinstance(first.frames, np.memmap) and first.frames.shape == (144 * 8, 64, 64, 3)
+    with open(tmp_path / "sprites-li" / "frames.npy", "r+b") as file:
+        file.truncate(10**6)
+    assert sprites_li.load(config(tmp_path, clone)).fingerprint == first.fingerprint
+    assert "composing" in capsys.readouterr().out
+
+
+def test_missing_art_is_named(tmp_path):
+    with pytest.raises(UserError, match="give --source CLONE"):
+        sprites_li.load(config(tmp_path))
+    with pytest.raises(UserError, match="no folder"):
+        sprites_li.load(config(tmp_path, tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="found no .*body/0.png"):
+        sprites_li.load(config(tmp_path, tmp_path / "empty"))
+
+
+@pytest.mark.slow
+def test_the_real_art_gives_the_fingerprint_in_the_code(published):
+    art = Path(os.environ.get("VDSM_REAL_DATA", "")) / "li_sprites"
+    if not art.is_dir():
+        pytest.skip("real art of sprites-li not checked: VDSM_REAL_DATA does not name a folder with li_sprites/")
+    frames = np.zeros(sprites_li.SHAPE, np.uint8)
+    sprites_li.compose(art, frames)
+    assert fingerprint(frames, {}, {}) == sprites_li.COMPOSED
