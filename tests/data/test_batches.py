@@ -168,6 +168,22 @@ def test_too_few_frames(any_clips):
         dataset.need_frames(6)
 
 
+@pytest.mark.parametrize("group", [None, "who"])
+def test_a_subset_keeps_the_splits_apart_and_their_shares(group):
+    splits = {"train": np.arange(0, 60), "val": np.arange(60, 72), "test": np.arange(72, 96)}
+    labels = {"who": np.arange(96) // 6}
+    frames = np.zeros((96, 64, 64, 3), np.uint8)
+    whole = Dataset("own", frames, np.ones(96, int), labels, {}, splits, (), (), "known", group)
+    part = whole.subsample(32, 0)
+    assert {name: len(rows) for name, rows in part.splits.items()} == {"train": 20, "val": 4, "test": 8}
+    assert all(set(part.splits[name]) < set(splits[name]) for name in splits)
+    assert part.frames is whole.frames, "nothing is copied"
+    assert part.fingerprint == whole.subsample(32, 0).fingerprint != whole.subsample(32, 1).fingerprint != "known"
+    assert whole.subsample(96, 0) is whole and min(map(len, whole.subsample(1, 0).splits.values())) == 1
+    people = len(set(part.split("train").label("who")))
+    assert people == 4 if group else people > 4, "whole identities, where there are such"
+
+
 def test_fingerprint_sees_a_pixel_a_label_and_the_split(clips):
     splits = {"train": clips.index}
     known = fingerprint(clips.frames, clips.labels, splits)

@@ -106,9 +106,56 @@ def test_whole_pendulum_is_always_in_the_picture():
 
 def test_load_makes_as_many_frames_as_are_asked_for(monkeypatch):
     monkeypatch.setattr(pendulum, "make", few)
-    assert pendulum.load(SimpleNamespace(seq_len=8, data_seed=0)).split("test").num_frames == 16
-    longer = pendulum.load(SimpleNamespace(seq_len=20, data_seed=3))
+    plain = {"pendulum_lengths": None, "pendulum_dampings": None}
+    assert pendulum.load(SimpleNamespace(seq_len=8, data_seed=0, **plain)).split("test").num_frames == 16
+    longer = pendulum.load(SimpleNamespace(seq_len=20, data_seed=3, **plain))
     assert longer.split("test").num_frames == 20 and longer.fingerprint == few(20, 3).fingerprint
     assert np.array_equal(
         longer.frames.reshape(-1, 20, 64, 64, 3)[:, :16], few(16, 3).frames.reshape(-1, 16, 64, 64, 3)
     )
+
+
+def test_the_default_set_is_that_of_earlier_versions(pendula):
+    assert pendula.fingerprint == "2852afe65851599cf476298561ad46e057b882d75ba4d52d3543913df078a703"
+
+
+def test_lengths_and_dampings_are_further_factors():
+    clips = {"train": 24, "val": 8, "test": 8}
+    found = make(16, 0, clips, lengths=(0.6, 1.2), dampings=(0.05, 0.6, 1.0))
+    assert found.static == ("colour", "length") and found.dynamic == ("damping",)
+    assert found.classes["length"] == ("0.6", "1.2")
+    for name, count in clips.items():
+        assert np.bincount(found.split(name).label("length")).tolist() == [count // 2] * 2
+    physics = pendulum.constants(found.labels, found.classes)
+    assert np.array_equal(physics["damping"], np.array([0.05, 0.6, 1.0])[found.labels["damping"]])
+    angles, _ = simulate(found.labels["angle"], found.labels["velocity"], 16, **physics)
+    assert np.array_equal(angles, found.labels["angles"])
+    light = found.frames.reshape(40, 16, -1).astype(float).sum(2)
+    assert (light.min(1) > 0.97 * light.max(1)).all(), "the whole pendulum is always in the picture"
+    long = found.labels["length"] == 1
+    for colour in set(found.labels["colour"][long]) & set(found.labels["colour"][~long]):
+        same = found.labels["colour"] == colour
+        assert light[long & same].min() > light[~long & same].max(), "a longer rod is drawn longer"
+
+
+def test_a_rod_that_leaves_the_picture_is_refused(refused):
+    flags = ["--preset", "demo", "--pendulum_lengths"]
+    assert "expected 1.2 m at most" in refused(*flags, "0.5,1.3")
+    for text in ("0", "1,1", "a"):
+        assert "different positive numbers" in refused(*flags, text)
+
+
+def test_export_for_other_programs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pendulum, "CLIPS", {"train": 6, "val": 2, "test": 2})
+    monkeypatch.setattr(pendulum.make, "__defaults__", (16, 0, pendulum.CLIPS, None, None))
+    assert pendulum.main([str(tmp_path / "out"), "--num_clips", "5", "--seq_len", "8"]) == 0
+    clips, angles = (np.load(tmp_path / "out" / f"{name}.npy") for name in ("clips", "angles"))
+    lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()
+    assert clips.shape == (5, 16, 64, 64, 3) and angles.shape == (5, 16) and len(lines) == 6
+    assert lines[0] == "split,colour,length,damping,angle,velocity"
+    split, colour, length, damping, angle, _ = lines[1].split(",")
+    assert (split, length, damping, float(angle)) == ("train", "1.0", "0.05", angles[0, 0])
+    assert np.array_equal(pendulum.render(angles[0], np.repeat([COLOURS[colour]], 16, 0)), clips[0])
+    (tmp_path / "file").write_text("")
+    assert pendulum.main([str(tmp_path / "file")]) == pendulum.main([]) == 2
+    assert capsys.readouterr().err.count("\n") == 2

@@ -1,0 +1,223 @@
+"""data/videos.py, data/video_cache.py: videos, GIFs and folders of frames of any size and length, decoded once, bad ones listed."""
+
+import shutil
+from types import SimpleNamespace
+
+import av
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from data import video_cache, videos
+from data.base import SPLITS
+from utils.errors import UserError
+
+SHADES = (40, 90, 140, 190, 240)
+
+
+def config(data_dir, source=None, **other):
+    given = {"seq_len": 4, "data_seed": 0, "video_step": 1, "video_split": "clip", "quiet": True}
+    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source), **{**given, **other})
+
+
+def clip(shade, frames=6, height=48, width=80):
+    """Frames whose red tells the clip and whose green grows with time, with blue margins left and right of the centre square."""
+    out = np.zeros((frames, height, width, 3), np.uint8)
+    out[..., 0] = shade
+    out[..., 1] = 20 * np.arange(frames)[:, None, None]
+    margin = (width - height) // 2
+    if margin > 0:
+        out[:, :, : margin - 2, 2] = out[:, :, width - margin + 2 :, 2] = 255
+    return out
+
+
+def write(path, frames, rotation=0):
+    """A clip as its name says: .mp4, .gif, or a folder of pictures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".mp4":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", 10, options={"crf": "1"})
+            stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv444p"
+            if rotation:
+                stream.set_display_rotation(rotation)
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    elif path.suffix == ".gif":
+        iio.imwrite(path, frames, duration=100, loop=0)
+    else:
+        path.mkdir()
+        for i, frame in enumerate(frames):
+            iio.imwrite(path / f"{i}.png", frame)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Five clips in two sub-folders, of three kinds and all lengths and sizes. Not to be written to."""
+    root = tmp_path_factory.mktemp("videos")
+    write(root / "ann" / "a.mp4", clip(SHADES[0], 6))
+    write(root / "ann" / "b.gif", clip(SHADES[1], 12, 100, 100))
+    write(root / "ann" / "c", clip(SHADES[2], 11, 90, 64))
+    write(root / "bob" / "d.mp4", clip(SHADES[3], 5, 32, 32))
+    write(root / "bob" / "e.gif", clip(SHADES[4], 7))
+    return root
+
+
+def shades(dataset, split):
+    clips = dataset.split(split)
+    return [int(clips.take([i], 0, 1)[0, 0, 32, 32, 0]) for i in range(len(clips))]
+
+
+def test_every_kind_is_read_upright_in_order_and_cut_to_its_centre(made, tmp_path):
+    found = videos.load(config(tmp_path, made))
+    assert sorted(found.lengths) == [5, 6, 7, 11, 12] and found.frames.shape == (41, 64, 64, 3)
+    seen = {}
+    for split in SPLITS:
+        clips = found.split(split)
+        for i, length in enumerate(clips.lengths[clips.index]):
+            frames = clips.take([i], 0, length)[0].astype(int)
+            shade = min(SHADES, key=lambda shade: abs(shade - frames[0, 32, 32, 0]))
+            assert np.abs(frames[..., 0] - shade).max() <= 6
+            assert np.abs(frames[..., 1] - 20 * np.arange(length)[:, None, None]).max() <= 8
+            assert frames[..., 2].max() < 60, "the margins are cut off"
+            seen[shade] = found.classes["identity"][clips.label("identity", [i])[0]]
+    assert [seen[shade] for shade in SHADES] == ["ann", "ann", "ann", "bob", "bob"]
+    assert found.static == ("identity",) and not set(found.splits["train"]) & set(found.splits["test"])
+
+
+def test_a_video_that_was_filmed_sideways_is_turned(tmp_path):
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    frames[:, :20] = 250  # light above
+    for turn, light in ((0, (slice(0, 10), slice(None))), (90, (slice(None), slice(0, 10)))):
+        write(tmp_path / f"{turn}.mp4", frames, turn)
+        decoded = np.stack(list(videos.decode(tmp_path / f"{turn}.mp4")))
+        assert decoded[0][light].min() > 200 and decoded[0].mean() < 120, turn
+
+
+def test_every_nth_frame(made):
+    for name in ("ann/a.mp4", "ann/b.gif", "ann/c"):
+        every, third = (list(videos.decode(made / name, step)) for step in (1, 3))
+        assert np.array_equal(every[::3], third) and len(third) > 1
+
+
+def test_decoded_once_by_content_wherever_it_lies(made, tmp_path, monkeypatch):
+    first = videos.load(config(tmp_path, made))
+    moved = shutil.copytree(made, tmp_path / "moved")
+    shutil.move(moved / "ann" / "a.mp4", moved / "ann" / "z.mp4")
+    monkeypatch.setattr(videos, "decode", None)  # nothing is decoded again
+    again = videos.load(config(tmp_path, made))
+    assert again.fingerprint == first.fingerprint
+    assert all(np.array_equal(again.splits[name], first.splits[name]) for name in SPLITS)
+    assert len(videos.load(config(tmp_path, moved)).lengths) == 5
+
+
+def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
+    root = shutil.copytree(made, tmp_path / "in")
+    (root / "ann" / "text.mp4").write_text("no video")
+    (root / "ann" / "cut.mp4").write_bytes((made / "ann" / "a.mp4").read_bytes()[:1500])
+    (root / "ann" / "cut.gif").write_bytes((made / "ann" / "b.gif").read_bytes()[:200])
+    (root / "ann" / "empty.gif").write_bytes(b"")
+    (root / "bob" / "frames").mkdir()
+    for i in range(3):
+        (root / "bob" / "frames" / f"{i}.png").write_text("no picture")
+    shutil.copy(root / "ann" / "a.mp4", root / "bob" / "copy.mp4")
+    write(root / "bob" / "short.gif", clip(70, 3))
+    (root / "notes.txt").write_text("left alone")
+    found = videos.load(config(tmp_path, root))
+    said = capsys.readouterr().out.splitlines()
+    for name in ("ann/text.mp4", "ann/cut.mp4", "ann/cut.gif", "ann/empty.gif", "bob/frames", "bob/copy.mp4"):
+        assert sum(f"left out {name}: " in line for line in said) == 1, (name, said)
+    assert any("the same as ann/a.mp4" in line for line in said)
+    assert any("left out 1 clips of fewer than 4 frames" in line for line in said) and len(said) == 7
+    assert sum(len(found.splits[name]) for name in SPLITS) == 5
+    assert found.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
+
+
+def test_an_interrupted_or_harmed_cache_goes_on(made, tmp_path, monkeypatch):
+    whole = videos.load(config(tmp_path / "whole", made))
+    decode, decoded = videos.decode, []
+
+    def interrupted(path, step):
+        decoded.append(path)
+        for i, frame in enumerate(decode(path, step)):
+            if len(decoded) == 3 and i == 2:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(videos, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        videos.load(config(tmp_path, made))
+    cache = tmp_path / "video-folder.cache"
+    with open(cache / "frames.bin", "ab") as file:
+        file.write(b"half a frame that a killed process left")
+    assert videos.load(config(tmp_path, made)).fingerprint == whole.fingerprint
+    assert len(decoded) == 3 + 3, "the two whole clips were kept"
+    with open(cache / "frames.bin", "r+b") as file:
+        file.truncate((cache / "frames.bin").stat().st_size - 5)  # the last clip's end is lost
+    with open(cache / "clips.jsonl", "a") as file:
+        file.write('{"key": "half a li')
+    again = videos.load(config(tmp_path, made))
+    assert again.fingerprint == whole.fingerprint and len(decoded) == 7
+    frames, lengths = again.frames, again.lengths
+    assert lengths.sum() == len(frames) == 41
+
+
+def test_new_clips_leave_the_others_in_their_splits(made, tmp_path):
+    root = shutil.copytree(made, tmp_path / "in")
+    before = videos.load(config(tmp_path, root))
+    kept = {shade: split for split in SPLITS for shade in shades(before, split)}
+    for i in range(4):
+        write(root / "ann" / f"0{i}.gif", clip(10 + 5 * i))
+    after = videos.load(config(tmp_path, root))
+    now = {shade: split for split in SPLITS for shade in shades(after, split)}
+    assert len(now) == 9 and all(now[shade] == split for shade, split in kept.items())
+
+
+def test_whole_folders_can_be_held_out(made, tmp_path):
+    root = shutil.copytree(made, tmp_path / "in")
+    write(root / "cy" / "f.gif", clip(60)), write(root / "cy" / "g.gif", clip(70))
+    found = videos.load(config(tmp_path, root, video_split="folder"))
+    people = [set(found.split(name).label("identity")) for name in SPLITS]
+    assert sum(map(len, people)) == len(set.union(*people)) == 3
+    write(root / "loose.gif", clip(80))
+    with pytest.raises(UserError, match="use --video_split clip"):
+        videos.load(config(tmp_path, root, video_split="folder"))
+    assert videos.load(config(tmp_path, root)).static == (), "no labels where one clip has none"
+
+
+def test_splits_are_disjoint_seeded_and_never_empty():
+    units = [f"clip {i}" for i in range(40)]
+    chosen = videos.assign(units, {}, 0)
+    assert sorted(chosen) == sorted(units)
+    assert [list(chosen.values()).count(name) for name in SPLITS] == [32, 4, 4]
+    assert chosen == videos.assign(units[::-1], {}, 0) != videos.assign(units, {}, 1)
+    assert set(videos.assign(units[:3], {}, 0).values()) == set(SPLITS)
+    assert set(videos.assign(units[:3], dict.fromkeys(units[:3], "train"), 0).values()) == set(SPLITS)
+
+
+def test_too_little(made, tmp_path):
+    for source, words in ((tmp_path / "none", "no folder"), (tmp_path, "no video, GIF or folder of pictures")):
+        with pytest.raises(UserError, match=words):
+            videos.load(config(tmp_path / "data", source))
+    with pytest.raises(UserError, match="found 2 to split, expected 3"):
+        videos.load(config(tmp_path / "data", made / "bob"))
+    with pytest.raises(UserError, match="shorten --seq_len"):
+        videos.load(config(tmp_path / "data", made, seq_len=50))
+
+
+def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch):
+    def full(self, key, frames):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video_cache.Cache, "add", full)
+    with pytest.raises(UserError, match="No space left on device: free some space"):
+        videos.load(config(tmp_path, made))
+
+
+def test_trains_by_the_front_door(made, tmp_path, command):
+    from tests.tiny import TINY
+
+    flags = "--dataset_name video-folder --seq_len 5 --epochs 1 --pixel_frames 0 --data_dir".split()
+    said = command(*TINY, *flags, tmp_path, "--source", made)
+    assert said.code == 0, said
+    assert (tmp_path / "runs" / "demo" / "images" / "vid_swap_0_gen.gif").exists()
