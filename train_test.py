@@ -108,7 +108,8 @@ def build(stage, settings, folder, dataset):
 
 def _mean_colour(clips):
     some = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
-    return torch.from_numpy(clips.take(some).mean((0, 1, 2, 3)) / 255).float().clamp(1e-3, 1 - 1e-3)
+    frames = clips.take(some, 0, min(clips.num_frames, 16))
+    return torch.from_numpy(frames.mean((0, 1, 2, 3)) / 255).float().clamp(1e-3, 1 - 1e-3)
 
 
 def train(settings, name, dataset, folder, device, argv, signals):

@@ -211,7 +211,7 @@ def test_a_preset_prints_commands_that_give_the_same_run(command):
 @pytest.mark.parametrize("name", ["mug", "Sprites"])
 def test_data_set_that_is_not_there(refused, tmp_path, name):
     line = refused("--dataset_name", name, "--train_VDSMEncDec", "True")
-    assert f"'{name}'" in line and "--dataset_name is one of MUG-FED, pendulum, sprites" in line
+    assert f"'{name}'" in line and "--dataset_name is one of MUG-FED, moving-mnist, pendulum, sprites" in line
     assert tree(tmp_path) == {}
 
 

@@ -10,7 +10,7 @@ from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
 
-CACHE_BYTES = 2**31  # frame codes of a split larger than this are computed batch by batch
+CACHE_BYTES = 2**30  # frame codes of a split larger than this are computed batch by batch
 BLOCK = 320  # frames that are encoded at a time
 
 
@@ -95,7 +95,11 @@ class SeqStage:
     def codes(self, store, clip, time):
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
         clips = store.clips
-        if clips.total * (self.settings.z_dim + 2 * self.settings.n_e_w) * 4 > CACHE_BYTES:
+        c = self.settings
+        drawn = (
+            c.epochs * c.bs_per_epoch * c.bs * c.seq_len
+        )  # in all of training: encoding more than that would not pay
+        if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(store.pick(clip, time))
         if id(store) not in self._codes:
             blocks, (every, times) = [], clips.every_frame()

@@ -1,0 +1,84 @@
+"""data/info.py and data/look.py: what they say and draw is what the set holds; mistakes end in one line."""
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+import data
+from data import info, look, pendulum
+from data.base import SPLITS
+from tests.conftest import few
+from utils.config import parse
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(pendulum, "make", few)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_info_counts(capsys):
+    assert info.main(["pendulum", "--seq_len", "16"]) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "32 clips of 16 frames",
+        "64 x 64 x 3 uint8",
+        "train 16, val 8, test 8",
+        "colour: 8 values (red, orange",
+    ):
+        assert part in said
+    assert few().fingerprint in said and f"{32 * 16 * 64 * 64 * 3:,}" in said
+    assert info.main(["pendulum", "--seq_len", "16", "--num_clips", "8"]) == 0
+    assert "train 4, val 2, test 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", [info.main, look.main])
+def test_what_is_missing_or_wrong_is_one_line(program, capsys, tmp_path):
+    for argv, words in (
+        ([], "usage: "),
+        (["--seq_len", "3"], "NAME is one of MUG-FED, moving-mnist, pendulum"),
+        (["cats"], "unknown data set 'cats'"),
+        (["sprites", "--data_dir", "none"], "743,178,240 bytes"),
+        (["sprites-li", "--data_dir", "none"], "1,146,617,856 bytes"),
+        (["moving-mnist", "--data_dir", "none"], "532,480,000 bytes"),
+        (["pendulum", "--flag", "3"], "unrecognized"),
+    ):
+        assert program(argv) == 2
+        said = capsys.readouterr()
+        assert words in said.err and said.err.count("\n") == 1 and not said.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sheet_shows_clips_of_each_split_under_their_labels(capsys):
+    assert look.main(["pendulum", "--seq_len", "16"]) == 0
+    picture = iio.imread("runs/look/pendulum.png")
+    dataset = few()
+    chosen = look.choose(dataset)
+    assert [split for split, _ in chosen] == sorted((name for name in SPLITS for _ in range(4)), key=SPLITS.index)
+    height = look.STRIP + 64
+    assert picture.shape == (12 * height, 12 * 65 - 1, 3)
+    for i, (split, row) in enumerate(chosen):
+        clip = dataset.split(split).take([row])[0]
+        shown = picture[i * height + look.STRIP : (i + 1) * height]
+        assert np.array_equal(shown[:, :64], clip[0]) and np.array_equal(shown[:, -64:], clip[15])
+        assert picture[i * height : i * height + look.STRIP].any(), "text"
+        colour = dataset.classes["colour"][dataset.split(split).label("colour")[row]]
+        assert look.caption(dataset, split, row) == [f"{split} {row}", f"colour {colour}"]
+    film = iio.imread("runs/look/pendulum.gif", mode="RGB")
+    assert film.shape == (16, 3 * (128 + 2 * look.STRIP) + 2, 4 * 129 - 1, 3)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert look.main(["pendulum", "--runs_dir", "file"]) == 2
+    assert "cannot write to file/look" in capsys.readouterr().err
+
+
+def test_every_set_of_the_registry_takes_the_flags_of_the_command_line():
+    settings = parse(["--data_dir", "none"]).stages["EncDec"]
+    for name in data.DATASETS:
+        settings.dataset_name = name
+        try:
+            data.load(settings)
+        except Exception as error:
+            assert type(error).__name__ == "UserError" and name in str(error)
