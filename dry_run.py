@@ -24,7 +24,10 @@ PNG, GIF = 4000, 1500  # bytes a 64x64 tile takes in a picture, roughly: sprites
 BACKWARD = (
     1.5  # measured on a CPU, six presets: the gradient's pass holds up to half as much again as what the loss keeps
 )
-PAIR = {"sprites": 2 * NUM_FRAMES}  # stage 1 joins two clips of a character, whatever seq_len says
+PAIR = {
+    "sprites": 2 * NUM_FRAMES,
+    "sprites-li": 2 * NUM_FRAMES,
+}  # stage 1 joins two clips of a character, whatever seq_len says
 WEIGHTS = {"s": 1.0, "z": 1.0, "d": 1.0, "temperature": 1.0}
 
 

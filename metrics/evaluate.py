@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from data.pendulum import constants
 from metrics import consistency, quality
 from metrics.dci import dci
 from metrics.fid import Features, fid
@@ -79,7 +80,8 @@ class Evaluation:
     def __init__(self, view, stage, dataset, folder, settings, device):
         self.view, self.second, self.folder, self.device = view, stage == "Seq", folder, device
         self.pendulum = dataset.name == "pendulum"
-        self.dataset = with_swing(dataset) if self.pendulum else dataset
+        self.measurable = self.pendulum and set(dataset.classes) == {"colour"}  # by reading pixels, with no judge to train
+        self.dataset = with_swing(dataset) if self.measurable else dataset
         self.clips, self.settings = self.dataset.split(settings.split), settings
         self.length = min(settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits))
         self.notes = []  # lines about what could not be measured
@@ -98,7 +100,7 @@ class Evaluation:
         """Training clips for the judges and classifiers: never one of those that are measured."""
         train = self.dataset.split("train")
         rows = np.random.default_rng(0).permutation(len(train))[:LEARNT_FROM]
-        rebuild = 0 if self.pendulum or "consistency" not in self.wanted else ADAPTED_ON
+        rebuild = 0 if self.measurable or "consistency" not in self.wanted else ADAPTED_ON
         return Held(self.view, train, rows, self.length, rebuild)
 
     @cached_property
@@ -116,7 +118,7 @@ class Evaluation:
 
     @cached_property
     def judge(self):
-        if self.pendulum:
+        if self.measurable:
             return SwingReader()
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
@@ -166,7 +168,8 @@ class Evaluation:
             if self.second:
                 longer = as_uint8(self.view.decode(self.held.static, self.held.dynamic, CONTINUE_TO))
                 state = self.held.labels["angle"], self.held.labels["velocity"]
-                tail = continuation_measures(longer, *state, CONTINUE_FROM)
+                physics = constants(self.held.labels, self.dataset.classes)
+                tail = continuation_measures(longer, *state, CONTINUE_FROM, **physics)
                 measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
         return Found(found | figures(measures), spreads(measures), {}, {"warnings": []})
 
@@ -195,7 +198,7 @@ class Evaluation:
     def consistency(self):
         """All four steps of metrics/consistency.py."""
         held, known, judge = self.held, self.learnt_from, self.judge
-        if not self.pendulum:
+        if not self.measurable:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         fixed = consistency.agreement(real, rebuilt, held.labels)

@@ -141,15 +141,16 @@ def swap_measures(made, pose_angles, pose_colour, identity_colour):
     }
 
 
-def continuation_measures(made, angle, velocity, first=16):
+def continuation_measures(made, angle, velocity, first=16, **constants):
     """Measures of clips continued past their training length, made [n, T, 64, 64, 3], against the physics from the true state.
 
-    angle, velocity [n]: rad and rad/s at frame 0. Judged from frame `first` (0-based) on.
+    angle, velocity [n]: rad and rad/s at frame 0; constants: length and damping, where they are not the usual ones (data/pendulum.py).
+    Judged from frame `first` (0-based) on.
 
     amplitude_ok, period_ok: peak-to-peak 0.5 to 1.5 of the true one, period within 15 %; a clip with one unread frame fails both.
     frames_read: the share of frames that can be read.
     """
-    true = simulate(angle, velocity, made.shape[1])[0][:, first:]
+    true = simulate(angle, velocity, made.shape[1], **constants)[0][:, first:]
     seen = read(made)[1][:, first:]
     unread = np.isnan(seen)
     path = np.unwrap(np.nan_to_num(seen), axis=1)

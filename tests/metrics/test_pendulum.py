@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data import pendulum
 from data.pendulum import PALETTE, render, simulate
 from metrics.judge import accuracy
 from metrics.pendulum import (
@@ -103,6 +104,16 @@ def test_the_physics_itself_continues_perfectly(swings):
     angle, velocity, colour, angles = swings
     found = continuation_figures(film(angles, colour), angle, velocity)
     assert found["amplitude_ok"] == found["period_ok"] == 1 and found["pose_error_deg"] < 0.5
+
+
+def test_the_physics_of_other_lengths_and_dampings_too():
+    made = pendulum.make(40, 3, {"train": 8, "val": 8, "test": 8}, lengths=(0.6, 1.2), dampings=(0.05, 0.5))
+    clips = made.split("test")
+    state, film = (clips.label("angle"), clips.label("velocity")), clips.take(np.arange(8))
+    physics = pendulum.constants({name: clips.label(name) for name in made.classes}, made.classes)
+    found = figures(continuation_measures(film, *state, **physics))
+    assert found["amplitude_ok"] == found["period_ok"] == found["frames_read"] == 1 and found["pose_error_deg"] < 0.5
+    assert figures(continuation_measures(film, *state))["pose_error_deg"] > 10, "not those of the usual pendula"
 
 
 def test_known_failures_of_a_continuation(swings):
