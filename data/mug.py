@@ -4,7 +4,8 @@ database's licence (see the README). `python -m data.mug PATH` says whether the 
 MUG_0-255_OF_112x112_color.npz holds `arr_0`, an object array of clips [T_i, 112, 112, 3] uint8; labels.npz holds `arr_0` [n, 2],
 identity and action. As in the release: of each clip frames 0, 2, 4, ..., each zero-padded to 160x160 around its centre and
 resized to 64x64 by PIL, bilinear, in uint8, so that a copy of the results loses nothing; it is made once, beside the files, and
-memory-mapped. Split by clip as the release does, with a tenth of the training clips set apart for validation.
+memory-mapped. Split by clip as the release does, or 85/15 by person (--split_by identity), with a tenth of what trains set apart for
+validation. Users who have the database itself give a folder of aligned frames instead (data/mug_aligned.py).
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from data import arrays
+from data import arrays, mug_aligned
 from data.base import IMAGE_SIZE, Dataset, fingerprint
 from utils.config import RunSettings
 from utils.errors import UserError
@@ -32,21 +33,23 @@ SIZE, PADDED, STRIDE = 112, 160, 2
 # take 0 to 8 for the database's folders in alphabetical order, where neutral and mixed ones are not of the six expressions.
 ACTIONS = {0: "anger", 1: "disgust", 7: "sadness", 3: "fear", 4: "happiness", 8: "surprise"}
 DROPPED = (2, 5, 6)
-TEST_SHARE = 0.25  # release
+TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the release's; of the people
 VAL_SHARE = 0.1  # of the training clips, so that a recipe is never chosen on test clips
 MOST = 5  # faults of one kind that are told one by one
 
 
 def load(config):
-    """The set in config.data_dir/MUG-FED as `data.base.Dataset`, frames memory-mapped, split by config.seed.
+    """The set in config.data_dir/MUG-FED as `data.base.Dataset`, frames memory-mapped, split by config.seed. config.source, or the same
+    folder, may hold aligned frames instead of the release's files.
 
     Clips of fewer than config.seq_len frames are skipped, with one line that counts them. Raises UserError if the files are
     not there or not right, or if a split has no clip left.
     """
     folder = Path(config.data_dir) / NAME
-    frames, about = _copy(folder)
+    own = (folder / mug_aligned.LABELS).exists() and not (folder / CLIPS).exists()
+    frames, about = _copy(folder, Path(config.source) if config.source else folder if own else None)
     lengths, labels = np.array(about["lengths"]), np.array(about["labels"])
-    splits, short = usable(lengths, labels[:, 1], config.seq_len, config.seed)
+    splits, short = usable(lengths, labels, config.seq_len, config.seed, config.split_by)
     if short and not config.quiet:
         print(f"{NAME}: {short} clips are shorter than --seq_len {config.seq_len} and skipped", flush=True)
     people, identity = np.unique(labels[:, 0], return_inverse=True)
@@ -70,18 +73,24 @@ def load(config):
     )
 
 
-def usable(lengths, actions, seq_len, seed):
+def usable(lengths, labels, seq_len, seed, by="clip"):
     """Positions of the clips by split, of the six actions and of seq_len frames or more, and how many of the six are too short.
 
-    Test is the release's: scikit-learn's split over all clips of the file, before any is dropped. Raises UserError if a split
-    is left without a clip.
+    labels [n, 2]: identity, action. by 'clip': test is the release's, scikit-learn's split over all clips of the file, before any is
+    dropped; by 'identity': the same with 15 % of the people. Raises UserError if a split is left without a clip.
     """
-    if len(lengths) < 3:
-        raise UserError(f"{NAME}: found {len(lengths)} clips, expected enough for three splits: give more clips")
-    train, test = train_test_split(np.arange(len(lengths)), test_size=TEST_SHARE, random_state=seed)
+    units = np.arange(len(lengths)) if by == "clip" else np.unique(labels[:, 0])
+    if len(units) < 3:
+        raise UserError(
+            f"{NAME}: found {len(units)} {'clips' if by == 'clip' else 'people'}, expected enough for three splits: give more clips"
+        )
+    train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
-    kept, enough = np.isin(actions, list(ACTIONS)), lengths >= seq_len
-    splits = {name: rows[(kept & enough)[rows]] for name, rows in (("train", train), ("val", val), ("test", test))}
+    kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len
+    splits = {"train": train, "val": val, "test": test}
+    if by == "identity":
+        splits = {name: np.flatnonzero(np.isin(labels[:, 0], people)) for name, people in splits.items()}
+    splits = {name: rows[(kept & enough)[rows]] for name, rows in splits.items()}
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
         raise UserError(
@@ -149,13 +158,17 @@ def _kind(value):
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _copy(folder):
-    """The memory-mapped copy of the set in `folder`, made if it is not there, not whole or not of these files: frames
+def _copy(folder, aligned=None):
+    """The memory-mapped copy in `folder` of the set there, or of the aligned frames in folder `aligned`, made if it is not there, not whole or not of these files: frames
     [F, 64, 64, 3] and what is said of them, 'lengths' [n], 'labels' [n][2], 'sha256' (of frames and lengths)."""
     try:
-        source = {
-            name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in (CLIPS, LABELS)
-        }
+        source = (
+            mug_aligned.stamp(aligned)
+            if aligned
+            else {
+                name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in (CLIPS, LABELS)
+            }
+        )
     except OSError as error:
         raise UserError(
             f"{NAME}: found no {error.filename}: --data_dir names the folder that holds {NAME}/ with {CLIPS} and {LABELS}; "
@@ -163,8 +176,8 @@ def _copy(folder):
         ) from None
     made = _whole(folder, source)
     if made is None:
-        print(f"{NAME}: reading the files in {folder} once", flush=True)
-        _write(folder, source)
+        print(f"{NAME}: reading the files in {aligned or folder} once", flush=True)
+        _write(folder, source, *(mug_aligned.read(aligned, ACTIONS, SIZE) if aligned else read(folder)))
         made = _whole(folder, source)
     if made is None:
         raise UserError(f"{NAME}: the files in {folder} changed while they were read: start again")
@@ -183,14 +196,14 @@ def _whole(folder, source):
         return None
 
 
-def _write(folder, source):
-    """Make the copy. What says that it is whole is removed first and written last; each file is written beside its place."""
-    clips, labels = read(folder)
+def _write(folder, source, clips, labels):
+    """Make the copy of clips (each a sequence of frames) and labels [n, 2]. What says that it is whole is removed first and written last; each file is written beside its place."""
     lengths = [len(clip[::STRIDE]) for clip in clips]
     part = folder / f"{COPY}.{os.getpid()}.part.npy"
     about = part.with_suffix(".json")
     need = sum(lengths) * IMAGE_SIZE**2 * 3
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free  # asked first: a disk that fills up under a memory map ends the process
         if free < need:
             raise UserError(f"{NAME}: {folder} has {free:,} bytes free, the copy needs {need:,}: make room there")
@@ -198,7 +211,7 @@ def _write(folder, source):
         place = 0
         for clip in clips:
             for frame in clip[::STRIDE]:
-                frames[place] = small(frame)
+                frames[place] = small(np.asarray(frame))
                 place += 1
         frames.flush()
         said = {
@@ -244,7 +257,7 @@ def check(folder, seq_len, seed):
         )
         said.append(f"actions: {counts}; left out: {np.isin(actions, DROPPED).sum()} of the numbers 2, 5 and 6")
         try:
-            splits, short = usable(lengths, actions, seq_len, seed)
+            splits, short = usable(lengths, labels.astype(np.int64), seq_len, seed)
             parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
             said.append(f"with --seq_len {seq_len} and --seed {seed}: {parts} clips, {short} too short and skipped")
         except UserError as error:

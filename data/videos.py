@@ -224,10 +224,10 @@ def _dataset(decoded, folder, names, config):
     """The Dataset of the clips `names`, {key: path's parts below the source}, among all that are decoded."""
     identity = {key: parts[0] for key, parts in names.items() if len(parts) > 1}
     labelled = len(identity) == len(names)
-    if config.video_split == "folder" and not labelled:
-        raise UserError(f"{NAME}: --video_split folder: not every clip lies in a sub-folder: use --video_split clip")
-    unit = identity if config.video_split == "folder" else {key: key for key in names}
-    drawn = f"{config.video_split} {config.data_seed}"
+    if config.split_by == "identity" and not labelled:
+        raise UserError(f"{NAME}: --split_by identity: not every clip lies in a sub-folder: use --split_by clip")
+    unit = identity if config.split_by == "identity" else {key: key for key in names}
+    drawn = f"{config.split_by} {config.data_seed}"
     chosen = assign(set(unit.values()), folder.splits.get(drawn, {}), config.data_seed)
     folder.splits[drawn] = folder.splits.get(drawn, {}) | chosen
     place = {key: i for i, key in enumerate(decoded.entries)}

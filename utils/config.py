@@ -157,8 +157,8 @@ class RunSettings:
         None, "pendulum: dampings in 1/s, joined by commas, as a factor; default: all 0.05", DATA, kind=numbers
     )
     video_step: int = flag(1, "video-folder: take every n-th frame of a file", DATA, low=1)
-    video_split: str = flag(
-        "clip", "video-folder: what is held out, clips or whole sub-folders", DATA, choices=("clip", "folder")
+    split_by: str = flag(
+        "clip", "MUG-FED, video-folder: what is held out, clips or whole identities", DATA, choices=("clip", "identity")
     )
     bs: int = flag(30, "sequences a batch", DATA, low=1)
     seq_len: int = flag(20, "frames a sequence", DATA, low=2)

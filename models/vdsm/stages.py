@@ -96,9 +96,7 @@ class SeqStage:
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
         clips = store.clips
         c = self.settings
-        drawn = (
-            c.epochs * c.bs_per_epoch * c.bs * c.seq_len
-        )  # in all of training: encoding more than that would not pay
+        drawn = c.epochs * c.bs_per_epoch * c.bs * c.seq_len  # in all of training: to encode more would not pay
         if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(store.pick(clip, time))
         if id(store) not in self._codes:

@@ -19,7 +19,8 @@ FILMS = [41, 40, 36, 52, 40, 39, 60, 40, 38, 44, 40, 40, 46, 40, 40, 40, 40, 40,
 
 
 def config(folder, seq_len=20, seed=0, **more):
-    return SimpleNamespace(data_dir=folder, seq_len=seq_len, seed=seed, quiet=False, **more)
+    given = {"source": None, "split_by": "clip", "quiet": False}
+    return SimpleNamespace(data_dir=folder, seq_len=seq_len, seed=seed, **{**given, **more})
 
 
 @pytest.fixture(scope="module")

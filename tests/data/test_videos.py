@@ -16,7 +16,7 @@ SHADES = (40, 90, 140, 190, 240)
 
 
 def config(data_dir, source=None, **other):
-    given = {"seq_len": 4, "data_seed": 0, "video_step": 1, "video_split": "clip", "quiet": True}
+    given = {"seq_len": 4, "data_seed": 0, "video_step": 1, "split_by": "clip", "quiet": True}
     return SimpleNamespace(data_dir=str(data_dir), source=source and str(source), **{**given, **other})
 
 
@@ -176,12 +176,12 @@ def test_new_clips_leave_the_others_in_their_splits(made, tmp_path):
 def test_whole_folders_can_be_held_out(made, tmp_path):
     root = shutil.copytree(made, tmp_path / "in")
     write(root / "cy" / "f.gif", clip(60)), write(root / "cy" / "g.gif", clip(70))
-    found = videos.load(config(tmp_path, root, video_split="folder"))
+    found = videos.load(config(tmp_path, root, split_by="identity"))
     people = [set(found.split(name).label("identity")) for name in SPLITS]
     assert sum(map(len, people)) == len(set.union(*people)) == 3
     write(root / "loose.gif", clip(80))
-    with pytest.raises(UserError, match="use --video_split clip"):
-        videos.load(config(tmp_path, root, video_split="folder"))
+    with pytest.raises(UserError, match="use --split_by clip"):
+        videos.load(config(tmp_path, root, split_by="identity"))
     assert videos.load(config(tmp_path, root)).static == (), "no labels where one clip has none"
 
 
