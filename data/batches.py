@@ -78,8 +78,7 @@ class FrameStore:
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if clips.frames[0].nbytes * clips.total <= free // 4:
-                clip, time = clips.every_frame()
-                self.resident = torch.from_numpy(clips.frames[clips.first[clip] + time]).to(device)
+                self.resident = move(clips, device)
 
     def pick(self, clip, time, flip=None):
         """Frames at index arrays clip, time [N, P], mirrored where flip [N, P]."""
@@ -92,3 +91,15 @@ class FrameStore:
             mirrored = torch.tensor(flip, device=self.device)[..., None, None, None]
             frames = torch.where(mirrored, frames.flip(-2), frames)
         return as_float(frames)
+
+
+def move(clips, device, block=4096):
+    """A split's frames on `device`, uint8 [F of the split, 64, 64, 3], clip after clip; block by block, so that a set that is memory-mapped
+    is never whole in the CPU's memory."""
+    clip, time = clips.every_frame()
+    place = clips.first[clip] + time
+    moved = torch.empty((len(place), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
+    for start in range(0, len(place), block):
+        some = place[start : start + block]
+        moved[start : start + block] = torch.from_numpy(clips.frames[some])
+    return moved

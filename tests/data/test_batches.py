@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.base import Clips, Dataset, fingerprint
-from data.batches import FrameStore, Sampler
+from data.batches import FrameStore, Sampler, move
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -138,6 +138,16 @@ def test_a_store_on_a_gpu_gives_the_same_frames(any_clips):
     assert store.resident is not None
     batch = Sampler(any_clips, 3, flips=True).draw(0, 6)
     assert torch.allclose(store.pick(*batch).cpu(), FrameStore(any_clips, CPU).pick(*batch), atol=1e-7)
+
+
+def test_a_split_moves_block_by_block(any_clips):
+    moved = move(any_clips, CPU, block=4)
+    clip, time = any_clips.every_frame()
+    assert np.array_equal(told(moved.numpy()), (INDEX[clip], time))
+    store = FrameStore(any_clips, CPU)
+    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
+    mapped, store.resident = store.pick(clip, time), moved
+    assert torch.equal(store.pick(clip, time), mapped)
 
 
 def test_every_frame_in_order(any_clips):
