@@ -1,12 +1,14 @@
-"""The data path: what loading takes of an optimiser step at the paper's Sprites size, and what a set larger than memory takes of it.
+"""The data path: what loading takes of an optimiser step at the paper's Sprites size, and what a set larger than
+memory takes of it.
 
     python -m benchmarks.data [--json FILE] [--threads 1] [--quick]     # loading beside the step
     python -m benchmarks.data --larger_than_memory [--folder DIR]       # 50 GB, sparse: a demo-size model trains on it
 
-Loading is drawing a batch's indices and getting its frames as floats on the device: from a memory-mapped file on a CPU; on a GPU also from
-the set on the device, where it lives when it fits. The step is `benchmarks.step`'s fast one. The 50 GB are a file of holes: it
-takes no room on the disk and as much address space, reading and page cache as a full one. Anonymous memory (RssAnon) is what a
-process holds for itself; pages of a mapped file are the system's to drop.
+Loading is drawing a batch's indices and getting its frames as floats on the device: from a memory-mapped file on a
+CPU; on a GPU also from the set on the device, where it lives when it fits. The step is `benchmarks.step`'s fast one.
+The 50 GB are a file of holes: it takes no room on the disk and as much address space, reading and page cache as a
+full one. Anonymous memory (RssAnon) is what a process holds for itself; pages of a mapped file are the system's to
+drop.
 """
 
 import argparse
@@ -39,7 +41,8 @@ DEMO = (
 
 
 def mapped(folder, clips, frames):
-    """A memory-mapped file of `clips` clips in `folder`, all holes: frames uint8 [clips frames, 64, 64, 3], and lengths."""
+    """A memory-mapped file of `clips` clips in `folder`, all holes: frames uint8 [clips frames, 64, 64, 3], and
+    lengths."""
     path, shape = Path(folder) / "frames.bin", (clips * frames, IMAGE_SIZE, IMAGE_SIZE, 3)
     with open(path, "wb") as file:
         file.truncate(int(np.prod(shape)))
@@ -47,7 +50,8 @@ def mapped(folder, clips, frames):
 
 
 def loading(case, stage, frames, lengths, resident, repeats=20):
-    """Seconds that a batch of the case's size takes, the median: CPU time of this process on one CPU thread, else wall time."""
+    """Seconds that a batch of the case's size takes, the median: CPU time of this process on one CPU thread, else
+    wall time."""
     labels = {"character": np.arange(len(lengths)) // 9}
     clips, device = Clips(frames, lengths, labels, np.arange(len(lengths))), case.device()
     joined = 2 if stage == "EncDec" else 1
@@ -99,7 +103,8 @@ def memory(kind):
 
 
 def larger_than_memory(folder, size=LARGE_BYTES, flags=()):
-    """Train both stages at demo size on a sparse set of `size` bytes below `folder`; {'exit', 'bytes', 'peak RssAnon'}."""
+    """Train both stages at demo size on a sparse set of `size` bytes below `folder`; {'exit', 'bytes', 'peak
+    RssAnon'}."""
     import main
 
     clips = int(size / (LARGE_FRAMES * IMAGE_SIZE**2 * 3))
@@ -135,8 +140,8 @@ def main(argv=None):
             result = larger_than_memory(folder, flags=["--threads", str(flags.threads)])
         met = "met" if result["exit"] == 0 and result["peak RssAnon"] < MOST_ANONYMOUS else "MISSED"
         print(
-            f"a set of {result['bytes'] / 1e9:.1f} GB: at most {result['peak RssAnon'] / 1e9:.2f} GB of anonymous memory "
-            f"(under {MOST_ANONYMOUS / 1e9:g}): {met}"
+            f"a set of {result['bytes'] / 1e9:.1f} GB: at most {result['peak RssAnon'] / 1e9:.2f} GB of anonymous "
+            f"memory (under {MOST_ANONYMOUS / 1e9:g}): {met}"
         )
     else:
         result = benchmark(tiny_case(flags.threads) if flags.quick else paper_case(flags.threads), flags.quick)

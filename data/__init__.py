@@ -15,8 +15,8 @@ DATASETS = {
 
 
 def load(config):
-    """The data set that config.dataset_name names, as `data.base.Dataset`, or config.num_clips clips of it; raises UserError if it is
-    unknown or not there."""
+    """The data set that config.dataset_name names, as `data.base.Dataset`, or config.num_clips clips of it; raises
+    UserError if it is unknown or not there."""
     if config.dataset_name not in DATASETS:
         known = ", ".join(DATASETS)
         raise UserError(f"unknown data set '{config.dataset_name}': --dataset_name is one of {known}")

@@ -1,4 +1,5 @@
-"""python -m data.info NAME [--FLAG VALUE ...]: what a data set holds, or what is missing for it. The flags are main.py's."""
+"""python -m data.info NAME [--FLAG VALUE ...]: what a data set holds, or what is missing for it. The flags are
+main.py's."""
 
 import sys
 

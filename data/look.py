@@ -1,7 +1,7 @@
 """python -m data.look NAME [--FLAG VALUE ...]: a contact sheet and a GIF of a data set's clips with their labels.
 
-Writes runs_dir/look/NAME.png (a row a clip, its frames from left to right) and NAME.gif (the same clips moving). The flags are
-main.py's.
+Writes runs_dir/look/NAME.png (a row a clip, its frames from left to right) and NAME.gif (the same clips moving). The
+flags are main.py's.
 """
 
 import sys
@@ -62,8 +62,8 @@ def contact_sheet(dataset, chosen):
 
 
 def film(dataset, chosen):
-    """The clips side by side, a row a split, labels below each other above them, repeated for as long as the longest of them, LONGEST
-    frames at most: [T, H, W, 3]."""
+    """The clips side by side, a row a split, labels below each other above them, repeated for as long as the longest
+    of them, LONGEST frames at most: [T, H, W, 3]."""
     lengths = [min(length, LONGEST) for length in frame_counts(dataset, chosen)]
     words = [caption(dataset, *clip) for clip in chosen]
     lines, width = max(map(len, words)), 2 * IMAGE_SIZE  # text needs room: frames are shown twice as large
@@ -79,7 +79,8 @@ def film(dataset, chosen):
 
 
 def main(argv=None):
-    """The exit status: 0, or 2 with one line on stderr where the set is not there, a flag is wrong or the disk refuses."""
+    """The exit status: 0, or 2 with one line on stderr where the set is not there, a flag is wrong or the disk
+    refuses."""
     try:
         dataset, settings = dataset_of(sys.argv[1:] if argv is None else argv, "python -m data.look")
         folder, chosen = Path(settings.runs_dir) / "look", choose(dataset)

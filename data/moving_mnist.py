@@ -1,12 +1,14 @@
-"""Moving MNIST (moving-mnist): two handwritten digits bouncing in 64x64, made as Srivastava, Mansimov & Salakhutdinov did (2015).
+"""Moving MNIST (moving-mnist): two handwritten digits bouncing in 64x64, made as Srivastava, Mansimov & Salakhutdinov
+did (2015).
 
     python main.py --dataset_name moving-mnist --source FOLDER       # MNIST's IDX files, gzipped or not
     python main.py --dataset_name moving-mnist --source torchvision  # torchvision downloads them
     ... or the public mnist_test_seq.npy [20, 10000, 64, 64] in FOLDER, or any of these files in data_dir/moving-mnist
 
-A digit starts anywhere, moves 0.1 of its 36 px of play a frame in a random direction, and is reflected at the border; where two
-overlap, the brighter counts. Identity is the pair of digits, dynamics their starts and directions. Digit images of one split
-appear in no other. The set is kept in data_dir/moving-mnist in grey, 532 MB, and given as three equal channels.
+A digit starts anywhere, moves 0.1 of its 36 px of play a frame in a random direction, and is reflected at the border;
+where two overlap, the brighter counts. Identity is the pair of digits, dynamics their starts and directions. Digit
+images of one split appear in no other. The set is kept in data_dir/moving-mnist in grey, 532 MB, and given as three
+equal channels.
 """
 
 import gzip
@@ -31,7 +33,8 @@ PAIRS = tuple((a, b) for a in range(10) for b in range(a, 10))  # the identities
 
 
 def read_idx(path, magic):
-    """The array of an IDX file of MNIST: images uint8 [n, 28, 28] or labels uint8 [n]. UserError if it is something else."""
+    """The array of an IDX file of MNIST: images uint8 [n, 28, 28] or labels uint8 [n]. UserError if it is something
+    else."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             head = np.frombuffer(file.read(16 if magic == 2051 else 8), ">i4")
@@ -47,8 +50,8 @@ def read_idx(path, magic):
 
 
 def find(folder):
-    """What there is to make the set from in `folder` (or where torchvision puts it below): {'train' and/or 'test': (images, labels)},
-    paths, or {'public': path}, or {}."""
+    """What there is to make the set from in `folder` (or where torchvision puts it below): {'train' and/or 'test':
+    (images, labels)}, paths, or {'public': path}, or {}."""
     for place in (Path(folder), Path(folder) / "MNIST" / "raw", Path(folder) / "raw"):
         found = {}
         for part, name in IDX.items():
@@ -67,9 +70,11 @@ def _existing(place, name):
 
 
 def digits_by_split(found, seed):
-    """{split: positions among all images} of the images [n, 28, 28] that `found` names, and those with their labels [n].
+    """{split: positions among all images} of the images [n, 28, 28] that `found` names, and those with their labels
+    [n].
 
-    The test file's digits are the test split's and validation comes from the training file; where there is one file, all three do.
+    The test file's digits are the test split's and validation comes from the training file; where there is one file,
+    all three do.
     """
     read = {
         part: [read_idx(path, magic) for path, (_, magic) in zip(paths, PARTS.values())]
@@ -100,7 +105,8 @@ def paths(start, direction, frames):
 
 
 def draw(frames, images, places):
-    """Draw digits images [n, 28, 28] at places [n, T, 2] over frames [n, T, 64, 64], in place: the brighter pixel counts."""
+    """Draw digits images [n, 28, 28] at places [n, T, 2] over frames [n, T, 64, 64], in place: the brighter pixel
+    counts."""
     for clip, image, path in zip(frames, images, places):
         for picture, (row, column) in zip(clip, path):
             window = picture[row : row + SIDE, column : column + SIDE]
@@ -110,8 +116,8 @@ def draw(frames, images, places):
 def compose(frames, found, seed):
     """Fill frames, uint8 [6500, 20, 64, 64], with clips of digits drawn from `seed`; returns labels and splits.
 
-    Labels: digits (a position in PAIRS), image [n, 2] (which digit images), start [n, 2, 2] (row, column in 0..1), direction
-    [n, 2] (rad).
+    Labels: digits (a position in PAIRS), image [n, 2] (which digit images), start [n, 2, 2] (row, column in 0..1),
+    direction [n, 2] (rad).
     """
     pool, images, classes = digits_by_split(found, seed)
     rng = np.random.default_rng([seed, 1])
@@ -161,8 +167,8 @@ def download(folder):
 def load(config):
     """The set in config.data_dir/moving-mnist as `data.base.Dataset`, frames memory-mapped, clips of 20 frames.
 
-    If it is not there, not whole, or made from another seed or other files than config asks for, it is made once, from the files in
-    config.source or in the same folder. Raises UserError if there are none.
+    If it is not there, not whole, or made from another seed or other files than config asks for, it is made once,
+    from the files in config.source or in the same folder. Raises UserError if there are none.
     """
     folder = Path(config.data_dir) / NAME
     wrong = store.fault(folder, VERSION)

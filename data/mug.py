@@ -1,11 +1,12 @@
 """MUG-FED in the release's files: faces of 112x112 that make an expression, cropped and aligned by the user under the
 database's licence (see the README). `python -m data.mug PATH` says whether the files in a folder are right.
 
-MUG_0-255_OF_112x112_color.npz holds `arr_0`, an object array of clips [T_i, 112, 112, 3] uint8; labels.npz holds `arr_0` [n, 2],
-identity and action. As in the release: of each clip frames 0, 2, 4, ..., each zero-padded to 160x160 around its centre and
-resized to 64x64 by PIL, bilinear, in uint8, so that a copy of the results loses nothing; it is made once, beside the files, and
-memory-mapped. Split by clip as the release does, or 85/15 by person (--split_by identity), with a tenth of what trains set apart for
-validation. Users who have the database itself give a folder of aligned frames instead (data/mug_aligned.py).
+MUG_0-255_OF_112x112_color.npz holds `arr_0`, an object array of clips [T_i, 112, 112, 3] uint8; labels.npz holds
+`arr_0` [n, 2], identity and action. As in the release: of each clip frames 0, 2, 4, ..., each zero-padded to 160x160
+around its centre and resized to 64x64 by PIL, bilinear, in uint8, so that a copy of the results loses nothing; it is
+made once, beside the files, and memory-mapped. Split by clip as the release does, or 85/15 by person (--split_by
+identity), with a tenth of what trains set apart for validation. Users who have the database itself give a folder of
+aligned frames instead (data/mug_aligned.py).
 """
 
 import argparse
@@ -39,11 +40,11 @@ MOST = 5  # faults of one kind that are told one by one
 
 
 def load(config):
-    """The set in config.data_dir/MUG-FED as `data.base.Dataset`, frames memory-mapped, split by config.seed. config.source, or the same
-    folder, may hold aligned frames instead of the release's files.
+    """The set in config.data_dir/MUG-FED as `data.base.Dataset`, frames memory-mapped, split by config.seed.
+    config.source, or the same folder, may hold aligned frames instead of the release's files.
 
-    Clips of fewer than config.seq_len frames are skipped, with one line that counts them. Raises UserError if the files are
-    not there or not right, or if a split has no clip left.
+    Clips of fewer than config.seq_len frames are skipped, with one line that counts them. Raises UserError if the
+    files are not there or not right, or if a split has no clip left.
     """
     folder = Path(config.data_dir) / NAME
     own = (folder / mug_aligned.LABELS).exists() and not (folder / CLIPS).exists()
@@ -74,16 +75,17 @@ def load(config):
 
 
 def usable(lengths, labels, seq_len, seed, by="clip"):
-    """Positions of the clips by split, of the six actions and of seq_len frames or more, and how many of the six are too short.
+    """Positions of the clips by split, of the six actions and of seq_len frames or more, and how many of the six are
+    too short.
 
-    labels [n, 2]: identity, action. by 'clip': test is the release's, scikit-learn's split over all clips of the file, before any is
-    dropped; by 'identity': the same with 15 % of the people. Raises UserError if a split is left without a clip.
+    labels [n, 2]: identity, action. by 'clip': test is the release's, scikit-learn's split over all clips of the
+    file, before any is dropped; by 'identity': the same with 15 % of the people. Raises UserError if a split is left
+    without a clip.
     """
     units = np.arange(len(lengths)) if by == "clip" else np.unique(labels[:, 0])
     if len(units) < 3:
-        raise UserError(
-            f"{NAME}: found {len(units)} {'clips' if by == 'clip' else 'people'}, expected enough for three splits: give more clips"
-        )
+        found = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
+        raise UserError(f"{NAME}: found {found}, expected enough for three splits: give more clips")
     train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
     kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len
@@ -159,8 +161,9 @@ def _kind(value):
 
 
 def _copy(folder, aligned=None):
-    """The memory-mapped copy in `folder` of the set there, or of the aligned frames in folder `aligned`, made if it is not there, not whole or not of these files: frames
-    [F, 64, 64, 3] and what is said of them, 'lengths' [n], 'labels' [n][2], 'sha256' (of frames and lengths)."""
+    """The memory-mapped copy in `folder` of the set there, or of the aligned frames in folder `aligned`, made if it
+    is not there, not whole or not of these files: frames [F, 64, 64, 3] and what is said of them, 'lengths' [n],
+    'labels' [n][2], 'sha256' (of frames and lengths)."""
     try:
         source = (
             mug_aligned.stamp(aligned)
@@ -197,7 +200,8 @@ def _whole(folder, source):
 
 
 def _write(folder, source, clips, labels):
-    """Make the copy of clips (each a sequence of frames) and labels [n, 2]. What says that it is whole is removed first and written last; each file is written beside its place."""
+    """Make the copy of clips (each a sequence of frames) and labels [n, 2]. What says that it is whole is removed
+    first and written last; each file is written beside its place."""
     lengths = [len(clip[::STRIDE]) for clip in clips]
     part = folder / f"{COPY}.{os.getpid()}.part.npy"
     about = part.with_suffix(".json")

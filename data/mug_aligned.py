@@ -1,8 +1,9 @@
-"""MUG-FED from a folder of frames that OpenFace has cropped and aligned, with a label file: for users who have the database itself.
+"""MUG-FED from a folder of frames that OpenFace has cropped and aligned, with a label file: for users who have the
+database itself.
 
-FOLDER holds a folder of pictures a clip (112x112, OpenFace's size by default; `CLIP` or, as OpenFace names it, `CLIP_aligned`) and
-labels.csv with the header clip,identity,action. An action is one of the six expressions' names or the release's number; numbers that
-the release drops are dropped here.
+FOLDER holds a folder of pictures a clip (112x112, OpenFace's size by default; `CLIP` or, as OpenFace names it,
+`CLIP_aligned`) and labels.csv with the header clip,identity,action. An action is one of the six expressions' names or
+the release's number; numbers that the release drops are dropped here.
 """
 
 import csv
@@ -21,16 +22,16 @@ PICTURES = {".bmp", ".png", ".jpg", ".jpeg"}
 def read(folder, actions, size):
     """Clips, a list of lists of `Frame`, and their labels int64 [n, 2] (identity, the release's number of the action).
 
-    actions: number -> name of the six; size: of the frames, px. Raises UserError if the label file or a clip's folder is not right.
+    actions: number -> name of the six; size: of the frames, px. Raises UserError if the label file or a clip's folder
+    is not right.
     """
     folder, numbers = Path(folder), {name: number for number, name in actions.items()}
     clips, people, acts = [], [], []
     for line, row in enumerate(_rows(folder / LABELS), 2):
         act = row["action"].strip().lower()
         if act not in numbers and act not in map(str, range(9)):
-            raise UserError(
-                f"{folder / LABELS}, line {line}: found action '{row['action']}', expected {', '.join(numbers)} or 0 to 8"
-            )
+            found = f"{folder / LABELS}, line {line}: found action '{row['action']}'"
+            raise UserError(f"{found}, expected {', '.join(numbers)} or 0 to 8")
         clips.append([Frame(path, size) for path in frames(folder, row["clip"], line)])
         people.append(row["identity"].strip())
         acts.append(numbers[act] if act in numbers else int(act))
@@ -65,7 +66,8 @@ def frames(folder, clip, line):
 
 
 class Frame:
-    """A picture that is opened when NumPy asks for it: uint8 [size, size, 3]. A set of them does not fill the memory."""
+    """A picture that is opened when NumPy asks for it: uint8 [size, size, 3]. A set of them does not fill the
+    memory."""
 
     def __init__(self, path, size):
         self.path, self.size = path, size
@@ -85,7 +87,8 @@ class Frame:
 
 
 def stamp(folder):
-    """What tells one state of the folder from another: count, bytes and newest change of its files. UserError if there is no label file."""
+    """What tells one state of the folder from another: count, bytes and newest change of its files. UserError if
+    there is no label file."""
     if not (Path(folder) / LABELS).is_file():
         raise UserError(
             f"found no {Path(folder) / LABELS}: --source takes a folder of aligned frames with this label file"

@@ -2,10 +2,10 @@
 
     theta'' = -(g / l) sin(theta) - c theta'
 
-from a random angle and angular velocity, 64x64, an anti-aliased rod and bob on black. Identity is the colour; dynamics are
-amplitude, phase and speed of the swing. The generating values are kept as labels, so that everything a model makes can be held
-against the truth, beyond the last training frame too. With several --pendulum_lengths the rod's length l is a second factor of the
-identity, with several --pendulum_dampings c one of the dynamics.
+from a random angle and angular velocity, 64x64, an anti-aliased rod and bob on black. Identity is the colour;
+dynamics are amplitude, phase and speed of the swing. The generating values are kept as labels, so that everything a
+model makes can be held against the truth, beyond the last training frame too. With several --pendulum_lengths the
+rod's length l is a second factor of the identity, with several --pendulum_dampings c one of the dynamics.
 
     python -m data.pendulum FOLDER [--FLAG VALUE ...]    # clips.npy, labels.csv and angles.npy for other programs
 """
@@ -44,7 +44,8 @@ SUBSTEPS = 20  # Runge-Kutta steps a frame: angles to 1e-6 rad over 60 frames
 
 
 def simulate(angle, velocity, frames, length=LENGTH, damping=DAMPING):
-    """Angles [n, frames] in rad (0 hangs down, positive to the right) and velocities [n, frames] in rad/s at 0, 0.1, ... s.
+    """Angles [n, frames] in rad (0 hangs down, positive to the right) and velocities [n, frames] in rad/s at 0, 0.1,
+    ... s.
 
     angle, velocity [n]: the state at the first frame; length in m, damping in 1/s, scalars or [n].
     """
@@ -68,7 +69,8 @@ def simulate(angle, velocity, frames, length=LENGTH, damping=DAMPING):
 
 
 def render(angles, colours, length=LENGTH):
-    """Pictures of pendula: angles [m] in rad, colours [m, 3] in 0..255, length in m, scalar or [m] -> uint8 [m, 64, 64, 3]."""
+    """Pictures of pendula: angles [m] in rad, colours [m, 3] in 0..255, length in m, scalar or [m] -> uint8 [m, 64,
+    64, 3]."""
     rods = np.broadcast_to(np.float32(ROD) * np.asarray(length, np.float32), len(angles))  # px
     rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32)
     rows, columns = rows - PIVOT[0], columns - PIVOT[1]
@@ -89,8 +91,8 @@ def render(angles, colours, length=LENGTH):
 def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None):
     """The set as `Dataset`: sum(clips.values()) clips of `frames` frames, deterministic from the seed.
 
-    Labels: colour (class), initial angle (rad) and velocity (rad/s), angles [n, frames] (rad); with lengths (m) or dampings (1/s)
-    also length, damping (class). All classes are in every split, initial states in one alone.
+    Labels: colour (class), initial angle (rad) and velocity (rad/s), angles [n, frames] (rad); with lengths (m) or
+    dampings (1/s) also length, damping (class). All classes are in every split, initial states in one alone.
     """
     total = sum(clips.values())
     draw = np.random.default_rng(seed)
@@ -134,7 +136,8 @@ def constants(labels, classes):
 
 
 def load(config):
-    """The set with clips of at least config.seq_len frames, from config.data_seed, with config's lengths and dampings."""
+    """The set with clips of at least config.seq_len frames, from config.data_seed, with config's lengths and
+    dampings."""
     lengths = config.pendulum_lengths
     if lengths and max(lengths) > LONGEST:
         raise UserError(f"found --pendulum_lengths {max(lengths)}, expected {LONGEST} m at most: shorten the rod")
@@ -143,8 +146,9 @@ def load(config):
 
 
 def export(dataset, folder):
-    """Write the set for other programs into `folder`: clips.npy uint8 [n, T, 64, 64, 3], angles.npy float64 [n, T] (rad), labels.csv (one
-    row a clip: split, colour, length in m, damping in 1/s, and angle in rad and velocity in rad/s at its first frame)."""
+    """Write the set for other programs into `folder`: clips.npy uint8 [n, T, 64, 64, 3], angles.npy float64 [n, T]
+    (rad), labels.csv (one row a clip: split, colour, length in m, damping in 1/s, and angle in rad and velocity in
+    rad/s at its first frame)."""
     split = {row: name for name, rows in dataset.splits.items() for row in rows.tolist()}
     rows, clips = sorted(split), dataset.frames.reshape(len(dataset.lengths), -1, *dataset.frames.shape[1:])
     colour = np.array(dataset.classes["colour"])[dataset.labels["colour"]]

@@ -1,11 +1,12 @@
-"""Sprites as Li & Mandt made them (sprites-li): 1296 characters x 9 sequences x 8 frames, 64x64; the set of DSA, S3VAE, followers.
+"""Sprites as Li & Mandt made them (sprites-li): 1296 characters x 9 sequences x 8 frames, 64x64; the set of DSA,
+S3VAE, followers.
 
-    python main.py --dataset_name sprites-li --source CLONE      # a clone of github.com/YingzhenLi/Sprites, composed once
+    python main.py --dataset_name sprites-li --source CLONE    # a clone of github.com/YingzhenLi/Sprites, read once
 
-Layers body, bottomwear, topwear, hair and shoes lie over black in that order; cells of 64x64 are numbered along rows of 13.
-Character c has body c // 216, bottomwear c // 36 % 6, topwear c // 6 % 6, hair c % 6. The published split is 1000 characters for
-training and 296 for test, by numpy's legacy generator; 50 of the 1000 are set apart for validation. The published arrays
-(`npy/walk_front_frames_train.npy`, ...), if a user has them, load to the same clips.
+Layers body, bottomwear, topwear, hair and shoes lie over black in that order; cells of 64x64 are numbered along rows
+of 13. Character c has body c // 216, bottomwear c // 36 % 6, topwear c // 6 % 6, hair c % 6. The published split is
+1000 characters for training and 296 for test, by numpy's legacy generator; 50 of the 1000 are set apart for
+validation. The published arrays (`npy/walk_front_frames_train.npy`, ...), if a user has them, load to the same clips.
 """
 
 import itertools
@@ -62,7 +63,8 @@ def cells():
 
 
 def read_layer(path):
-    """The 72 cells of one layer below each other, an RGBA picture of 64 x 4608 px. UserError if it is missing or no such sheet."""
+    """The 72 cells of one layer below each other, an RGBA picture of 64 x 4608 px. UserError if it is missing or no
+    such sheet."""
     try:
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
@@ -80,8 +82,8 @@ def read_layer(path):
 
 
 def compose(clone, frames):
-    """Fill frames, uint8 [11664, 8, 64, 64, 3], as upstream does (Pillow's alpha_composite). Each combination of lower layers is
-    drawn once."""
+    """Fill frames, uint8 [11664, 8, 64, 64, 3], as upstream does (Pillow's alpha_composite). Each combination of
+    lower layers is drawn once."""
     clone = Path(clone)
     if not clone.is_dir():
         raise UserError(f"{NAME}: found no folder {clone}: --source takes a clone of {UPSTREAM}")
@@ -113,8 +115,8 @@ def _stem(action):
 
 
 def read_published(folder, frames):
-    """Fill frames, uint8 [11664, 8, 64, 64, 3], from the published float arrays (a grey level / 256, characters in the split's
-    order). UserError if one is missing or is something else."""
+    """Fill frames, uint8 [11664, 8, 64, 64, 3], from the published float arrays (a grey level / 256, characters in
+    the split's order). UserError if one is missing or is something else."""
     order = characters()
     for action, name in enumerate(ACTIONS):
         for part, chosen in (("train", order[:NUM_TRAIN]), ("test", order[NUM_TRAIN:])):
@@ -134,8 +136,9 @@ def read_published(folder, frames):
 def load(config):
     """The set in config.data_dir/sprites-li as `data.base.Dataset`, frames memory-mapped.
 
-    If it is not there (or not whole) it is made once, from the published arrays in the same folder or in config.source, or from the
-    clone that config.source names. Raises UserError if there is neither, or if the clone's art gives other pixels.
+    If it is not there (or not whole) it is made once, from the published arrays in the same folder or in
+    config.source, or from the clone that config.source names. Raises UserError if there is neither, or if the clone's
+    art gives other pixels.
     """
     folder = Path(config.data_dir) / NAME
     wrong = store.fault(folder, VERSION)

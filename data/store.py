@@ -18,16 +18,17 @@ FRAMES, METADATA = "frames.npy", "dataset.json"
 
 
 def pack(frames, labels, splits, **facts):
-    """The metadata of a set, for `write`: labels [n, ...] and splits (positions [n_split]) by name, their fingerprint, facts."""
+    """The metadata of a set, for `write`: labels [n, ...] and splits (positions [n_split]) by name, their
+    fingerprint, facts."""
     return {**facts, "fingerprint": fingerprint(frames, labels, splits), "splits": splits, "labels": labels}
 
 
 def write(name, folder, shape, fill):
-    """Make the set in `folder`: fill(frames) fills a new memory map, uint8 `shape`, and returns the metadata, a dict for JSON
-    (arrays become lists).
+    """Make the set in `folder`: fill(frames) fills a new memory map, uint8 `shape`, and returns the metadata, a dict
+    for JSON (arrays become lists).
 
-    Nothing is left behind if it fails, and an older set stays until the new frames are whole. Raises UserError, beginning with
-    `name`, if the disk is too full or refuses.
+    Nothing is left behind if it fails, and an older set stays until the new frames are whole. Raises UserError,
+    beginning with `name`, if the disk is too full or refuses.
     """
     folder = Path(folder)
     part = folder / f"frames.{os.getpid()}.part.npy"
@@ -58,8 +59,8 @@ def write(name, folder, shape, fill):
 
 
 def read(folder, version, unpack=None):
-    """(metadata, frames memory-mapped) of the set in `folder`; unpack(metadata, shape) puts arrays in the place of lists, by default
-    those of `pack`, and raises KeyError, TypeError or ValueError where they are not whole.
+    """(metadata, frames memory-mapped) of the set in `folder`; unpack(metadata, shape) puts arrays in the place of
+    lists, by default those of `pack`, and raises KeyError, TypeError or ValueError where they are not whole.
 
     Cheap: sizes and shapes are checked, pixels are not. Raises UserError with what is wrong.
     """

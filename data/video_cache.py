@@ -1,8 +1,8 @@
 """Decoded clips on disk, appended as they come and found again by the content of their files.
 
-frames.bin holds the frames of all clips one after another, uint8 [F, 64, 64, 3]; clips.jsonl has a line a clip, written after its
-frames: what is in frames.bin beyond the last line was half-written and is cut off, and a clip whose frames are not all there is
-decoded again. One process writes at a time.
+frames.bin holds the frames of all clips one after another, uint8 [F, 64, 64, 3]; clips.jsonl has a line a clip,
+written after its frames: what is in frames.bin beyond the last line was half-written and is cut off, and a clip whose
+frames are not all there is decoded again. One process writes at a time.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ FRAME = IMAGE_SIZE * IMAGE_SIZE * 3  # bytes
 
 
 class Cache:
-    """The clips decoded into `folder`. entries: {key: {'first', 'frames', 'pixels'}} in the order of frames.bin: where a clip begins, how
-    many frames it has, the SHA-256 of its pixels. Open it with `opened`."""
+    """The clips decoded into `folder`. entries: {key: {'first', 'frames', 'pixels'}} in the order of frames.bin:
+    where a clip begins, how many frames it has, the SHA-256 of its pixels. Open it with `opened`."""
 
     def __init__(self, folder):
         self.bin, self.index, self.entries = Path(folder) / "frames.bin", Path(folder) / "clips.jsonl", {}
@@ -49,7 +49,8 @@ class Cache:
                 file.truncate(total * FRAME)
 
     def add(self, key, frames):
-        """Append a clip, an iterable of uint8 [64, 64, 3]. If it raises, or gives no frame, nothing stays of it. Returns the number of frames."""
+        """Append a clip, an iterable of uint8 [64, 64, 3]. If it raises, or gives no frame, nothing stays of it.
+        Returns the number of frames."""
         first, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:
             with open(self.bin, "ab") as file:

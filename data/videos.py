@@ -1,10 +1,12 @@
-"""One's own videos (video-folder): a folder of videos or GIFs, or of folders of numbered frames, of any length and size.
+"""One's own videos (video-folder): a folder of videos or GIFs, or of folders of numbered frames, of any length and
+size.
 
     python main.py --dataset_name video-folder --source FOLDER    # or put them into data_dir/video-folder
 
-Clips that lie in sub-folders have the first sub-folder's name as label 'identity'. Each file is decoded once, centre-cropped, resized
-to 64x64 and kept in data_dir/video-folder.cache, keyed by its content. What cannot be decoded is listed and left out, and so are a
-second copy of a clip and clips shorter than --seq_len. docs/YOUR_OWN_VIDEOS.md is the walk through it.
+Clips that lie in sub-folders have the first sub-folder's name as label 'identity'. Each file is decoded once,
+centre-cropped, resized to 64x64 and kept in data_dir/video-folder.cache, keyed by its content. What cannot be decoded
+is listed and left out, and so are a second copy of a clip and clips shorter than --seq_len. docs/YOUR_OWN_VIDEOS.md
+is the walk through it.
 """
 
 import hashlib
@@ -34,7 +36,8 @@ LISTED = 20  # bad files that are named one by one
 
 
 def find(source):
-    """The clips below folder `source`, natsorted paths: video files, animations, and folders that hold two pictures or more."""
+    """The clips below folder `source`, natsorted paths: video files, animations, and folders that hold two pictures
+    or more."""
     clips = []
     for place, folders, files in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -56,8 +59,8 @@ def parts(clip):
 
 
 def decode(clip, step=1):
-    """Every step-th frame of a video, an animation or a folder of pictures, uint8 [64, 64, 3] each, upright. Raises whatever the decoder
-    does."""
+    """Every step-th frame of a video, an animation or a folder of pictures, uint8 [64, 64, 3] each, upright. Raises
+    whatever the decoder does."""
     read = _pictures if clip.is_dir() else _animation if clip.suffix.lower() in ANIMATIONS else _video
     return map(fit, read(clip, step))
 
@@ -92,11 +95,11 @@ def fit(frame):
 
 
 def assign(units, known, seed):
-    """{unit: split}: a tenth each held out for validation and test, one at least, drawn by `seed`; those of `known` stay where they were,
-    unless that leaves a split empty. Raises UserError below three units."""
+    """{unit: split}: a tenth each held out for validation and test, one at least, drawn by `seed`; those of `known`
+    stay where they were, unless that leaves a split empty. Raises UserError below three units."""
     if len(units) < 3:
         raise UserError(
-            f"{NAME}: found {len(units)} to split, expected 3 or more (train, val, test): add clips, or shorten --seq_len"
+            f"{NAME}: found {len(units)} to split, expected 3 or more (train, val, test): add clips or shorten --seq_len"
         )
     chosen = {unit: known[unit] for unit in units if unit in known}
     want = {name: max(1, round(share * len(units))) for name, share in HELD_OUT.items()}
@@ -108,8 +111,8 @@ def assign(units, known, seed):
 
 
 class Folder:
-    """What is known of one source folder, kept in a small JSON file beside the decoded clips: the digests of its files as they were when
-    last looked at, and the splits."""
+    """What is known of one source folder, kept in a small JSON file beside the decoded clips: the digests of its
+    files as they were when last looked at, and the splits."""
 
     def __init__(self, cache, source):
         name = hashlib.sha256(str(Path(source).resolve()).encode()).hexdigest()[:16]
@@ -142,8 +145,9 @@ class Folder:
 
 
 def load(config):
-    """The clips of config.source (default: config.data_dir/video-folder) as `data.base.Dataset`, frames memory-mapped; decodes what is not
-    decoded yet. Raises UserError if there is no such folder or too little in it."""
+    """The clips of config.source (default: config.data_dir/video-folder) as `data.base.Dataset`, frames
+    memory-mapped; decodes what is not decoded yet. Raises UserError if there is no such folder or too little in
+    it."""
     source, cache = Path(config.source or Path(config.data_dir) / NAME), Path(config.data_dir) / f"{NAME}.cache"
     clips = find(source)
     if not clips:

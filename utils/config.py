@@ -141,7 +141,7 @@ class RunSettings:
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
     source: str = flag(
         None,
-        "what a data set that data_dir lacks is made from: a clone of its art, a folder of MNIST's files, of your videos",
+        "what a data set that data_dir lacks is made from: a clone of its art, a folder of its files, of your videos",
         DATA,
         kind=str,
         free=True,

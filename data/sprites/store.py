@@ -42,7 +42,8 @@ def positions(characters, split):
 def write(folder, shape, fill, origin):
     """Make the set in `folder`: fill(frames) fills a new memory map, uint8 `shape`, and returns (labels, split).
 
-    labels: int64 [shape[0]] each, by name; split: see draw_split; origin: 'composed' or 'release'. Otherwise as data.store.write.
+    labels: int64 [shape[0]] each, by name; split: see draw_split; origin: 'composed' or 'release'. Otherwise as
+    data.store.write.
     """
 
     def whole(frames):
@@ -60,7 +61,8 @@ def write(folder, shape, fill, origin):
 
 
 def read(folder):
-    """(metadata, frames memory-mapped) of the set in `folder`; metadata's labels and split are arrays. As data.store.read."""
+    """(metadata, frames memory-mapped) of the set in `folder`; metadata's labels and split are arrays. As
+    data.store.read."""
     return store.read(folder, VERSION, _unpack)
 
 

@@ -1,4 +1,5 @@
-"""benchmarks/data.py: it runs, its figures are what they say, and a set is trained on without being copied into memory."""
+"""benchmarks/data.py: it runs, its figures are what they say, and a set is trained on without being copied into
+memory."""
 
 import sys
 

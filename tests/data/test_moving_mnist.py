@@ -1,4 +1,5 @@
-"""data/moving_mnist.py: bouncing digits, kept apart by image, from IDX files or the public array; real digits where VDSM_REAL_DATA names them."""
+"""data/moving_mnist.py: bouncing digits, kept apart by image, from IDX files or the public array; real digits where
+VDSM_REAL_DATA names them."""
 
 import gzip
 import os

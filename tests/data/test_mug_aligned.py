@@ -1,4 +1,5 @@
-"""data/mug_aligned.py: frames as OpenFace leaves them give the clips that the release's files give; people can be held out whole."""
+"""data/mug_aligned.py: frames as OpenFace leaves them give the clips that the release's files give; people can be
+held out whole."""
 
 import numpy as np
 import pytest

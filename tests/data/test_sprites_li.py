@@ -1,4 +1,5 @@
-"""data/sprites_li.py: cells by number, drawing order, split, published arrays, on made sheets; the real art where VDSM_REAL_DATA names it."""
+"""data/sprites_li.py: cells by number, drawing order, split, published arrays, on made sheets; the real art where
+VDSM_REAL_DATA names it."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""data/videos.py, data/video_cache.py: videos, GIFs and folders of frames of any size and length, decoded once, bad ones listed."""
+"""data/videos.py, data/video_cache.py: videos, GIFs and folders of frames of any size and length, decoded once, bad
+ones listed."""
 
 import shutil
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ def config(data_dir, source=None, **other):
 
 
 def clip(shade, frames=6, height=48, width=80):
-    """Frames whose red tells the clip and whose green grows with time, with blue margins left and right of the centre square."""
+    """Frames whose red tells the clip and whose green grows with time, with blue margins left and right of the centre
+    square."""
     out = np.zeros((frames, height, width, 3), np.uint8)
     out[..., 0] = shade
     out[..., 1] = 20 * np.arange(frames)[:, None, None]
