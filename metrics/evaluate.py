@@ -80,7 +80,9 @@ class Evaluation:
     def __init__(self, view, stage, dataset, folder, settings, device):
         self.view, self.second, self.folder, self.device = view, stage == "Seq", folder, device
         self.pendulum = dataset.name == "pendulum"
-        self.measurable = self.pendulum and set(dataset.classes) == {"colour"}  # by reading pixels, with no judge to train
+        self.measurable = self.pendulum and set(dataset.classes) == {
+            "colour"
+        }  # by reading pixels, with no judge to train
         self.dataset = with_swing(dataset) if self.measurable else dataset
         self.clips, self.settings = self.dataset.split(settings.split), settings
         self.length = min(settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits))

@@ -43,7 +43,10 @@ def test_each_code_tells_its_own_factor_and_chance_stands_beside():
     def side(n):
         labels = {"hair": draw.integers(0, 3, n), "action": draw.integers(0, 4, n)}
         noise = draw.normal(size=(2, n, 4)) * 0.1
-        codes = {"identity_code": np.eye(4)[labels["hair"]] + noise[0], "dynamics_code": np.eye(4)[labels["action"]] + noise[1]}
+        codes = {
+            "identity_code": np.eye(4)[labels["hair"]] + noise[0],
+            "dynamics_code": np.eye(4)[labels["action"]] + noise[1],
+        }
         return {name: 100 + 5 * code.reshape(n, 2, 2) for name, code in codes.items()}, labels  # of any scale and shape
 
     train, test = side(300), side(200)

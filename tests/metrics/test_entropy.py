@@ -29,7 +29,9 @@ def test_ceilings(classes, ceiling):
 
 def test_a_judge_at_a_loss_and_one_that_always_says_the_same():
     lost = entropies(np.full((8, 4), 0.25))
-    assert (lost.inter, lost.intra) == pytest.approx((np.log(4), np.log(4))) and lost.inception_score == pytest.approx(1)
+    assert (lost.inter, lost.intra) == pytest.approx((np.log(4), np.log(4))) and lost.inception_score == pytest.approx(
+        1
+    )
     assert entropies(np.eye(4)[np.zeros(8, int)]) == pytest.approx((0, 0, 0))
 
 

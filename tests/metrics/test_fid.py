@@ -57,7 +57,9 @@ def small(monkeypatch):
 
 def test_the_users_resnext_as_it_is_published(small, tmp_path):
     tensors = small((1, 1, 1, 1)).state_dict()
-    wrapped = {f"module.{name}": value for name, value in tensors.items()} | {"module.fc.weight": torch.zeros(400, 2048)}
+    wrapped = {f"module.{name}": value for name, value in tensors.items()} | {
+        "module.fc.weight": torch.zeros(400, 2048)
+    }
     path = tmp_path / "resnext-101-kinetics.pth"
     torch.save({"arch": "resnext-101", "state_dict": wrapped}, path)
     features = video.Features(path)
