@@ -12,9 +12,9 @@ $(VENV)/.ready: requirements.txt
 	$(BIN)/python -m pip install -r requirements.txt
 	touch $@
 
-demo: env  ## train both stages on the pendula, judge, draw; everything lands in runs/demo
+demo: env  ## train both stages on the pendula, judge, draw, report; everything lands in runs/demo
 	$(BIN)/python main.py --preset demo
-	@echo "Look at runs/demo/images (swap grid, transfer and continuation GIFs) and runs/demo/metrics.json"
+	@echo "Open runs/demo/report.html; its pictures are in runs/demo/images, its figures in runs/demo/metrics.json"
 
 test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -32,6 +32,10 @@ def main(argv):
             from train_test import run
 
             run(plan, argv)
+            if any(settings.report for settings in plan.stages.values()):
+                from utils.report import write_report
+
+                print(f"report: {write_report(next(iter(plan.stages.values())))}")
     except UserError as error:
         return _refuse(error)
     except OSError as error:

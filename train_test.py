@@ -42,6 +42,7 @@ from utils.guards import (
     saves,
 )
 from utils.lock import only_run
+from utils.origin import origin
 from utils.progress import Progress, tensorboard
 from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
@@ -164,7 +165,7 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     with (
         signals.patiently(),
         Saver(folder, name, settings.keep_checkpoints) as saver,
-        tensorboard(folder.tensorboard / name, settings.tboard_log and place.step < total, begin) as log,
+        tensorboard(folder.tensorboard / name, settings.tboard_log and place.step < total, begin, origin(device)) as log,
     ):
         while place.step < total:
             epoch = place.step // settings.bs_per_epoch

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-import platform
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +27,7 @@ from metrics.weights import Missing
 from utils.checkpoints import write_text
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
-from utils.origin import commit
+from utils.origin import origin
 
 CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
 BLOCK = 64  # clips that are held as floats at a time
@@ -254,7 +253,7 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
         "seed": settings.seed,
         "epoch": epoch,
     }
-    details = common | {"spread is": "standard error over clips, bootstrap"} | _origin(device)
+    details = common | {"spread is": "standard error over clips, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
         details["warning"] = "not held out: --fidelity release trains on these clips"
     figures_, saved = _merge(_known(folder.metrics), stage, common, details, done)
@@ -295,16 +294,6 @@ def table(figures_, details):
 
 def _json(value):
     return value if math.isfinite(value) else None  # NaN is no JSON
-
-
-def _origin(device):
-    """Where a figure comes from: commit, machine and versions."""
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "commit": commit(),
-        "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-    }
 
 
 def _known(path):

@@ -10,6 +10,10 @@ class VideoModel(Protocol):
 
     static    one code a clip, what stays: identity
     dynamic   what moves: one code a clip, or one a frame where a model has no more than that
+
+    A model may also have `codes(frames)` -> {letter: code [N, D] or [N, T, D]}, the static one first, and
+    `vary(codes, letter, values, frames)`, of which traversals are drawn; and `mixing_weights(frames)` -> [N, K], of which the
+    use of its experts is told. models/vdsm/model.py has them all.
     """
 
     def encode(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

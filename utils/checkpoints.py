@@ -48,6 +48,7 @@ class RunFolder:
         self.root = Path(settings.runs_dir) / settings.RUN
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.json"
+        self.report = self.root / "report.html"
         self.log = self.root / "log.txt"  # warnings
 
         def place(flag, name):

@@ -241,6 +241,7 @@ class RunSettings:
     export_codes: bool = flag(
         False, "after training stage 2 or testing, write codes and pictures to runs/RUN/codes", OUTPUT, free=True
     )
+    report: bool = flag(False, "write runs/RUN/report.html: the run on one page", OUTPUT, free=True)
     runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
     image_path: str = flag(
         None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True

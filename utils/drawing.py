@@ -1,20 +1,42 @@
 """The pictures of a run, named and laid out as the release's, from anything that encodes, decodes and samples.
 
-Stage 1: swap_ep_{e}_rec.png (identity of the column, pose of the row), train_{e}_rec.png, train_{e}_targ.png.
-Stage 2: seq_{e}_rec.png, seq_{e}_gt.png, vid_{e}_gen.gif, seq_swap_id_{e}_gen.png (one frame: identity of the column, pose of
-the row), vid_swap_{e}_gen.gif (action of the row, identity of the column); ours beside them: transfer_{e}.png (pairs of rows:
-the action's source, the same action with the identity of the picture at its left), samples_{e}.png and .gif (from the priors),
-continue_{e}_{T}.png and .gif (T frames, the clip's own in the upper row as far as they go).
+CAPTIONS says what each shows; {e} is the epoch just finished. Those from `transfer` on are ours.
 """
+
+import csv
+import io
 
 import numpy as np
 import torch
 
+from utils.checkpoints import write_text
 from utils.frames import as_float, as_uint8
 from utils.pictures import save_gif, save_png, sheet, with_margins
 
 MOST = 12  # identities in a grid: a larger one is unreadable and grows with the square
-ROWS = 6  # clips in a sheet of sequences
+ROWS = 6  # clips in a sheet of sequences, and dimensions in a traversal
+STEPS = 9  # values of a dimension in a traversal
+LOOK = 256  # test clips, at most, whose codes are looked at for traversals and the use of experts
+CAPTIONS = {  # in the order in which a reader wants them
+    "train_{e}_targ.png": "Stage 1: training frames",
+    "train_{e}_rec.png": "Stage 1: the training frames rebuilt",
+    "swap_ep_{e}_rec.png": "Stage 1, swaps: identity of the column, pose of the row; sources on the margins",
+    "seq_{e}_gt.png": "Held-out clips, a row each",
+    "seq_{e}_rec.png": "The held-out clips rebuilt",
+    "vid_{e}_gen.gif": "The held-out clips rebuilt, moving",
+    "seq_swap_id_{e}_gen.png": "Swaps of the first frame: identity of the column, pose of the row",
+    "vid_swap_{e}_gen.gif": "Transfer: action of the row, identity of the column",
+    "transfer_{e}.png": "Transfer in pairs of rows: a clip; its action with the identity of the picture at the left",
+    "continue_{e}_{T}.png": "Clips continued to {T} frames, the true ones above as far as they go",
+    "continue_{e}_{T}.gif": "Clips continued to {T} frames, moving; the true ones above",
+    "samples_{e}.png": "Drawn from the priors",
+    "samples_{e}.gif": "Drawn from the priors, moving",
+    "traverse_{code}_{e}.png": "Stage 1, traversal of {code}",
+    "seq_traverse_{code}_{e}.png": "Traversal of {code}",
+    "seq_traverse_{code}_{e}.gif": "Traversal of {code}, moving",
+    "experts_{e}.csv": "Stage 1: mixing weights",
+    "seq_experts_{e}.csv": "Mixing weights",
+}
 
 
 def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
@@ -33,6 +55,8 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
             save_png(images / f"train_{epoch}_targ.png", sheet(as_uint8(some)))
             save_png(images / f"train_{epoch}_rec.png", sheet(as_uint8(_reconstruct(view, some))))
         _draw(images, f"swap_ep_{epoch}_rec.png", _swap_grid(view, real[:MOST, :1])[0], log, epoch)
+        if last:
+            _draw_codes(view, dataset, clips, length, images, "", epoch)
         return
     frames = as_float(torch.from_numpy(real))
     made = as_uint8(_reconstruct(view, frames))
@@ -49,6 +73,7 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
         save_gif(images / f"samples_{epoch}.gif", _film(drawn[None]), dataset.fps)
         for longer in dataset.continuations or (2 * length,):
             _draw_continuation(view, real[:ROWS], longer, images, epoch, dataset.fps)
+        _draw_codes(view, dataset, clips, length, images, "seq_", epoch)
 
 
 def _draw(images, name, tiles, log, epoch):
@@ -96,3 +121,54 @@ def _draw_continuation(view, real, length, images, epoch, fps):
     every = max(1, length // 20)
     strip = np.stack([row for pair in zip(shown[:, ::every], made[:, ::every]) for row in pair])
     save_png(images / f"continue_{epoch}_{length}.png", sheet(strip))
+
+
+def _draw_codes(view, dataset, clips, length, images, prefix, epoch):
+    """Traversals of the codes, and the use of experts, of a model that has them (see models/base.py)."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:LOOK])
+    frames = as_float(torch.from_numpy(clips.take(rows, 0, length)))
+    if hasattr(view, "vary"):
+        codes = view.codes(frames)
+        for i, (name, code) in enumerate(codes.items()):
+            still = i == 0 or code.dim() == 3  # what stays, or one frame's
+            made = as_uint8(_traverse(view, codes, name, 1 if still else length))  # [dimensions, STEPS, T, 64, 64, 3]
+            save_png(images / f"{prefix}traverse_{name}_{epoch}.png", sheet(made[:, :, 0]))
+            if not still:
+                save_gif(images / f"{prefix}traverse_{name}_{epoch}.gif", _film(made), dataset.fps)
+    if hasattr(view, "mixing_weights"):
+        named = {factor: (clips.label(factor, rows), dataset.classes.get(factor, ())) for factor in dataset.static}
+        write_text(images / f"{prefix}experts_{epoch}.csv", expert_use(view.mixing_weights(frames).numpy(), named))
+
+
+def _traverse(view, codes, name, length):
+    """The first clip's frames, up to `length`, as each of the ROWS dimensions of the code that vary most goes over the values that
+    codes [n, ...] have: [dimensions, STEPS, length, 3, 64, 64]."""
+    one = {key: code[:1, :length] if code.dim() == 3 else code[:1] for key, code in codes.items()}
+    seen = codes[name].flatten(0, -2)  # [clips or frames, D]
+    spread = seen.std(0, correction=0)
+    most = spread.topk(min(ROWS, len(spread))).indices
+    low, high = torch.quantile(seen[:, most], torch.tensor([0.02, 0.98]), 0)
+    values = one[name].repeat(len(most), STEPS, 1, 1)  # [dimensions, STEPS, 1 or T, D]
+    for row, dimension in enumerate(most):
+        values[row, ..., dimension] = torch.linspace(low[row], high[row], STEPS)[:, None]
+    made = view.vary(one, name, values.view(-1, *one[name].shape[1:]), length)
+    return made.unflatten(0, (len(most), STEPS))
+
+
+def expert_use(weights, named):
+    """Mixing weights [n, K] as CSV: factor, value, clips, entropy (in nats, the mean of the clips'), then each expert's mean weight.
+
+    One line for all clips, one for each value of each factor: named {factor: (labels int [n], names of the values)}.
+    """
+    entropy = (weights * -np.log(np.maximum(weights, 1e-12))).sum(1)
+    lines = [("all", "", np.ones(len(weights), bool))]
+    for factor, (labels, names) in named.items():
+        lines += [(factor, name, labels == value) for value, name in enumerate(names)]
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["factor", "value", "clips", "entropy", *(f"expert_{k}" for k in range(1, weights.shape[1] + 1))])
+    for factor, value, of in lines:
+        if of.any():
+            shares = (f"{share:.4g}" for share in weights[of].mean(0))
+            table.writerow([factor, value, of.sum(), f"{entropy[of].mean():.4g}", *shares])
+    return out.getvalue()

@@ -1,7 +1,10 @@
-"""Where figures and exported codes come from."""
+"""Where figures, exported codes and logs come from."""
 
+import platform
 import subprocess
 from pathlib import Path
+
+import torch
 
 
 def commit():
@@ -12,3 +15,13 @@ def commit():
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def origin(device):
+    """Commit, machine and versions, of a computation on `device`: {'commit', 'machine', 'torch'}."""
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "commit": commit(),
+        "machine": f"{device.type}, {machine}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }

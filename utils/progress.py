@@ -87,10 +87,11 @@ class Progress:
 
 
 @contextmanager
-def tensorboard(folder, wanted, begin):
+def tensorboard(folder, wanted, begin, origin):
     """A function log(tag, value or picture [H, W, 3], epoch) that writes to TensorBoard in `folder`, or nowhere if not `wanted`.
 
-    begin: the first epoch to come; what a killed run logged of it and later is taken back.
+    begin: the first epoch to come; what a killed run logged of it and later is taken back. origin: commit and machine, logged as
+    text.
     """
     if not wanted:
         yield lambda tag, value, epoch: None
@@ -98,6 +99,7 @@ def tensorboard(folder, wanted, begin):
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
     with SummaryWriter(str(folder), purge_step=begin) as writer:
+        writer.add_text("origin", ", ".join(f"{key} {value}" for key, value in origin.items()), begin)
 
         def log(tag, value, epoch):
             if isinstance(value, np.ndarray):

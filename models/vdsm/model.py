@@ -31,6 +31,25 @@ class VDSM:
 
         return in_batches(block, static, dynamic)
 
+    def mixing_weights(self, frames):
+        """Frames [N, T, 3, 64, 64] -> w [N, K], how much of each expert draws a clip, on CPU."""
+        return self.encode(frames)[0]
+
+    def codes(self, frames):
+        """Frames [N, T, 3, 64, 64] -> the locations of s [N, K] (times the temperature, but for a shift that the softmax undoes),
+        with stage 2 of d [N, dynamics_dim], and of z [N, T, pose_dim], on CPU."""
+        w, dynamic = self.encode(frames)
+        s = w.clamp_min(1e-6).log()
+        if dynamic.dim() == 3:
+            return {"s": s, "z": dynamic}
+        poses = in_batches(lambda d: self.stage.poses(d.to(self.device), frames.shape[1]), dynamic)
+        return {"s": s, "d": dynamic, "z": poses}
+
+    def vary(self, codes, name, values, frames):
+        """One clip's `codes` decoded again, [N, frames, 3, 64, 64], with each of `values` [N, ...] in place of its code `name`."""
+        every = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()} | {name: values}
+        return self.decode(every["s"].softmax(-1), every["d" if name == "d" else "z"], frames)
+
     @torch.no_grad()
     def draw(self, clips, frames):
         """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors, on CPU."""
