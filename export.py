@@ -11,23 +11,29 @@ seq_len frames; float32 under the key arr_0 unless said otherwise, no pickles:
     recon_images_{p}.npz    the same, decoded from the codes
     sampled_images_{p}.npz  as many clips, drawn from the priors
     codes.json              what it is an export of: data set, split, checkpoint, the columns' factors and values
+
+`load_export` reads it back for the notebooks, divided so that no held-out clip or character trains a judge or a classifier.
 """
 
 import json
 import os
 import shutil
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from data.base import IMAGE_SIZE
+from data.base import IMAGE_SIZE, SPLITS, Dataset, fingerprint, flat
 from utils.checkpoints import unused, write_text
 from utils.errors import UserError
-from utils.frames import as_float
+from utils.frames import as_float, as_uint8
 from utils.origin import commit
 from utils.progress import Progress
 
 MANIFEST = "codes.json"
+SHARES = {"test": 0.25, "val": 0.1}  # of clips, or of groups of clips, where the export is of one split
 PICTURES = 3  # arrays of frames: the clips', their reconstructions, samples
 
 
@@ -117,7 +123,99 @@ def _manifest(dataset, clips, settings, checkpoint, batches):
         "clips": len(clips),
         "batches": batches,
         "factors": {factor: dataset.classes[factor] for factor in _factors(dataset)},
+        "group": dataset.group,
         "checkpoint": str(checkpoint),
         "temperature": settings.temp_id_end,
         "commit": commit(),
     }
+
+
+class Export(NamedTuple):
+    """n exported clips in order. about: the export's codes.json."""
+
+    dataset: Dataset  # the real clips with their factors, divided
+    codes: dict[str, np.ndarray]  # 'identity_code' [n, K], 'dynamics_code' [n, D]
+    rebuilt: np.ndarray  # uint8 [n, T, 64, 64, 3]
+    sampled: np.ndarray  # the same, from the priors
+    about: dict
+
+    def part(self, split):
+        """The clips of a split: real, rebuilt [k, T, 64, 64, 3], {code: [k, ...]}, {factor: int64 [k]}."""
+        clips = self.dataset.split(split)
+        codes = {name: code[clips.index] for name, code in self.codes.items()}
+        labels = {factor: clips.label(factor) for factor in self.dataset.classes}
+        return clips.take(np.arange(len(clips))), self.rebuilt[clips.index], codes, labels
+
+
+def load_export(folder, name, seed=0):
+    """The `Export` in `folder`, of the data set `name`.
+
+    An export of all splits (--split all) keeps them; one of a single split is divided anew, seeded, without replacement.
+    Raises UserError if it is no export, one of another data set, not whole, or of too few clips to be divided.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / MANIFEST).read_text())
+        batches, found, factors, group = (about[key] for key in ("batches", "data set", "factors", "group"))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} holds no export: write one with --export_codes True --split all") from None
+    if found != name:
+        raise UserError(f"{folder} is an export of {found}, expected {name}: give the path of another")
+    read = {kind: [_read(folder / f"{kind}_{p}.npz") for p in range(batches)] for kind in ("id", "dynamics", "labels")}
+    frames, rebuilt, sampled = (
+        np.concatenate([_frames(folder / f"{kind}_images_{p}.npz") for p in range(batches)])
+        for kind in ("test", "recon", "sampled")
+    )
+    codes = {kind: np.concatenate([part["arr_0"] for part in read[kind]]) for kind in ("id", "dynamics")}
+    known = {key: np.concatenate([part[key] for part in read["labels"]]) for key in read["labels"][0]}
+    counts = {len(part) for part in (frames, rebuilt, *codes.values(), *known.values())}
+    if counts != {about["clips"]}:
+        raise UserError(f"{folder} is not whole ({counts} clips for {about['clips']}): export again")
+    labels = {factor: known["arr_0"][:, column] for column, factor in enumerate(factors)}
+    groups = known[group] if group else np.arange(len(frames))
+    splits = {split: np.flatnonzero(known["split"] == split) for split in SPLITS}
+    if not all(len(rows) for rows in splits.values()):
+        splits = divide(groups, seed)
+    stack, lengths = flat(frames)
+    dataset = Dataset(
+        name=name,
+        frames=stack,
+        lengths=lengths,
+        labels=labels,
+        classes={factor: tuple(values) for factor, values in factors.items()},
+        splits=splits,
+        static=tuple(factors),  # which of them move does not matter here
+        dynamic=(),
+        fingerprint=fingerprint(stack, labels, splits),
+    )
+    return Export(
+        dataset, {"identity_code": codes["id"][:, 0], "dynamics_code": codes["dynamics"]}, rebuilt, sampled, about
+    )
+
+
+def divide(groups, seed=0):
+    """Positions by split of clips of `groups` [n]: each group, and so each clip, on one side alone. UserError if there are fewer than
+    three groups."""
+    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    if len(names) < len(SPLITS):
+        raise UserError(
+            f"found {len(names)} clips or characters, expected some for each split: export more (--split all)"
+        )
+    counts = {split: max(1, round(len(names) * share)) for split, share in SHARES.items()}
+    test, val = names[: counts["test"]], names[counts["test"] : counts["test"] + counts["val"]]
+    side = np.select([np.isin(groups, test), np.isin(groups, val)], ["test", "val"], "train")
+    return {split: np.flatnonzero(side == split) for split in SPLITS}
+
+
+def _read(path):
+    """The arrays of an .npz file by key."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{path} is missing, truncated or no array file: export again") from None
+
+
+def _frames(path):
+    """Frames [n, T, 3, 64, 64] in [0, 1] as uint8 [n, T, 64, 64, 3]."""
+    return as_uint8(torch.from_numpy(_read(path)["arr_0"]))
