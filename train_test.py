@@ -165,7 +165,9 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     with (
         signals.patiently(),
         Saver(folder, name, settings.keep_checkpoints) as saver,
-        tensorboard(folder.tensorboard / name, settings.tboard_log and place.step < total, begin, origin(device)) as log,
+        tensorboard(
+            folder.tensorboard / name, settings.tboard_log and place.step < total, begin, origin(device)
+        ) as log,
     ):
         while place.step < total:
             epoch = place.step // settings.bs_per_epoch

@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from data import mug
 from data.batches import Sampler
 from metrics import evaluate, judge
 from tests import made
-from utils.config import parse
+from utils.config import RunSettings, parse
 
 MUG_1 = r"""
 python3 main.py --RUN release_test --rnn_layers 3 --rnn_dim 512 --bs 20 --seq_len 20 --epochs 250 --bs_per_epoch 50 \
@@ -164,6 +163,14 @@ def test_mug(run, tmp_path, short, stage_1, stage_2):
     assert_pictures(images, STAGE_2, stage_2[-1])
 
 
+def test_stage_2_takes_stage_1s_split(run, command, tmp_path):
+    made.mug(tmp_path / "data")
+    run(MUG_1, "--epochs", 1)
+    said = command(*words(MUG_2), *SMALL, "--epochs", 1, "--pretrained_model_VDSMEncDec", 0, "--seed", 1)
+    assert said.code == 2 and "--seed 0" in said.err
+    assert not list((tmp_path / "models" / "release_test").glob("*_seq.pth"))
+
+
 def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     quick = functools.partial(judge.load_or_train_judge, steps=2, width=2)
     monkeypatch.setattr(evaluate, "load_or_train_judge", quick)
@@ -178,7 +185,7 @@ def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     more = "--fidelity release --epochs 1 --num_test_ids 3 --evaluate swap".split()
     out = run(MUG_1, *more) + run(MUG_2, *more, "--pretrained_model_VDSMEncDec", 0)
     assert out.count("trains on its test clips") == 2 and out.count("not held out") == 4
-    splits = mug.load(SimpleNamespace(data_dir=tmp_path / "data", seq_len=20, seed=0, quiet=True)).splits
+    splits = mug.load(RunSettings(data_dir=tmp_path / "data", quiet=True)).splits
     for sampler, split, flips in zip(samplers, ("test", "val", "test", "val"), (True, False, False, False)):
         assert np.array_equal(sampler.clips.index, splits[split])
         assert (sampler.flips, sampler.frozen) == (flips, split == "test")

@@ -54,6 +54,14 @@ def test_tested(command, held, tmp_path, monkeypatch, zipped):
     assert (tmp_path / "runs" / "held" / "images" / "seq_1_rec.png").exists() == drawn
 
 
+def test_found_where_the_release_left_them(command, held, quick):
+    folder, _ = held
+    at = FLAGS.index("--model_save_path")
+    said = command(*FLAGS[:at], *FLAGS[at + 2 :], *TEST)
+    assert said.code == 0, said.err
+    assert all(f"tested models/held/{name}" in said.out for name in NAMES.values())
+
+
 def test_gone_on_with(command, held, quick):
     folder, states = held
     said = command(*FLAGS, "--lr_VDSMEncDec", 0, "--lr_VDSMSeq", 0)

@@ -30,6 +30,7 @@ SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}  # release
 SIZES = ("z_dim", "n_e_w", "n_decoders", "enc_widths", "dec_widths", "fidelity")  # what a stage-1 network is made of
 SIZES_SEQ = (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim")
 
+RELEASE_MODELS = Path("models")  # where the release keeps checkpoints
 PART = ".part"  # of a file that is being written
 
 
@@ -56,6 +57,9 @@ class RunFolder:
 
         self.images = place(settings.image_path, "images")
         self.checkpoints = place(settings.model_save_path, "checkpoints")
+        left = RELEASE_MODELS / settings.RUN
+        if not settings.model_save_path and not any(self.checkpoints.glob("*.pth")) and any(left.glob("*_VDSM_*.pth")):
+            self.checkpoints = left  # a run of the release's is gone on with where it lies
         self.tensorboard = place(settings.log_dir, "tensorboard")
         self.codes = place(settings.code_path, "codes")
         self.damaged = {}  # path: why it cannot be used; such a checkpoint is passed over

@@ -11,6 +11,9 @@ from utils.checkpoints import SIZES, SIZES_SEQ, SUFFIX, check_sizes, load_checkp
 from utils.config import STAGES, differences, shown, without
 from utils.errors import UserError
 
+SPLIT_BY_SEED = (
+    "MUG-FED",
+)  # release: --seed splits the clips too, so that another one would train on stage 1's test clips
 NUMBER = "pretrained_model_VDSMEncDec"  # the stage-1 checkpoint that stage 2 stands on
 
 
@@ -88,7 +91,8 @@ def refuse_missing_encdec(plan, folder):
         raise UserError(
             f"stage 2 needs a stage-1 checkpoint in {folder.checkpoints}: train one first (--train_VDSMEncDec True)"
         )
-    check_sizes(load_checkpoint(path, mapped=True), path, settings, (*SIZES, "dataset_name"))
+    names = (*SIZES, "dataset_name", *(["seed"] if settings.dataset_name in SPLIT_BY_SEED else []))
+    check_sizes(load_checkpoint(path, mapped=True), path, settings, names)
     return path
 
 
