@@ -20,7 +20,7 @@ from metrics.fid import Features, fid
 from metrics.judge import adapt, factors_of, load_or_train_judge, shares, too_weak, verdicts
 from metrics.pendulum import SwingReader, continuation_measures, swap_measures, with_swing
 from metrics.published import reported
-from metrics.quality import LPIPS, psnr
+from metrics.quality import psnr
 from metrics.summary import Found, Measure, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
@@ -43,34 +43,27 @@ MEANING = {
 
 
 class Held:
-    """Clips of one split as a model and the protocols see them: uint8 frames [n, T, 64, 64, 3], labels of the factors, codes,
-    and of their reconstructions the pictures `rebuilt` and clip by clip the distances `quality`, {name: [n]}.
+    """Clips of one split as a model and the protocols see them: uint8 frames [n, T, 64, 64, 3], labels by name, codes; of the first
+    `rebuild` clips (to a whole block) reconstructions too, uint8 `rebuilt`, and how far off they are, `quality` {name: [n]}.
 
-    `rebuild`: for how many clips, from the first.
+    distances: {name: function of made and true frames -> [n]}, as metrics/quality.py has them.
     """
 
-    def __init__(self, view, clips, rows, length, rebuild=0, lpips=None):
+    def __init__(self, view, clips, rows, length, rebuild, distances):
         self.frames = clips.take(rows, 0, length)
-        codes, rebuilt, distances = [], [], []
-        for start in range(0, len(rows), BLOCK):
-            block = slice(start, start + BLOCK)
-            x = as_float(torch.from_numpy(self.frames[block]))
-            static, dynamic = view.encode(x)
-            codes.append((static, dynamic))
-            if start < rebuild:
-                made = view.decode(static, dynamic, length)
-                rebuilt.append(as_uint8(made))
-                distances.append(
-                    (quality.squared_error(made, x), quality.ssim(made, x), lpips(made, x) if lpips else None)
-                )
-        self.static, self.dynamic = (torch.cat(part) for part in zip(*codes))
-        self.rebuilt = np.concatenate(rebuilt) if rebuilt else self.frames[:0]
-        self.quality = {
-            name: np.concatenate(part)
-            for name, part in zip(("error", "ssim", "lpips"), zip(*distances))
-            if part[0] is not None
-        }
         self.labels = {name: clips.label(name, rows) for name in clips.labels}
+        codes, rebuilt, seen = [], [self.frames[:0]], {name: [] for name in distances}
+        for start in range(0, len(rows), BLOCK):
+            x = as_float(torch.from_numpy(self.frames[start : start + BLOCK]))
+            codes.append(view.encode(x))
+            if start < rebuild:
+                made = view.decode(*codes[-1], length)
+                rebuilt.append(as_uint8(made))
+                for name, distance in distances.items():
+                    seen[name].append(distance(made, x))
+        self.static, self.dynamic = (torch.cat(part) for part in zip(*codes))
+        self.rebuilt = np.concatenate(rebuilt)
+        self.quality = {name: np.concatenate(parts) for name, parts in seen.items()}
 
 
 class Evaluation:
@@ -79,9 +72,7 @@ class Evaluation:
     def __init__(self, view, stage, dataset, folder, settings, device):
         self.view, self.second, self.folder, self.device = view, stage == "Seq", folder, device
         self.pendulum = dataset.name == "pendulum"
-        self.measurable = self.pendulum and set(dataset.classes) == {
-            "colour"
-        }  # by reading pixels, with no judge to train
+        self.measurable = self.pendulum and set(dataset.classes) == {"colour"}  # from pixels, with no judge to train
         self.dataset = with_swing(dataset) if self.measurable else dataset
         self.clips, self.settings = self.dataset.split(settings.split), settings
         self.length = min(settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits))
@@ -89,12 +80,12 @@ class Evaluation:
 
     @cached_property
     def held(self):
-        lpips, rows = None, np.arange(len(self.clips))
+        distances, rows = {"error": quality.squared_error, "ssim": quality.ssim}, np.arange(len(self.clips))
         try:
-            lpips = LPIPS()
+            distances["lpips"] = quality.LPIPS()
         except Missing as missing:
             self.notes.append(f"LPIPS is left out: {missing}")
-        return Held(self.view, self.clips, rows, self.length, len(rows), lpips)
+        return Held(self.view, self.clips, rows, self.length, len(rows), distances)
 
     @cached_property
     def learnt_from(self):
@@ -102,7 +93,7 @@ class Evaluation:
         train = self.dataset.split("train")
         rows = np.random.default_rng(0).permutation(len(train))[:LEARNT_FROM]
         rebuild = 0 if self.measurable or "consistency" not in self.wanted else ADAPTED_ON
-        return Held(self.view, train, rows, self.length, rebuild)
+        return Held(self.view, train, rows, self.length, rebuild, {})
 
     @cached_property
     def wanted(self):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics import quality
 from metrics.weights import Missing
@@ -21,6 +22,17 @@ def test_ssim_by_hand():
     assert found == pytest.approx((2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4)  # only the means differ
     noisy = quality.ssim(torch.cat([clips[:1], clips[:1]]), torch.cat([clips[:1], clips[1:2]]))
     assert noisy[0] == pytest.approx(1) and noisy[1] < 0.5
+
+
+def test_ssim_is_that_of_torchmetrics():
+    made, true = torch.rand(2, 3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    made = (0.3 * made + 0.7 * true).clamp(0, 1)
+    pictures = made.flatten(0, 1), true.flatten(0, 1)
+    _, places = structural_similarity_index_measure(*pictures, data_range=1.0, return_full_image=True)
+    inner = (
+        places[..., 5:-5, 5:-5].reshape(3, -1).mean(1)
+    )  # Wang's places: where the window fits; it counts mirrored edges too
+    assert quality.ssim(made, true) == pytest.approx(inner.numpy(), abs=1e-5)
 
 
 def test_lpips_downloads_nothing_and_measures_where_the_weights_are(tmp_path, monkeypatch):
