@@ -9,8 +9,8 @@ from models.vdsm import release
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import DECODER_WIDTHS, ENCODER_WIDTHS
 from models.vdsm.stages import EncDecStage, SeqStage
-from utils.checkpoints import SIZES_SEQ, check_sizes, load_checkpoint, read_checkpoint, save_checkpoint
-from utils.config import STAGES, shown
+from utils.checkpoints import check_sizes, load_checkpoint, read_checkpoint, save_checkpoint
+from utils.config import RunSettings, shown
 from utils.errors import UserError
 from utils.step import Stepper
 
@@ -21,6 +21,10 @@ def convert(settings, argv):
     The file tells the sizes; those among the flags `argv` must agree. Raises UserError, before anything is written, if the file
     is not there, is damaged, is that kind already, was trained with --fidelity paper, or if its place is taken.
     """
+    if settings.model != RunSettings.model:
+        raise UserError(
+            f"--convert is for VDSM's checkpoints: there is no release of --model {settings.model}: leave it out"
+        )
     path = Path(settings.convert)
     out = path.parent / settings.to / path.name
     if out.exists():
@@ -30,7 +34,7 @@ def convert(settings, argv):
         raise UserError(f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert")
     state = load_checkpoint(path)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
-    check_sizes(state, path, settings, [size for size in SIZES_SEQ if size in given])
+    check_sizes(state, path, settings, [size for size in settings.info("Seq").sizes if size in given])
     sizes, stage = state["settings"], release.ours_stage(state)
     if sizes.get("fidelity") != release.FIDELITY:
         raise UserError(
@@ -47,7 +51,7 @@ def convert(settings, argv):
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror}): copy the checkpoint to another folder") from None
     save_checkpoint(out, state)
-    print(f"wrote {out}: stage {STAGES.index(stage) + 1}, {state['epoch']} epochs")
+    print(f"wrote {out}: stage {settings.number(stage)}, {state['epoch']} epochs")
     if to_ours:
         print("its flags: " + " ".join(f"--{name} {shown(size)}" for name, size in sizes.items() if size is not None))
     elif any(tuple(sizes[n]) != own for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))):

@@ -13,10 +13,7 @@ from data import pendulum
 from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES
 from data.sprites.store import draw_split
 from export import bytes_a_clip
-from models.vdsm.encdec import EncDec
-from models.vdsm.stages import EncDecStage, SeqStage
 from utils.checkpoints import RunFolder
-from utils.config import STAGES
 from utils.guards import saves
 
 FLOAT = 4  # bytes
@@ -28,13 +25,13 @@ PAIR = {
     "sprites": 2 * NUM_FRAMES,
     "sprites-li": 2 * NUM_FRAMES,
 }  # stage 1 joins two clips of a character, whatever seq_len says
-WEIGHTS = {"s": 1.0, "z": 1.0, "d": 1.0, "temperature": 1.0}
+WEIGHTS = {"s": 1.0, "f": 1.0, "z": 1.0, "d": 1.0, "temperature": 1.0}
 
 
 def dry_run(plan):
-    """Print parameters, memory, disk and steps of each stage that the plan trains, or of both where it tests."""
+    """Print parameters, memory, disk and steps of each stage that the plan trains, or of all where it tests."""
     disk = 0
-    for name in plan.training or STAGES:
+    for name in plan.asked:
         settings = plan.stages[name]
         sizes = measure(name, settings)
         checkpoints = sum(saves(settings, epoch) for epoch in range(settings.epochs)) if plan.training else 0
@@ -43,7 +40,7 @@ def dry_run(plan):
         checkpoints += bool(plan.training and settings.save_every_steps)
         pictures = picture_bytes(name, settings)
         disk += checkpoints * sizes["checkpoint"] + pictures
-        print(f"stage {STAGES.index(name) + 1} ({'train' if plan.training else 'test'} on {settings.dataset_name})")
+        print(f"stage {settings.number(name)} ({'train' if plan.training else 'test'} on {settings.dataset_name})")
         networks = ", ".join(f"{part} {count:,}" for part, count in sizes["networks"].items())
         print(f"  parameters  {sizes['parameters']:,} ({networks}), {sizes['trained']:,} of them trained")
         print(
@@ -52,7 +49,7 @@ def dry_run(plan):
         print(
             f"  disk        {checkpoints} checkpoints of {human(sizes['checkpoint'])}, pictures about {human(pictures)}"
         )
-        if settings.export_codes and name == "Seq":
+        if settings.export_codes and name == settings.STAGES[-1].name:
             count, each = clips_of(settings.dataset_name, settings.split), bytes_a_clip(settings)
             disk += (count or 0) * each
             told = f"{count:,} clips ({settings.split}), {human(count * each)}" if count else f"{human(each)} a clip"
@@ -60,14 +57,14 @@ def dry_run(plan):
         if plan.training:
             steps = settings.epochs * settings.bs_per_epoch
             print(f"  steps       {steps:,} ({settings.epochs} epochs of {settings.bs_per_epoch} batches)")
-    place = RunFolder(plan.stages[(plan.training or STAGES)[0]]).root
+    place = RunFolder(plan.first).root
     print(f"in all about {human(disk)} under {place}; nothing was read or written")
 
 
 def measure(name, settings):
     """Counts and bytes of a stage: 'parameters', 'trained', 'networks' (by part), 'memory' of a step, 'checkpoint'."""
     with pyro.validation_enabled(False), torch.device("meta"):  # validation would look at numbers
-        stage = EncDecStage(settings) if name == "EncDec" else SeqStage(settings, EncDec(settings))
+        stage = settings.info(name).stage().build(settings)
         network = stage.to("meta").network  # a blur filter is made on the CPU whatever the default device
         trained = sum(p.numel() for group in stage.trainable().values() for p in group)
         kept = _kept_for_gradient(network, _loss(name, settings, network))
@@ -93,6 +90,9 @@ def _loss(name, settings, network):
         frames = min(frames, c.frames_per_clip or frames)
         clips = torch.empty(c.bs, frames, 3, 64, 64)
         return lambda: network.loss(clips, WEIGHTS, c.kl)
+    if name != "Seq":
+        clips = torch.empty(c.bs, getattr(c, "num_frames", c.seq_len), 3, 64, 64)
+        return lambda: network.loss(clips, WEIGHTS)
     codes = [torch.empty(c.bs, c.seq_len, size) for size in (c.z_dim, c.n_e_w, c.n_e_w)]
     count = min(c.seq_len, c.pixel_frames or c.seq_len)
     picked = torch.empty(c.bs, count, dtype=torch.long) if count < c.seq_len else None

@@ -3,8 +3,8 @@
 One set of files a batch p of `num_test_ids` clips (the last may be smaller), in the data set's order, each clip's first
 seq_len frames; float32 under the key arr_0 unless said otherwise, no pickles:
 
-    id_{p}.npz              [n, 1, K] mixing weights at temp_id_end
-    dynamics_{p}.npz        [n, dynamics_dim] the locations of d
+    id_{p}.npz              [n, 1, K] the static code: VDSM's mixing weights at temp_id_end
+    dynamics_{p}.npz        [n, ...] the dynamic code: VDSM's locations of d, [n, dynamics_dim]
     labels_{p}.npz          integers [n, factors], a column a factor, the static ones first (MUG-FED: identity, action);
                             beside them every label under its own name, 'split' (text) and 'position' in the data set
     test_images_{p}.npz     [n, T, 3, 64, 64] in [0, 1]
@@ -40,13 +40,13 @@ PICTURES = 3  # arrays of frames: the clips', their reconstructions, samples
 def bytes_a_clip(settings):
     """Bytes that one clip takes in all files, but for labels and headers."""
     frames = PICTURES * settings.seq_len * 3 * IMAGE_SIZE**2
-    return 4 * (frames + settings.n_e_w + settings.dynamics_dim)
+    return 4 * (frames + settings.code_size)
 
 
 def export(view, dataset, folder, settings, checkpoint):
     """Write the export of settings.split to folder.codes; an older one there is kept under a new name.
 
-    view: stage 2 as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are
+    view: the last stage as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are
     written, so that half an export is never taken for one. UserError if the disk is too full.
     """
     clips, codes = dataset.split(settings.split), folder.codes
@@ -125,7 +125,7 @@ def _manifest(dataset, clips, settings, checkpoint, batches):
         "factors": {factor: dataset.classes[factor] for factor in _factors(dataset)},
         "group": dataset.group,
         "checkpoint": str(checkpoint),
-        "temperature": settings.temp_id_end,
+        "temperature": getattr(settings, "temp_id_end", None),
         "commit": commit(),
     }
 

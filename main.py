@@ -5,7 +5,7 @@ import shlex
 import sys
 import warnings
 
-from utils.config import STAGES, opening_lines, parse, without
+from utils.config import opening_lines, parse, without
 from utils.errors import UserError
 
 
@@ -19,7 +19,7 @@ def main(argv):
             print(line, flush=True)
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for tensors; torch reads it when it is imported
         warnings.filterwarnings("ignore", message="CUDA initialization")
-        settings = plan.stages[STAGES[0]]
+        settings = plan.first
         if settings.convert is not None:
             from convert import convert
 

@@ -1,22 +1,16 @@
-"""The one loop: epochs, schedules, checkpoints and test pictures, for both VDSM stages."""
+"""The one loop: epochs, schedules, checkpoints and test pictures, for every model and each of its stages."""
 
 import sys
 import time
 from contextlib import closing
 
-import numpy as np
 import torch
 
 import data
 from data.batches import FrameStore, Sampler
 from export import export
 from metrics.evaluate import evaluate
-from models.vdsm.encdec import EncDec
-from models.vdsm.stages import EncDecStage, SeqStage
-from utils.annealing import schedules
 from utils.checkpoints import (
-    SIZES,
-    SIZES_SEQ,
     Place,
     RunFolder,
     Saver,
@@ -27,7 +21,6 @@ from utils.checkpoints import (
     undisturbed,
 )
 from utils.collapse import collapsed, may_sleep
-from utils.config import STAGES
 from utils.drawing import draw_stage
 from utils.errors import UserError
 from utils.guards import (
@@ -53,7 +46,7 @@ SCALARS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperat
 
 def run(plan, argv):
     """Do what the plan asks for: train its stages in order, or test. argv is the command's flags, for the messages."""
-    settings = plan.stages[(plan.training or STAGES)[0]]
+    settings = plan.first
     device = choose_device(settings.device, settings.threads)
     folder = RunFolder(settings)
     folder.inspect()
@@ -72,7 +65,7 @@ def run(plan, argv):
                 print(f"kept the old run as {kept}")
         if encdec and not folder.newest("Seq") and not settings.quiet:
             print(f"stage 2 stands on {encdec}")
-        folder.make(plan.stages["Seq"].export_codes)
+        folder.make(any(settings.export_codes for settings in plan.stages.values()))
         _put_away(folder)
         if alone:
             folder.sweep()
@@ -89,28 +82,22 @@ def _put_away(folder):
 
 def _load(settings, stage):
     dataset = data.load(settings)
-    if stage == "Seq" or dataset.clips_per_sample == 1:
+    if not settings.info(stage).joins or dataset.clips_per_sample == 1:
         dataset.need_frames(settings.seq_len)
     return dataset
 
 
 def build(stage, settings, folder, dataset):
-    """The stage with fresh weights; stage 2 over the stage-1 checkpoint that the settings name."""
+    """The stage with fresh weights, over the checkpoint, which the settings name, of the stage that it stands on."""
     torch.manual_seed(settings.seed)
-    if stage == "EncDec":
-        return EncDecStage(settings, _mean_colour(dataset.split("train")))
-    encdec = EncDec(settings)
-    path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
-    state = load_checkpoint(path)
-    check_sizes(state, path, settings, SIZES)
-    encdec.load_state_dict(state["model"])
-    return SeqStage(settings, encdec)
-
-
-def _mean_colour(clips):
-    some = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
-    frames = clips.take(some, 0, min(clips.num_frames, 16))
-    return torch.from_numpy(frames.mean((0, 1, 2, 3)) / 255).float().clamp(1e-3, 1 - 1e-3)
+    info, earlier = settings.info(stage), None
+    if info.stands_on:
+        under = settings.info(info.stands_on)
+        path = folder.choose(under.name, getattr(settings, under.pretrained))
+        state = load_checkpoint(path)
+        check_sizes(state, path, settings, under.sizes)
+        earlier = state["model"]
+    return info.stage().build(settings, dataset.split("train"), earlier)
 
 
 def train(settings, name, dataset, folder, device, argv, signals):
@@ -118,8 +105,8 @@ def train(settings, name, dataset, folder, device, argv, signals):
 
     Where a loss or gradient is not finite, once more from there at a lower learning rate.
     """
-    number, lowered = STAGES.index(name), None
-    progress = Progress(f"stage {number + 1}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log)
+    info, number, lowered = settings.info(name), settings.number(name), None
+    progress = Progress(f"stage {number}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log)
     with closing(progress):
         while True:
             try:
@@ -130,9 +117,9 @@ def train(settings, name, dataset, folder, device, argv, signals):
     if settings.measured:
         stage.network.eval()
         evaluate(stage.view(), name, dataset, folder, settings, device, settings.epochs - 1)
-    if settings.export_codes and name == "Seq":
+    if settings.export_codes and info is settings.STAGES[-1]:
         export(stage.view(), dataset, folder, settings, folder.choose(name))
-    progress.say(f"stage {number + 1}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
+    progress.say(f"stage {number}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
 
 
 def attempt(settings, name, dataset, folder, device, progress, signals, lowered):
@@ -140,28 +127,28 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
 
     lowered: the `Place` with the learning rate to take after that, or None.
     """
-    number, newest = STAGES.index(name), folder.newest(name)
+    info, number, newest = settings.info(name), settings.number(name), folder.newest(name)
     stage = build(name, settings, folder, dataset).to(device)
     source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
     splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
-    group, joined = (dataset.group, dataset.clips_per_sample) if name == "EncDec" else (None, 1)
+    group, joined = (dataset.group, dataset.clips_per_sample) if info.joins else (None, 1)
     ways = {"train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test}, "val": {}}
     samplers = {
-        s: Sampler(store.clips, settings.seq_len, group, joined, (settings.seed, number, s == "val"), **ways[s])
+        s: Sampler(store.clips, settings.seq_len, group, joined, (settings.seed, number - 1, s == "val"), **ways[s])
         for s, store in splits.items()
     }
     if newest is None:
         stage.start_from(samplers["train"], splits["train"])
     stepper = Stepper(stage.trainable(), settings.clip_grad)
-    torch.manual_seed(settings.seed + 1 + number)  # the noise's own stream, whatever initialisation drew
+    torch.manual_seed(settings.seed + number)  # the noise's own stream, whatever initialisation drew
     place = resume(newest, stage, stepper, device)
-    place.train_at(first_rate(settings, stage, newest), lowered)
-    curves, total = schedules(settings), settings.epochs * settings.bs_per_epoch
+    place.train_at(first_rate(settings, info, newest), lowered)
+    curves, total = stage.schedules(), settings.epochs * settings.bs_per_epoch
     begin, more = divmod(place.step, settings.bs_per_epoch)
     progress.begin(place.step)
     if newest is not None:
         steps = f" and {more} steps of the next" if more else ""
-        progress.say(f"stage {number + 1}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})")
+        progress.say(f"stage {number}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})")
     with (
         signals.patiently(),
         Saver(folder, name, settings.keep_checkpoints) as saver,
@@ -174,7 +161,7 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
             weights = {key: float(curve[epoch]) for key, curve in curves.items()}
             stage.network.train()
             terms, clips = stage.loss(samplers["train"], splits["train"], place.step, weights)
-            loss = sum(term.weighted for term in terms.values())
+            loss = stage.objective(terms, clips)
             place.losses.append(torch.stack([part.detach() for term in terms.values() for part in term]) / clips)
             rate = place.rate * place.scale
             stepper(loss, learning_rate(rate, place.step, total, settings.lr_warmup, settings.lr_final))
@@ -202,7 +189,7 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
                         place.best = epoch, elbo
                     if not may_sleep(place.step, total):
                         s = stage.identities(samplers["val"], splits["val"], HELD_OUT_BATCHES)
-                        progress.trouble(collapsed(name, s, weights["temperature"], held_out))
+                        progress.trouble(collapsed(name, s, weights.get("temperature"), held_out))
                     with undisturbed(device):
                         draw_stage(stage, dataset, samplers["train"], splits["train"], folder.images, epoch, log, last)
             finished, leaving = ends and saves(settings, epoch), signals.asked
@@ -211,7 +198,7 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
                 raise_not_finite(stepper, place, stage, terms, samplers["train"], weights, saving=True)
                 at = divmod(place.step, settings.bs_per_epoch)
                 path = folder.checkpoint(name, epoch) if finished else folder.checkpoint_at(name, *at)
-                spared = place.best and place.best[0], settings.pretrained_model_VDSMEncDec
+                spared = place.best and place.best[0], getattr(settings, info.pretrained)
                 saver.save(path, state_of(stage, stepper, place, dataset.fingerprint, device), spared)
             saver.check()
             if leaving:
@@ -219,11 +206,11 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     return stage
 
 
-def first_rate(settings, stage, newest):
+def first_rate(settings, info, newest):
     """The stage's learning rate; --lr_resume's where it resumes (the release: at a start too)."""
     if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
         return settings.lr_resume
-    return stage.rate
+    return getattr(settings, info.rate)
 
 
 def resume(newest, stage, stepper, device):
@@ -260,32 +247,30 @@ def _log_epoch(log, epoch, shown, weights):
         log("loss/" + term, raw, epoch)
         log("weighted loss/" + term, weighted, epoch)
     for key, value in weights.items():
-        log(SCALARS[key], value, epoch)
+        log(SCALARS.get(key, f"{key} anneal"), value, epoch)
 
 
 def test(plan, folder, device):
     """Draw the test pictures (and measure, with --evaluate, or export, with --export_codes) from the checkpoints that the
     flags name, else the newest."""
-    settings = plan.stages["EncDec"]
     _put_away(folder)
-    path = folder.choose("EncDec", settings.pretrained_model_VDSMEncDec)
-    if path is None and not settings.export_codes:
-        raise UserError(
-            f"nothing to test in {folder.checkpoints}: train first (--train_VDSMEncDec True), or give the run's --RUN"
-        )
     began = time.monotonic()
-    for name, sizes in zip(STAGES, (SIZES, SIZES_SEQ)):
-        settings = plan.stages[name]
-        path = folder.choose(name, getattr(settings, f"pretrained_model_VDSM{name}"))
+    for name, settings in plan.stages.items():
+        info = settings.info(name)
+        path = folder.choose(name, getattr(settings, info.pretrained))
+        if path is None and settings.number(name) == 1 and not settings.export_codes:
+            raise UserError(
+                f"nothing to test in {folder.checkpoints}: train first (--{info.train} True), or give the run's --RUN"
+            )
         if path is None:
             continue
         state = load_checkpoint(path)
-        check_sizes(state, path, settings, sizes)
+        check_sizes(state, path, settings, info.sizes)
         dataset = _load(settings, name)
         if settings.measured:
             refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)
-        stage = EncDecStage(settings) if name == "EncDec" else SeqStage(settings, EncDec(settings))
+        stage = info.stage().build(settings)
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
         epoch = state["epoch"] - 1
@@ -293,7 +278,7 @@ def test(plan, folder, device):
         draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
             evaluate(stage.view(), name, dataset, folder, settings, device, epoch)
-        if settings.export_codes and name == "Seq":
+        if settings.export_codes and info is settings.STAGES[-1]:
             export(stage.view(), dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
     print(f"done in {time.monotonic() - began:.0f} s")

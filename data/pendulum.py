@@ -18,7 +18,7 @@ import numpy as np
 
 import data
 from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
-from utils.config import STAGES, parse
+from utils.config import parse
 from utils.errors import UserError
 
 COLOURS = {
@@ -172,7 +172,7 @@ def main(argv=None):
     try:
         if not argv or argv[0].startswith("-"):
             raise UserError("usage: python -m data.pendulum FOLDER [--FLAG VALUE ...], with the flags of main.py")
-        export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).stages[STAGES[0]]), Path(argv[0]))
+        export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

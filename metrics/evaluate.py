@@ -70,7 +70,11 @@ class Evaluation:
     """One stage of one model on one split, and what several protocols need of it, made once: judge, codes, swaps."""
 
     def __init__(self, view, stage, dataset, folder, settings, device):
-        self.view, self.second, self.folder, self.device = view, stage == "Seq", folder, device
+        self.view, self.folder, self.device = view, folder, device
+        self.number, self.second = (
+            settings.number(stage),
+            stage != "EncDec",
+        )  # a model of one stage is named as VDSM's second
         self.pendulum = dataset.name == "pendulum"
         self.measurable = self.pendulum and set(dataset.classes) == {"colour"}  # from pixels, with no judge to train
         self.dataset = with_swing(dataset) if self.measurable else dataset
@@ -157,7 +161,7 @@ class Evaluation:
             measures[f"{prefix}reconstruction_identity_accuracy"] = pixels["identity_accuracy"]
             name = "reconstruction_pose_error_deg"
             measures[name if self.second else f"stage1_{name}"] = pixels["pose_error_deg"]
-            if self.second:
+            if getattr(self.view, "continues", True) and self.second:
                 longer = as_uint8(self.view.decode(self.held.static, self.held.dynamic, CONTINUE_TO))
                 state = self.held.labels["angle"], self.held.labels["velocity"]
                 physics = constants(self.held.labels, self.dataset.classes)
@@ -225,8 +229,8 @@ class Evaluation:
 
 
 def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
-    """Figures of one stage ('EncDec' or 'Seq') after `epoch` on settings.split by the protocols of settings.measured, added to
-    folder.metrics and printed. Returns {name: number}."""
+    """Figures of one stage ('EncDec': swaps of poses; any other: transfers of motion) after `epoch` on settings.split by the
+    protocols of settings.measured, added to folder.metrics and printed. Returns {name: number}."""
     task = Evaluation(view, stage, dataset, folder, settings, device)
     _known(folder.metrics)  # before minutes of measuring
     done = {}
@@ -256,7 +260,7 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
 
 def _show(task, done, held_out):
     n, split = len(task.held.frames), task.settings.split
-    print(f"stage {2 if task.second else 1}, {n} {split} clips, {held_out}")
+    print(f"stage {task.number}, {n} {split} clips, {held_out}")
     for name, found in done.items():
         print(f"{name}: {MEANING[name]}\n  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run")
         for warning in found.notes["warnings"]:

@@ -26,10 +26,6 @@ from models.vdsm import release
 from utils.config import shown
 from utils.errors import UserError
 
-SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}  # release
-SIZES = ("z_dim", "n_e_w", "n_decoders", "enc_widths", "dec_widths", "fidelity")  # what a stage-1 network is made of
-SIZES_SEQ = (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim")
-
 RELEASE_MODELS = Path("models")  # where the release keeps checkpoints
 PART = ".part"  # of a file that is being written
 
@@ -46,6 +42,7 @@ class RunFolder:
     """The folders of one run: runs/RUN and below, or where the release's path flags say, under RUN."""
 
     def __init__(self, settings):
+        self.stages = {info.name: info for info in settings.STAGES}
         self.root = Path(settings.runs_dir) / settings.RUN
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.json"
@@ -129,8 +126,9 @@ class RunFolder:
     def places(self, stage):
         """The stage's checkpoints, oldest first: ((epoch, step), path) where `step` steps of epoch `epoch` are done."""
         found = []
-        for path in self.checkpoints.glob(f"*_{SUFFIX[stage]}.pth"):
-            number = path.name.removesuffix(f"_{SUFFIX[stage]}.pth")
+        ending = f"_{self.stages[stage].suffix}.pth"
+        for path in self.checkpoints.glob(f"*{ending}"):
+            number = path.name.removesuffix(ending)
             if path in self.damaged or not (match := re.fullmatch("([0-9]+)|step_([0-9]+)_([0-9]+)", number)):
                 continue
             after, epoch, step = match.groups()
@@ -143,11 +141,11 @@ class RunFolder:
 
     def checkpoint(self, stage, epoch):
         """Path of the stage's checkpoint of `epoch`."""
-        return self.checkpoints / f"{epoch}_{SUFFIX[stage]}.pth"
+        return self.checkpoints / f"{epoch}_{self.stages[stage].suffix}.pth"
 
     def checkpoint_at(self, stage, epoch, step):
         """Path of the stage's checkpoint where `step` steps of `epoch` are done."""
-        return self.checkpoints / f"step_{epoch}_{step}_{SUFFIX[stage]}.pth"
+        return self.checkpoints / f"step_{epoch}_{step}_{self.stages[stage].suffix}.pth"
 
     def choose(self, stage, wanted=None):
         """Path of the checkpoint of epoch `wanted`, else of the newest; None if there is none. UserError if `wanted` is not there."""
@@ -157,7 +155,7 @@ class RunFolder:
             if path in self.damaged:
                 raise Damaged(path, self.damaged[path])
             there = f"there are {', '.join(map(str, epochs))}" if epochs else "there is none; train that stage first"
-            raise UserError(f"{path} is not there ({there}): see --pretrained_model_VDSM{stage}")
+            raise UserError(f"{path} is not there ({there}): see --{self.stages[stage].pretrained}")
         return self.checkpoint(stage, epochs[-1] if wanted is None else wanted) if epochs else None
 
     def newest(self, stage):
@@ -167,7 +165,7 @@ class RunFolder:
 
     def inspect(self):
         """Read the newest checkpoints, down to the first whole one of a finished epoch; those passed over go into `damaged`."""
-        for stage in SUFFIX:
+        for stage in self.stages:
             for _, path in reversed(self.places(stage)):
                 try:
                     check_sum(path)
@@ -192,8 +190,8 @@ class RunFolder:
 
     def sweep(self):
         """Remove the checkpoints that a killed run left half written: only where no other run writes."""
-        for suffix in SUFFIX.values():
-            for path in self.checkpoints.glob(f"*_{suffix}.pth{PART}"):
+        for info in self.stages.values():
+            for path in self.checkpoints.glob(f"*_{info.suffix}.pth{PART}"):
                 path.unlink()
 
     def prune(self, stage, written, keep, spared=()):

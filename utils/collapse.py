@@ -17,6 +17,7 @@ LOWER = {  # the weight that keeps a term's KL down
     "EncDec": {"s": "anneal_end_id", "z": "anneal_end_t"},
     "Seq": {"d": "anneal_end_dynamics"},  # a z that the transition foretells is no collapse
 }
+LOWER_F = {"f": "kl_f_start"}  # of the models with one stage
 
 
 def may_sleep(step, total):
@@ -27,8 +28,18 @@ def may_sleep(step, total):
 def collapsed(stage, s, temperature, kl):
     """What has collapsed, {in a word: a line with the flag that usually helps}; {} if all is well.
 
-    stage 'EncDec' or 'Seq'; s [n > 1, K]: posterior means of n clips; kl: {term: nats a sequence}, each term of the ELBO.
+    stage: its name; s [n > 1, K]: VDSM's posterior means of n clips, else None; kl: {term: nats a sequence}, each term of the ELBO.
     """
+    found = {} if s is None else _of_identity(s, temperature)
+    for term, weight in LOWER.get(stage, LOWER_F).items():
+        if kl.get(term, NOTHING) < NOTHING:
+            found[f"no KL of {term}"] = (
+                f"the KL of {term} is {kl[term]:.2g} nats a sequence: the code is not used; a lower --{weight} usually helps"
+            )
+    return found
+
+
+def _of_identity(s, temperature):
     found, experts = {}, s.shape[1]
     spread = s.std(0).mean().item()
     if spread < DEAD_SPREAD / experts:
@@ -49,10 +60,5 @@ def collapsed(stage, s, temperature, kl):
             found["one expert"] = (
                 f"expert {expert.item()} has {100 * share.item():.0f} % of the mixture in all clips; "
                 "a higher --n_e_w or a lower --temp_id_end usually helps"
-            )
-    for term, weight in LOWER[stage].items():
-        if kl[term] < NOTHING:
-            found[f"no KL of {term}"] = (
-                f"the KL of {term} is {kl[term]:.2g} nats a sequence: the code is not used; a lower --{weight} usually helps"
             )
     return found

@@ -13,12 +13,16 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 from utils.errors import UserError
 
-MODELS = {"vdsm": ("models.vdsm.settings", "VDSMSettings")}
+MODELS = {  # its settings' class; a new model is a line here
+    "vdsm": ("models.vdsm.settings", "VDSMSettings"),
+    "dsa": ("models.settings", "DSASettings"),
+    "unordered": ("models.settings", "UnorderedSettings"),
+}
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
-STAGES = ("EncDec", "Seq")
 IDLE = {  # flags of the release that do nothing, and why
     "T_0_frac": "the release never built the warm restarts that it is for",
     "T_mult": "the release never built the warm restarts that it is for",
@@ -39,6 +43,31 @@ def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, 
     kind = kind or (boolean if isinstance(default, bool) else type(default))
     meta = {"help": text, "group": group, "kind": kind, "choices": choices, "low": low, "high": high}
     return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
+
+
+def default(name, value, of=None):
+    """The settings field `name` of the class `of` (RunSettings) with another default: a model's own."""
+    field = (of or RunSettings).__dataclass_fields__[name]
+    return dataclasses.field(default=value, metadata=field.metadata)
+
+
+class StageInfo(NamedTuple):
+    """One stage of a model's training, as flags and files know it. A settings class lists its own, in order, as STAGES."""
+
+    name: str  # in config.json and metrics.json
+    made_by: str  # module:class of the stage (see models.base.Stage), imported when it is needed
+    suffix: str  # of its checkpoints, {epoch}_{suffix}.pth
+    sizes: tuple  # the flags that its network is made of
+    train: str = "train"  # the flag that trains it,
+    pretrained: str = "pretrained_model"  # that names its checkpoint,
+    rate: str = "lr"  # and its learning rate
+    joins: bool = False  # whether a sample is as many clips of an identity as the data set joins
+    stands_on: str | None = None  # the stage whose trained network it is built over
+
+    def stage(self):
+        """The stage's class."""
+        module, name = self.made_by.split(":")
+        return getattr(importlib.import_module(module), name)
 
 
 def boolean(text):
@@ -119,7 +148,7 @@ class RunSettings:
     RUN: str = flag(
         "001", "name of the run; everything it writes lies under runs/RUN", BASICS, kind=plain_name, free=True
     )
-    model: str = flag("vdsm", "which model", BASICS, choices=tuple(MODELS))
+    model: str = flag("vdsm", f"which model: {', '.join(MODELS)}", BASICS)
     seed: int = flag(0, "seed of weights, batches and noise", BASICS, low=0, high=2**31 - 1)
     fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True)
     override_lock: bool = flag(False, "train although another run holds the folder's lock", BASICS, free=True)
@@ -266,6 +295,8 @@ class RunSettings:
     )
     threads: int = flag(0, "CPU threads; 0 leaves torch's choice", MACHINE, low=0, free=True)
 
+    STAGES: ClassVar[tuple] = ()
+
     def __post_init__(self):
         if self.trains_on_test:  # the loader that the release hands to MUG-FED's training is that of the test pictures
             self.bs = self.num_test_ids
@@ -273,7 +304,17 @@ class RunSettings:
     @property
     def trains_on_test(self):
         """Whether training takes the test clips: the release's way with MUG-FED."""
-        return self.fidelity == "release" and self.dataset_name == "MUG-FED"
+        return self.model == "vdsm" and self.fidelity == "release" and self.dataset_name == "MUG-FED"
+
+    @classmethod
+    def info(cls, stage):
+        """The StageInfo of a stage, by name."""
+        return next(info for info in cls.STAGES if info.name == stage)
+
+    @classmethod
+    def number(cls, stage):
+        """Which stage it is, from 1."""
+        return cls.STAGES.index(cls.info(stage)) + 1
 
     @property
     def measured(self):
@@ -371,7 +412,7 @@ def _bounded(meta):
 
 @dataclass
 class Plan:
-    """What one command asks for: the settings of each stage, and which stages train."""
+    """What one command asks for: the settings of each stage of one model, in order, and which stages train."""
 
     stages: dict
     preset: str | None = None
@@ -380,7 +421,17 @@ class Plan:
     @property
     def training(self):
         """Names of the stages that train, in order."""
-        return [stage for stage in STAGES if getattr(self.stages[stage], f"train_VDSM{stage}")]
+        return [stage for stage, settings in self.stages.items() if getattr(settings, settings.info(stage).train)]
+
+    @property
+    def asked(self):
+        """Names of the stages that train, or of all where none does."""
+        return self.training or list(self.stages)
+
+    @property
+    def first(self):
+        """Settings of the first stage that is asked for."""
+        return self.stages[self.asked[0]]
 
 
 def parse(argv):
@@ -394,15 +445,17 @@ def parse(argv):
     chosen, _ = first.parse_known_args(argv)
     if chosen.preset and chosen.config:
         raise UserError("found both --preset and --config: give one of them")
-    lists = (
-        _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else {s: [] for s in STAGES}
-    )
-    stages = {}
-    for stage, flags in lists.items():
-        model = chosen.model or _value_of(flags, "--model") or "vdsm"
-        if model not in MODELS:
-            raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
-        cls = settings_class(model)
+    lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else []
+    model = chosen.model or (_value_of(lists[0], "--model") if lists else None) or RunSettings.model
+    if model not in MODELS:
+        raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
+    cls, stages = settings_class(model), {}
+    lists = lists or [[] for _ in cls.STAGES]
+    if len(lists) != len(cls.STAGES):
+        raise UserError(
+            f"--model {model} has {len(cls.STAGES)} stages, and what --preset or --config names {len(lists)}: leave one out"
+        )
+    for stage, flags in zip([info.name for info in cls.STAGES], lists):
         known = parser(cls).parse_args([*flags, *argv])
         settings = cls(**{f.name: getattr(known, f.name) for f in dataclasses.fields(cls)})
         settings.check()
@@ -437,8 +490,8 @@ def without(flags, name):
 
 def _own_folder(plan, lists):
     """A preset with a seed other than its own writes to a folder of its own."""
-    seed = plan.stages[STAGES[0]].seed
-    if seed != int(_value_of(lists[STAGES[0]], "--seed") or 0):
+    seed = next(iter(plan.stages.values())).seed
+    if seed != int(_value_of(lists[0], "--seed") or 0):
         for settings in plan.stages.values():
             settings.RUN = f"{settings.RUN}-s{seed}"
 
@@ -449,14 +502,16 @@ def preset_names():
 
 
 def _preset(name):
-    """The two lists of flags of a preset: a file with a line '[stage 1]', flags, a line '[stage 2]', flags; '#' comments."""
+    """The lists of flags of a preset, one a stage: a file with a line '[stage 1]', flags, a line '[stage 2]', flags; '#' comments."""
     path = PRESETS / f"{name}.txt"
     if name not in preset_names():
         raise UserError(f"unknown preset '{name}': --preset is one of {', '.join(preset_names())}")
     parts = re.split(r"^\[stage [12]\]\s*$", path.read_text(), flags=re.MULTILINE)
-    if len(parts) != 3:
-        raise UserError(f"presets/{name}.txt: expected the lines [stage 1] and [stage 2], each followed by flags")
-    return {stage: shlex.split(text, comments=True) for stage, text in zip(STAGES, parts[1:])}
+    if len(parts) == 1:
+        raise UserError(
+            f"presets/{name}.txt: expected a line [stage 1], and [stage 2] if there is one, each followed by flags"
+        )
+    return [shlex.split(text, comments=True) for text in parts[1:]]
 
 
 def as_flags(settings):
@@ -464,7 +519,8 @@ def as_flags(settings):
     flags = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value is None or value == field.default:
+        left_out = RunSettings.model if field.name == "model" else field.default  # no model is said: the first one
+        if value is None or value == left_out:
             continue
         flags += [f"--{field.name}", shown(value)]
     return flags
@@ -478,27 +534,30 @@ def opening_lines(plan):
             "--fidelity release: MUG-FED trains on its test clips, --num_test_ids a batch; its figures are not held out"
         )
     if plan.preset is not None:
-        for i, stage in enumerate(STAGES, 1):
-            lines.append(f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(plan.stages[stage]))}")
+        for i, settings in enumerate(plan.stages.values(), 1):
+            lines.append(f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(settings))}")
     return lines
 
 
 def _saved(path):
-    """The two lists of flags of a saved configuration. Where it holds one stage, that one's flags are both's, as a command's are."""
+    """The lists of flags of a saved configuration, one a stage. A stage that it does not hold takes another's, as of one command."""
     try:
         saved = json.loads(Path(path).read_text())
-        flags = {}
-        for stage in STAGES:
-            values = saved[stage] if stage in saved else next(saved[other] for other in STAGES if other in saved)
-            known = {f.name for f in dataclasses.fields(settings_class(values["model"]))}
+        cls, flags = settings_class(next(iter(saved.values()))["model"]), []
+        names = [info.name for info in cls.STAGES]
+        known = {f.name for f in dataclasses.fields(cls)}
+        for stage in names:
+            values = saved[stage] if stage in saved else next(saved[other] for other in names if other in saved)
             unknown = sorted(set(values) - known)
             if unknown:
                 raise UserError(f"--config {path}: unknown setting '{unknown[0]}': is it another version's? remove it")
-            flags[stage] = [
-                f"--{name}={shown(value)}"
-                for name, value in values.items()
-                if value is not None and name not in ACTIONS
-            ]
+            flags.append(
+                [
+                    f"--{name}={shown(value)}"
+                    for name, value in values.items()
+                    if value is not None and name not in ACTIONS
+                ]
+            )
         return flags
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}: give the config.json of a run") from None

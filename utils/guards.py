@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from utils.checkpoints import SIZES, SIZES_SEQ, SUFFIX, check_sizes, load_checkpoint
-from utils.config import STAGES, differences, shown, without
+from utils.checkpoints import check_sizes, load_checkpoint
+from utils.config import differences, shown, without
 from utils.errors import UserError
 
 SPLIT_BY_SEED = (
@@ -24,9 +24,9 @@ def saves(settings, epoch):
 
 def refuse_damaged(plan, folder):
     """Raise UserError where a stage that is asked for has checkpoints and none of them is whole: it is not begun anew silently."""
-    for stage in STAGES:
+    for stage, info in folder.stages.items():
         asked = stage in plan.training or plan.training in ([], ["Seq"])
-        lost = [path for path in folder.damaged if path.name.endswith(f"_{SUFFIX[stage]}.pth")]
+        lost = [path for path in folder.damaged if path.name.endswith(f"_{info.suffix}.pth")]
         if asked and lost and not folder.newest(stage):
             raise UserError(
                 f"{lost[0]} {folder.damaged[lost[0]]}, and no other of its stage is whole: move it away, "
@@ -46,11 +46,11 @@ def refuse_other_run(plan, folder, fingerprints):
         settings, state = plan.stages[stage], load_checkpoint(newest, mapped=True)
         saved = state["settings"]
         if state["data"] is None:  # of the release: its sizes are all that it tells
-            check_sizes(state, newest, settings, SIZES if stage == "EncDec" else SIZES_SEQ)
+            check_sizes(state, newest, settings, settings.info(stage).sizes)
             continue
         wrong = differences(saved, settings, stage)
-        given = getattr(settings, NUMBER)
-        if stage == "Seq" and None not in (given, saved[NUMBER]) and given != saved[NUMBER]:
+        given = getattr(settings, NUMBER) if stage == "Seq" else None
+        if given is not None and saved[NUMBER] not in (None, given):
             wrong.append(NUMBER)  # a checkpoint of stage 2 holds the stage 1 that it stands on
         ways = "another --RUN, or --fresh True to start over and keep the old"
         if wrong:
@@ -78,7 +78,7 @@ def refuse_missing_encdec(plan, folder):
     settings, number = plan.stages["Seq"], getattr(plan.stages["Seq"], NUMBER)
     if "EncDec" in plan.training:
         first = plan.stages["EncDec"]
-        wrong = [n for n in SIZES if shown(getattr(settings, n)) != shown(getattr(first, n))]
+        wrong = [n for n in first.info("EncDec").sizes if shown(getattr(settings, n)) != shown(getattr(first, n))]
         if wrong:
             raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
         if number is not None and not (number < first.epochs and saves(first, number)):
@@ -91,25 +91,27 @@ def refuse_missing_encdec(plan, folder):
         raise UserError(
             f"stage 2 needs a stage-1 checkpoint in {folder.checkpoints}: train one first (--train_VDSMEncDec True)"
         )
-    names = (*SIZES, "dataset_name", *(["seed"] if settings.dataset_name in SPLIT_BY_SEED else []))
+    sizes = settings.info("EncDec").sizes
+    names = (*sizes, "dataset_name", *(["seed"] if settings.dataset_name in SPLIT_BY_SEED else []))
     check_sizes(load_checkpoint(path, mapped=True), path, settings, names)
     return path
 
 
 def refuse_export(plan, folder):
-    """Raise UserError where --export_codes asks for codes that nothing will have made: they are stage 2's."""
-    settings = plan.stages["Seq"]
-    if not settings.export_codes or "Seq" in plan.training:
+    """Raise UserError where --export_codes asks for codes that nothing will have made: they are the last stage's."""
+    (name, settings), number = list(plan.stages.items())[-1], len(plan.stages)
+    info = settings.info(name)
+    if not settings.export_codes or name in plan.training:
         return
     if plan.training:
         raise UserError(
-            "--export_codes writes the codes of stage 2: train it in the same command (--train_VDSMSeq True), "
+            f"--export_codes writes the codes of stage {number}: train it in the same command (--{info.train} True), "
             "or export once it is trained, with both train flags False"
         )
-    if folder.choose("Seq", settings.pretrained_model_VDSMSeq) is None:
+    if folder.choose(name, getattr(settings, info.pretrained)) is None:
         raise UserError(
-            f"--export_codes needs a stage-2 checkpoint and there is none in {folder.checkpoints}: "
-            "train one (--train_VDSMSeq True), or give the run's --RUN"
+            f"--export_codes needs a stage-{number} checkpoint and there is none in {folder.checkpoints}: "
+            f"train one (--{info.train} True), or give the run's --RUN"
         )
 
 
@@ -182,9 +184,9 @@ def stop_not_finite(bad, argv, stage, settings, epoch, rate, kept):
     """The UserError that stops a run in `epoch` of `stage`; it names the command that goes on, at half the learning rate, from the
     checkpoint `kept`, or from the stage's start if there is none."""
     # only the release's fidelity lets --lr_resume speak at a start
-    name = "--lr_resume" if kept or settings.fidelity == "release" else f"--lr_VDSM{stage}"
+    name = "--lr_resume" if kept or settings.fidelity == "release" else f"--{settings.info(stage).rate}"
     flags = without(without(argv, name), "--fresh")
     command = shlex.join(["python", "main.py", *flags, name, f"{rate / 2:g}"])
     start = f"{kept} is whole" if kept else "no checkpoint of this stage yet"
-    what = str(bad).replace(" is not finite", f" is not finite in stage {STAGES.index(stage) + 1}, epoch {epoch}", 1)
+    what = str(bad).replace(" is not finite", f" is not finite in stage {settings.number(stage)}, epoch {epoch}", 1)
     return UserError(f"{what}; {start}; go on with: {command}")

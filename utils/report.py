@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
 from utils.checkpoints import RunFolder, write_text
-from utils.config import STAGES, as_flags, settings_class, shown
+from utils.config import RunSettings, as_flags, settings_class, shown
 from utils.drawing import CAPTIONS
 from utils.errors import UserError
 from utils.origin import commit
@@ -62,7 +62,8 @@ def write_report(settings):
 
 def label(stage):
     """A stage as the page calls it."""
-    return f"Stage {STAGES.index(stage) + 1}" if stage in STAGES else stage
+    names = [info.name for info in settings_class(RunSettings.model).STAGES]
+    return f"Stage {names.index(stage) + 1}" if stage in names else stage
 
 
 def _stage(name, values, log):

@@ -15,6 +15,7 @@ class VDSM:
 
     def __init__(self, stage, temperature):
         self.stage, self.temperature = stage.eval(), temperature
+        self.continues = hasattr(stage, "poses")
         self.device = next(stage.parameters()).device
 
     def encode(self, frames):

@@ -1,8 +1,9 @@
 """VDSM's own flags. No torch here: `--help` comes at once."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from utils.config import RunSettings, flag, integers, number
+from utils.config import RunSettings, StageInfo, flag, integers, number
 from utils.errors import UserError
 
 STAGE, MODEL, ANNEALING = "VDSM: stages", "VDSM: sizes", "VDSM: annealing"
@@ -130,6 +131,23 @@ class VDSMSettings(RunSettings):
         ANNEALING,
         choices=("release", "geometric"),
     )
+
+    SIZES: ClassVar = ("z_dim", "n_e_w", "n_decoders", "enc_widths", "dec_widths", "fidelity")  # of a stage-1 network
+    STAGES: ClassVar = (
+        StageInfo(
+            "EncDec", "models.vdsm.stages:EncDecStage", "VDSM_EncDec", SIZES,
+            "train_VDSMEncDec", "pretrained_model_VDSMEncDec", "lr_VDSMEncDec", joins=True,
+        ),
+        StageInfo(
+            "Seq", "models.vdsm.stages:SeqStage", "VDSM_seq", (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim"),
+            "train_VDSMSeq", "pretrained_model_VDSMSeq", "lr_VDSMSeq", stands_on="EncDec",
+        ),
+    )  # fmt: skip
+
+    @property
+    def code_size(self):
+        """Numbers in the codes of one clip."""
+        return self.n_e_w + self.dynamics_dim
 
     def check(self):
         """Raise UserError where two flags contradict each other."""

@@ -5,16 +5,18 @@ A stage draws its batch with a `data.batches` sampler and store handed to it; th
 
 import torch
 
+from models.base import Stage, mean_colour
 from models.elbo import Term
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
+from utils.annealing import schedules
 
 CACHE_BYTES = 2**30  # frame codes of a split larger than this are computed batch by batch
 BLOCK = 320  # frames that are encoded at a time
 
 
-class EncDecStage:
+class EncDecStage(Stage):
     """Stage 1: samples of any frames of a clip, one s a sample and a z a frame."""
 
     name = "EncDec"
@@ -24,12 +26,15 @@ class EncDecStage:
         self.settings, self.network = settings, EncDec(settings)
         if settings.output_bias == "data" and mean is not None:
             self.network.decoder.start_at(mean)
-        self.rate = settings.lr_VDSMEncDec
 
-    def to(self, device):
-        """Move the network; returns the stage."""
-        self.network.to(device)
-        return self
+    @classmethod
+    def build(cls, settings, clips=None, earlier=None):
+        """See `Stage.build`."""
+        return cls(settings, None if clips is None else mean_colour(clips))
+
+    def schedules(self):
+        """{weight: array [epochs]} that `loss` is handed, one value an epoch."""
+        return schedules(self.settings)
 
     def trainable(self):
         """The parameters that this stage trains, by the share of the learning rate that they train at."""
@@ -70,27 +75,26 @@ class EncDecStage:
         return VDSM(self.network, self.settings.test_temp_id)
 
 
-class SeqStage:
+class SeqStage(Stage):
     """Stage 2: sequences, over the frozen codes of stage 1, computed once a split."""
 
     name = "Seq"
 
     def __init__(self, settings, encdec):
         self.settings, self.network = settings, Seq(settings, encdec)
-        self.rate = settings.lr_VDSMSeq
         self._codes = {}
 
-    def to(self, device):
-        """Move the network; returns the stage."""
-        self.network.to(device)
-        return self
+    @classmethod
+    def build(cls, settings, clips=None, earlier=None):
+        """See `Stage.build`; earlier: stage 1's."""
+        encdec = EncDec(settings)
+        if earlier is not None:
+            encdec.load_state_dict(earlier)
+        return cls(settings, encdec)
 
-    def trainable(self):
-        """The parameters that this stage trains, by the share of the learning rate that they train at."""
-        return {1.0: self.network.trainable()}
-
-    def start_from(self, sampler, store):
-        """Nothing of this stage starts from the data."""
+    def schedules(self):
+        """{weight: array [epochs]} that `loss` is handed, one value an epoch."""
+        return schedules(self.settings)
 
     def codes(self, store, clip, time):
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""

@@ -11,7 +11,6 @@ import torch
 from models.vdsm.settings import VDSMSettings
 from utils import checkpoints
 from utils.checkpoints import (
-    SIZES,
     Damaged,
     RunFolder,
     Saver,
@@ -219,11 +218,11 @@ def test_what_is_no_checkpoint(tmp_path):
 
 
 def test_sizes(settings):
-    check_sizes(state(), "c.pth", settings, SIZES)
+    check_sizes(state(), "c.pth", settings, settings.info("EncDec").sizes)
     saved = {"z_dim": 20, "enc_widths": [32, 32, 64, 64, 256]}  # a list, as JSON has it
-    check_sizes(state(settings=saved), "c.pth", settings, SIZES)
+    check_sizes(state(settings=saved), "c.pth", settings, settings.info("EncDec").sizes)
     with pytest.raises(UserError, match="--z_dim is 20 here and 3 there") as caught:
-        check_sizes(state(settings=saved | {"z_dim": 3, "bs": 9}), "c.pth", settings, SIZES)
+        check_sizes(state(settings=saved | {"z_dim": 3, "bs": 9}), "c.pth", settings, settings.info("EncDec").sizes)
     assert "bs" not in str(caught.value)
 
 
