@@ -1,0 +1,156 @@
+"""Unordered: Appendix C's layers, terms against torch.distributions and Monte Carlo, frames in any number and order."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from data.batches import Sampler
+from data.pendulum import make
+from models.base import View, mean_colour
+from models.settings import UnorderedSettings
+from models.unordered import Unordered, UnorderedStage, triples
+from tests.tiny import FEW
+
+N = 3
+WEIGHTS = {"f": 3.0, "z": 0.5}
+SMALL = {"width": 3, "hidden": 4, "f_dim": 5, "z_dim": 2}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Unordered(UnorderedSettings(**SMALL)).double()
+
+
+def clips(frames=3):
+    return torch.rand(N, frames, 3, 64, 64, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("f_dim", [64, 256])
+def test_published_sizes(f_dim):
+    with torch.device("meta"):
+        network = Unordered(UnorderedSettings(f_dim=f_dim))
+        h = network.features(torch.empty(6, 3, 64, 64))
+        order = torch.empty(2, 1, 3, dtype=torch.long)
+    assert h.shape == (6, 256, 4, 4)
+    assert [m.weight.shape for m in network.features.convs] == [(256, 3, 4, 4)] + 3 * [(256, 256, 4, 4)]
+    assert all(conv.stride == (2, 2) for part in (network.features, network.decoder) for conv in part.convs)
+    assert network.static.compare.weight.shape == (512, 512, 3, 3)
+    assert network.static.join.weight.shape == (512, 1536, 3, 3)
+    assert network.static.dense.weight.shape == (512, 512 * 16)
+    assert network.static.heads.weight.shape == (2 * f_dim, 512)
+    assert [m.weight.shape for m in network.dynamic.dense[::2]] == [(512, f_dim + 4096), (512, 512), (4, 512)]
+    assert [m.weight.shape for m in network.prior.dense[::2]] == [(512, f_dim), (512, 512), (4, 512)]
+    assert network.decoder.dense.weight.shape == (256 * 16, f_dim + 2)
+    assert [m.weight.shape[1] for m in network.decoder.convs] == [256, 256, 256, 3]
+    assert network.static(h.unflatten(0, (2, 3)), order)[0].shape == (2, f_dim)
+    assert network.decoder(torch.empty(6, f_dim + 2, device="meta")).shape == (6, 3, 64, 64)
+
+
+def test_published_setting():
+    c = UnorderedSettings()
+    assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim, c.epochs * c.bs_per_epoch) == (3, 120, 0.0001, 2, 64, 60_000)
+
+
+def test_static_posterior_pair_by_pair(network):
+    h = torch.randn(N, 5, SMALL["width"], 4, 4, dtype=torch.float64)
+    order = triples(N, 5)
+    layers, locs, variances = network.static, [], []
+    for own, mine in zip(h, order):
+        for a, b, c in mine:
+            seen = [
+                F.relu(layers.compare(torch.cat([own[i], own[j]])[None]))[0] for i, j in ((a, b), (a, c), (b, c))
+            ]  # Conv_C, the same for every pair
+            heads = layers.heads(F.relu(layers.dense(F.relu(layers.join(torch.cat(seen)[None])).flatten(1))))[0]
+            locs.append(heads[: SMALL["f_dim"]])
+            variances.append(heads[SMALL["f_dim"] :].exp())
+    loc, scale = layers(h, order)
+    torch.testing.assert_close(loc, torch.stack(locs).view(N, 2, -1).mean(1))
+    torch.testing.assert_close(scale**2, torch.stack(variances).view(N, 2, -1).mean(1))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7])
+def test_triples_hold_every_frame(frames):
+    own = triples(4, frames)
+    assert own.shape == (4, math.ceil(frames / 3), 3)
+    assert all(set(row.flatten().tolist()) == set(range(frames)) for row in own)
+    alike = triples(4, frames, torch.Generator().manual_seed(0))
+    assert torch.equal(alike, alike[:1].expand_as(alike))
+
+
+def test_terms_against_distributions_and_monte_carlo(network):
+    draws, x, kept = 100, clips(), []
+    h, logits_of = network._features(x).detach(), network._logits
+    network._features = lambda x: h  # the pixels' part, once
+    network._logits = lambda f, z: torch.zeros_like(x)
+    with torch.no_grad():
+        for seed in range(draws):
+            if seed == draws - 1:
+                network._logits = logits_of
+            torch.manual_seed(seed)
+            terms = network.loss(x, WEIGHTS)
+            torch.manual_seed(seed)
+            q_f = Normal(*network.static(h, triples(N, 3)))
+            f = q_f.rsample()
+            q_z = Normal(*network.dynamic(f, h))
+            z = q_z.rsample()
+            p_z = Normal(*(part[:, None].expand_as(z) for part in network.prior(f)))
+            of_f, of_z = (
+                (q.log_prob(s) - p.log_prob(s)).sum() for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
+            )
+            kept.append(torch.stack([terms["f"].raw, terms["z"].raw, of_f, of_z]))
+        logits = network._logits(f, z)
+    likelihood = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum()  # grey levels: not normalised
+    torch.testing.assert_close(terms["x"].raw, -likelihood)
+    torch.testing.assert_close(terms["z"].raw, kl_divergence(q_z, p_z).sum())
+    torch.testing.assert_close(terms["f"].raw, kl_divergence(q_f, Normal(0.0, 1.0)).sum())
+    assert [terms[name].weighted / terms[name].raw for name in "fzx"] == pytest.approx([3, 0.5, 1])
+    kept = torch.stack(kept)
+    error = kept.std(0)[2:] / math.sqrt(draws)
+    assert ((kept.mean(0)[2:] - kept.mean(0)[:2]).abs() < 4 * error).all() and (error < 1).all()
+
+
+def test_every_parameter_has_a_gradient(network):
+    sum(term.weighted for term in network.loss(clips(), WEIGHTS).values()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_z_is_read_from_its_own_frame_and_f(network):
+    h = network._features(clips(4))
+    order, f = torch.randperm(4), torch.randn(2, N, SMALL["f_dim"], dtype=torch.float64)
+    loc = network.dynamic(f[0], h)[0]
+    torch.testing.assert_close(network.dynamic(f[0], h[:, order])[0], loc[:, order])
+    assert not torch.allclose(network.dynamic(f[1], h)[0], loc)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8])
+def test_uses(network, frames):
+    view, x = View(network), clips(frames)
+    f, z = view.encode(x)
+    assert f.shape == (N, SMALL["f_dim"]) and z.shape == (N, frames, SMALL["z_dim"])
+    assert all(torch.equal(a, b) for a, b in zip((f, z), view.encode(x)))
+    made = view.decode(f, z, frames)
+    assert made.shape == x.shape and 0 <= made.min() <= made.max() <= 1
+    torch.manual_seed(0)
+    drawn = view.draw_dynamic(f, 4000)
+    loc, scale = network.prior(f)
+    assert ((drawn.mean(1) - loc).abs() < 0.1 * scale + 1e-9).all() and ((drawn.std(1) / scale - 1).abs() < 0.1).all()
+    assert view.sample(2, 5).shape == (2, 5, 3, 64, 64)
+
+
+def test_batches_are_a_few_frames_of_each_sequence():
+    stage = UnorderedStage(UnorderedSettings(**SMALL, bs=7, seq_len=16))
+    clip, time, _ = stage.batch(Sampler(make(16, 0, FEW).split("train"), 16), 3)
+    assert clip.shape == time.shape == (7, 3)
+    assert (np.diff(clip) == 0).all() and all(len(set(row)) == 3 for row in time)
+
+
+def test_pictures_start_at_the_mean_colour():
+    settings, clips = UnorderedSettings(**SMALL, output_bias="data"), make(16, 0, FEW).split("train")
+    network = UnorderedStage.build(settings, clips).network
+    made = network.decode(torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"]), 4).mean((0, 1, 3, 4))
+    torch.testing.assert_close(made, mean_colour(clips), atol=0.01, rtol=0)
