@@ -12,6 +12,7 @@ import torch
 from utils.checkpoints import write_text
 from utils.frames import as_float, as_uint8
 from utils.pictures import save_gif, save_png, sheet, with_margins
+from utils.plane import draw_plane
 
 MOST = 12  # identities in a grid: a larger one is unreadable and grows with the square
 ROWS = 6  # clips in a sheet of sequences, and dimensions in a traversal
@@ -32,11 +33,17 @@ CAPTIONS = {  # in the order in which a reader wants them
     "samples_{e}.png": "Drawn from the priors",
     "samples_{e}.gif": "Drawn from the priors, moving",
     "traverse_{code}_{e}.png": "Stage 1, traversal of {code}",
+    "fixed_f_{e}.png": "Under each clip two with its static code f and drawn dynamic codes z",
+    "fixed_z_{e}.png": "Under each clip two with its dynamic codes z and a drawn static code f",
+    "plane_{e}.png": "Frames over the plane of the dynamic code z, the static code of one clip held fixed in each block",
+    "manifold_{e}.png": "The dynamic codes of held-out frames, coloured by what moves and by what stays",
+    "curve_{e}.png": "The components of z over the frames of a clip, some of them below",
     "seq_traverse_{code}_{e}.png": "Traversal of {code}",
     "seq_traverse_{code}_{e}.gif": "Traversal of {code}, moving",
     "experts_{e}.csv": "Stage 1: mixing weights",
     "seq_experts_{e}.csv": "Mixing weights",
 }
+DRAWN = 2  # drawn codes beside a clip's own
 
 
 def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
@@ -71,9 +78,14 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
         drawn = as_uint8(view.sample(ROWS, length))
         _draw(images, f"samples_{epoch}.png", drawn, log, epoch)
         save_gif(images / f"samples_{epoch}.gif", _film(drawn[None]), dataset.fps)
-        for longer in dataset.continuations or (2 * length,):
+        for longer in (dataset.continuations or (2 * length,)) if getattr(view, "continues", True) else ():
             _draw_continuation(view, real[:ROWS], longer, images, epoch, dataset.fps)
         _draw_codes(view, dataset, clips, length, images, "seq_", epoch)
+        if hasattr(view, "draw_dynamic"):
+            for held, tiles in _held_fixed(view, real[: ROWS // 2]).items():
+                _draw(images, f"fixed_{held}_{epoch}.png", tiles, log, epoch)
+        if getattr(view, "planar", False):
+            draw_plane(view, dataset, rows, length, images, epoch)
 
 
 def _draw(images, name, tiles, log, epoch):
@@ -105,6 +117,20 @@ def _transfer_rows(real, grid):
         blank = np.zeros_like(real[:1, 0])
         out += [np.concatenate([blank, real[row]]), np.concatenate([real[column][:1], grid[:, row + 1, column + 1]])]
     return np.stack(out)
+
+
+def _held_fixed(view, real):
+    """{'f', 'z': tiles}: each clip of real [n, T, ...] above clips that keep its static ('f') or dynamic ('z') code."""
+    length = real.shape[1]
+    static, dynamic = (np.repeat(code, DRAWN, 0) for code in view.encode(as_float(torch.from_numpy(real))))
+    made = {
+        "f": view.decode(static, view.draw_dynamic(static, length), length),
+        "z": view.decode(view.draw(len(static), length)[0], dynamic, length),
+    }
+    shown = {held: as_uint8(frames).reshape(len(real), DRAWN, *real.shape[1:]) for held, frames in made.items()}
+    return {
+        held: np.concatenate([real[:, None], frames], 1).reshape(-1, *real.shape[1:]) for held, frames in shown.items()
+    }
 
 
 def _film(clips):
