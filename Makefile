@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo test lint clean
+.PHONY: env demo baselines test lint clean
 
 env: $(VENV)/.ready  ## the environment with the pinned packages
 
@@ -15,6 +15,10 @@ $(VENV)/.ready: requirements.txt
 demo: env  ## train both stages on the pendula, judge, draw, report; everything lands in runs/demo
 	$(BIN)/python main.py --preset demo
 	@echo "Open runs/demo/report.html; its pictures are in runs/demo/images, its figures in runs/demo/metrics.json"
+
+baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (15 minutes a seed on two cores); with LI=CLONE also sprites-li
+	$(BIN)/python -m benchmarks.baselines pendulum
+	$(if $(LI),$(BIN)/python -m benchmarks.baselines sprites-li --source $(LI))
 
 test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -7,6 +7,9 @@ blended by a broadcast product and a sum a sequence, one Pyro site a sequence an
 every step of stage 2 and the frozen networks' gradients computed for nothing. Both take the same settings, weights, Adam and
 allocator; every row is measured in a process of its own, so that its peak of memory is its own.
 
+The other models' steps stand below them: at the published sizes on a GPU, at an eighth of the width on a CPU, where those would take
+minutes.
+
 The floor is the arithmetic that the step cannot do without, over the best forward convolution measured in the same run. On one CPU
 thread the clock is the process's own: another program on the core then disturbs less (wall time is shown beside it).
 """
@@ -27,7 +30,9 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as main.py does, before to
 import torch
 import torch.nn.functional as F
 from pyro.infer import Trace_ELBO
+from torch.utils.flop_counter import FlopCounterMode
 
+from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
 from models.vdsm.seq import Seq
@@ -50,6 +55,10 @@ FORMS = {  # (stage, form): warm-up steps, timed steps, what it is
     ("Seq", "encoder in"): (2, 3, "fast, frozen encoder run in the step"),
     ("Seq", "reference"): (1, 2, "reference"),
     ("Seq", "no idle gradients"): (1, 2, "reference without the frozen networks' gradients"),
+}
+OTHERS = {  # the other models: settings, and what an eighth of the width is
+    "dsa": (DSASettings, {"width": 32, "hidden": 512, "conv_dim": 256, "rnn_dim": 64}),
+    "unordered": (UnorderedSettings, {"width": 32, "hidden": 64}),
 }
 MOST_OVER_FLOOR, LEAST_GAIN, MOST_MEMORY = 2.0, {"EncDec": 2.8, "Seq": 6.0}, 6e9  # what a fast step is held to
 
@@ -222,6 +231,28 @@ def measure(case, stage, form, quick=False):
     return {"seconds": seconds, "wall": wall, "peak": _peak(case.device())}
 
 
+def measure_other(model, case, quick=False):
+    """A row of another model: {'model', 'text', 'seconds', 'wall', 'peak', 'gflop'} of a step at its batch."""
+    device = case.device()
+    cls, narrow = OTHERS[model]
+    c = cls(**({} if device.type == "cuda" else narrow), **({"bs": 2} if quick else {}))
+    shape = (c.bs, getattr(c, "num_frames", c.seq_len), 3, 64, 64)
+    network_of, weights = c.STAGES[0].stage().network_of, {"f": 1.0, "z": 1.0}
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        sum(term.weighted for term in network_of(c).loss(torch.empty(shape), weights).values()).backward()
+    network, x = network_of(c).to(device), torch.rand(shape, device=device)
+    descend = Stepper({1.0: list(network.parameters())})
+
+    def step():
+        descend(sum(term.weighted for term in network.loss(x, weights).values()), 1e-4)
+
+    times = _timed(step, *((1, 1) if quick else (2, 3)), case)
+    seconds, wall = (statistics.median(part) for part in zip(*times))
+    text = f"{model} ({c.bs} sequences, {shape[1]} frames, width {c.width})"
+    gflop = counter.get_total_flops() / 1e9
+    return {"model": model, "text": text, "seconds": seconds, "wall": wall, "peak": _peak(device), "gflop": gflop}
+
+
 def _peak(device):
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
@@ -264,6 +295,10 @@ def benchmark(case, quick=False):
             row["over floor"] = row["seconds"] / row["floor"]
         rows.append(row)
         print(f"  {stage} {form}: {row['seconds']:.3f} s", file=sys.stderr, flush=True)
+    others = [apart(measure_other, model, case, quick) for model in OTHERS]
+    for row in others:
+        row["floor"] = row["gflop"] / rate
+        row["over floor"] = row["seconds"] / row["floor"]
     found = {(row["stage"], row["form"]): row for row in rows}
     gains = {stage: found[stage, "reference"]["seconds"] / found[stage, "fast"]["seconds"] for stage in case.frames}
     return {
@@ -275,6 +310,7 @@ def benchmark(case, quick=False):
         "fidelity": case.settings.fidelity,
         "throughput": {"gflop_per_s": rate, "of": name},
         "rows": rows,
+        "others": others,
         "reference over fast": gains,
         "release stage 2 gflop": gflop(dataclasses.replace(case, settings=dataclasses.replace(case.settings, fidelity="release")), "Seq"),
     }  # fmt: skip
@@ -288,9 +324,11 @@ def table(result):
         f"best convolution, forward: {rate['gflop_per_s']:.0f} GFLOP/s ({rate['of']})",
         f"{'':60}{'s a step':>10}{'wall':>8}{'GFLOP':>8}{'floor':>8}{'ratio':>7}{'peak GB':>9}",
     ]
-    for row in result["rows"]:
-        number = 1 if row["stage"] == "EncDec" else 2
-        label = f"stage {number} ({result['frames'][row['stage']]} frames): {row['text']}"
+    for row in (*result["rows"], *result["others"]):
+        label = row["text"]
+        if "stage" in row:
+            number = 1 if row["stage"] == "EncDec" else 2
+            label = f"stage {number} ({result['frames'][row['stage']]} frames): {label}"
         floor = "".join(
             f"{row[key]:{width}}" if key in row else " " * int(width.split(".")[0])
             for key, width in (("gflop", "8.1f"), ("floor", "8.3f"), ("over floor", "7.2f"))

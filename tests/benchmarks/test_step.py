@@ -31,5 +31,8 @@ def test_quick_run(tmp_path, capsys):
     for row in result["rows"]:
         assert row["seconds"] > 0 and row["text"] in shown
         assert ("floor" in row) == (row["form"] in ("fast", "encoder in"))
+    assert [row["model"] for row in result["others"]] == list(step.OTHERS)
+    for row in result["others"]:
+        assert row["over floor"] > 0 and row["text"] in shown
     for stage in ("EncDec", "Seq"):
         assert f"{stage}: reference over fast" in shown
