@@ -45,6 +45,17 @@ def in_batches(function, *tensors, batch=40):
     return torch.cat([b.cpu() for b in blocks])
 
 
+def standardise(layer, x, rows=None, spread=1.0):
+    """Rescale the first `rows` outputs of a convolution or linear layer (default: all) to zero mean and deviation `spread` over x;
+    returns the layer's output."""
+    y = layer(x)[:, :rows]
+    dims = [d for d in range(y.dim()) if d != 1]
+    gain = spread / y.std(dims).clamp_min(1e-12)
+    layer.weight[:rows] *= gain.view(-1, *[1] * (layer.weight.dim() - 1))
+    layer.bias[:rows] = -(y.mean(dims) - layer.bias[:rows]) * gain
+    return layer(x)
+
+
 class View:
     """A network with `encode`, `decode`, `draw_static` and `draw_dynamic` behind `VideoModel`: in batches, without gradients, on CPU."""
 

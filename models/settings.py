@@ -87,6 +87,12 @@ class UnorderedSettings(OneStageSettings):
     bs_per_epoch: int = default("bs_per_epoch", 1000)
     lr: float = default("lr", 0.0001, OneStageSettings)
 
+    encoder_init: str = flag(
+        "torch",
+        "start of the way to f: torch's init, or unit variance layer by layer on data",
+        STAGE,
+        choices=("torch", "data"),
+    )
     num_frames: int = flag(3, "frames drawn at random from each sequence, in no order", UNORDERED, low=3)
     f_dim: int = flag(64, "size of the static code f", UNORDERED, low=1)
     z_dim: int = flag(2, "size of a frame's dynamic code z_t", UNORDERED, low=1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import kl_divergence
 
-from models.base import Stage
+from models.base import Stage, standardise
 from models.elbo import Term, normal
 
 SLOPE = 0.2
@@ -72,14 +72,23 @@ class StaticPosterior(nn.Module):
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
 
     def forward(self, h, triples):
-        clips, number, _ = triples.shape
-        rows = torch.arange(clips, device=h.device)[:, None, None]
-        drawn = h[rows, triples]  # [N, M, 3, width, 4, 4]
-        pairs = torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3)  # [N, M, 3, 2 width, 4, 4]
-        compared = F.relu(self.compare(pairs.flatten(0, 2)))  # [N M 3, hidden, 4, 4]
+        compared = F.relu(self.compare(_pairs(h, triples)))  # [N M 3, hidden, 4, 4]
         joined = F.relu(self.join(compared.unflatten(0, (-1, 3)).flatten(1, 2)))  # [N M, hidden, 4, 4]
-        loc, scale = gaussian(self.heads(F.relu(self.dense(joined.flatten(1)))).unflatten(0, (clips, number)))
+        loc, scale = gaussian(self.heads(F.relu(self.dense(joined.flatten(1)))).unflatten(0, triples.shape[:2]))
         return loc.mean(1), (scale**2).mean(1).sqrt()
+
+    def start_from(self, h, triples):
+        """Unit variance, layer by layer, of all that leads to the loc (see `Unordered.start_from`)."""
+        compared = F.relu(standardise(self.compare, _pairs(h, triples)))
+        joined = F.relu(standardise(self.join, compared.unflatten(0, (-1, 3)).flatten(1, 2)))
+        dense = F.relu(standardise(self.dense, joined.flatten(1)))
+        standardise(self.heads, dense, rows=self.heads.out_features // 2)
+
+
+def _pairs(h, triples):
+    """The pairs of each triple, side by side: h [N, T, width, 4, 4], triples [N, M, 3] -> [N M 3, 2 width, 4, 4]."""
+    drawn = h[torch.arange(len(h), device=h.device)[:, None, None], triples]  # [N, M, 3, width, 4, 4]
+    return torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
 
 
 class DynamicPosterior(nn.Module):
@@ -139,6 +148,15 @@ class Unordered(nn.Module):
         """Start every picture at `mean` [3] in (0, 1), the data's mean colour, instead of grey."""
         self.decoder.convs[-1].bias.copy_(torch.logit(mean))
 
+    @torch.no_grad()
+    def start_from(self, x):
+        """Give every channel on the way to f's loc zero mean and unit variance over clips x [N, T, 3, 64, 64], layer by layer: as for
+        VDSM, torch's init shrinks what differs between clips but for their brightness."""
+        h = x.flatten(0, 1)
+        for conv in self.features.convs:
+            h = F.leaky_relu(standardise(conv, h), SLOPE)
+        self.static.start_from(h.unflatten(0, x.shape[:2]), triples(*x.shape[:2]).to(x.device))
+
     def _features(self, x):
         return self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [N, T, width, 4, 4]
 
@@ -188,6 +206,11 @@ class UnorderedStage(Stage):
     """Unordered's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
 
     network_of = Unordered
+
+    def start_from(self, sampler, store):
+        """Data-dependent initialisation, where the settings ask for it."""
+        if self.settings.encoder_init == "data":
+            self.network.start_from(store.pick(*self.batch(sampler, 0)))
 
     def batch(self, sampler, step):
         """`num_frames` frames of each sequence, drawn at random."""

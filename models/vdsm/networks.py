@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
+from models.base import standardise
+
 ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, as released
 DECODER_WIDTHS = (512, 256, 128, 64)  # released; the text gives strides and paddings only
 IDENTITY_HIDDEN = 128  # supplementary, section 3
@@ -83,22 +85,11 @@ class FrameEncoder(nn.Module):
         """
         features = x
         for i, conv in enumerate(self.convs):
-            features = F.leaky_relu(_standardise(conv, features), self.slope)
+            features = F.leaky_relu(standardise(conv, features), self.slope)
             if i < 4:
                 features = self.blurs[i](features)
-        hidden = F.leaky_relu(_standardise(self.identity_hidden, features.flatten(1)))
-        _standardise(self.identity, hidden, rows=self.identity.out_features // 2)
-
-
-def _standardise(layer, x, rows=None, spread=1.0):
-    """Rescale the first `rows` outputs of a convolution or linear layer (default: all) to zero mean and deviation `spread` over x;
-    returns the layer's output."""
-    y = layer(x)[:, :rows]
-    dims = [d for d in range(y.dim()) if d != 1]
-    gain = spread / y.std(dims).clamp_min(1e-12)
-    layer.weight[:rows] *= gain.view(-1, *[1] * (layer.weight.dim() - 1))
-    layer.bias[:rows] = -(y.mean(dims) - layer.bias[:rows]) * gain
-    return layer(x)
+        hidden = F.leaky_relu(standardise(self.identity_hidden, features.flatten(1)))
+        standardise(self.identity, hidden, rows=self.identity.out_features // 2)
 
 
 class IdentityPosterior(nn.Module):
@@ -120,7 +111,7 @@ class IdentityPosterior(nn.Module):
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
         """Spread the loc over the clips of frame_loc [N, T, K] by `spread` in every dimension, before training."""
-        _standardise(self.loc, frame_loc.mean(1), spread=spread)
+        standardise(self.loc, frame_loc.mean(1), spread=spread)
 
 
 class MixtureOfExpertsDecoder(nn.Module):

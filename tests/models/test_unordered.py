@@ -154,3 +154,13 @@ def test_pictures_start_at_the_mean_colour():
     network = UnorderedStage.build(settings, clips).network
     made = network.decode(torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"]), 4).mean((0, 1, 3, 4))
     torch.testing.assert_close(made, mean_colour(clips), atol=0.01, rtol=0)
+
+
+def test_start_from_data_gives_f_unit_variance(network):
+    x = clips().repeat(4, 1, 1, 1, 1) * torch.rand(4 * N, 1, 3, 1, 1, dtype=torch.float64)
+    torch.manual_seed(1)
+    network.start_from(x)
+    torch.manual_seed(1)
+    loc = network.static(network._features(x), triples(*x.shape[:2]))[0]
+    torch.testing.assert_close(loc.std(0), torch.ones_like(loc[0]))
+    torch.testing.assert_close(loc.mean(0), torch.zeros_like(loc[0]))
