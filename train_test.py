@@ -9,7 +9,7 @@ import torch
 import data
 from data.batches import FrameStore, Sampler
 from export import export
-from metrics.evaluate import evaluate
+from metrics.evaluate import evaluate, need_labels
 from utils.checkpoints import (
     Place,
     RunFolder,
@@ -84,6 +84,7 @@ def _load(settings, stage):
     dataset = data.load(settings)
     if not settings.info(stage).joins or dataset.clips_per_sample == 1:
         dataset.need_frames(settings.seq_len)
+    need_labels(settings, dataset)
     return dataset
 
 

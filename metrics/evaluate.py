@@ -42,6 +42,12 @@ MEANING = {
 }
 
 
+def need_labels(settings, dataset):
+    """Raise UserError, before hours of training, where --evaluate asks for a protocol that needs labels and there are none."""
+    if {"consistency", "swap", "dci"} & set(settings.measured):
+        factors_of(dataset)
+
+
 class Held:
     """Clips of one split as a model and the protocols see them: uint8 frames [n, T, 64, 64, 3], labels by name, codes; of the first
     `rebuild` clips (to a whole block) reconstructions too, uint8 `rebuilt`, and how far off they are, `quality` {name: [n]}.

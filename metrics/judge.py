@@ -128,7 +128,9 @@ def factors_of(dataset):
     """The factors of `dataset` that a judge can name: those with classes. Raises UserError if there is none."""
     factors = [factor for factor in (*dataset.static, *dataset.dynamic) if factor in dataset.classes]
     if not factors:
-        raise UserError(f"{dataset.name} has no factor with classes for a judge to name: evaluate another data set")
+        raise UserError(
+            f"{dataset.name} has no labelled factor for --evaluate to judge: give labels, or --evaluate none"
+        )
     return factors
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import main
 from data import pendulum
@@ -582,3 +583,13 @@ def test_errors_are_one_line_whatever_a_library_says(refused, monkeypatch):
 def test_the_parser_offers_no_flag_twice():
     names = [action.dest for action in parser(VDSMSettings)._actions]
     assert len(names) == len(set(names))
+
+
+def test_figures_that_need_labels_are_refused_before_training(refused, tmp_path):
+    for clip in range(10):
+        (folder := tmp_path / "films" / str(clip)).mkdir(parents=True)
+        for t in range(16):
+            Image.new("RGB", (64, 64), (20 * clip, 10 * t, 0)).save(folder / f"{t}.png")
+    films = ["--dataset_name", "video-folder", "--source", tmp_path / "films", "--data_dir", tmp_path / "data"]
+    assert "give labels, or --evaluate none" in refused(*TINY, *films, "--evaluate", "swap")
+    assert not list((tmp_path / "runs").rglob("*.pth"))
