@@ -104,7 +104,7 @@ def test_keeps_the_state_that_is_best_on_validation(data, monkeypatch):
 
 
 def test_data_without_classes_are_refused():
-    with pytest.raises(UserError, match="squares has no factor"):
+    with pytest.raises(UserError, match="squares has no labelled factor"):
         judging.train_judge(squares(clips=60, classes={}))
 
 
