@@ -8,7 +8,7 @@ import numpy as np
 import data
 from data.base import SPLITS
 from utils.config import parse
-from utils.errors import UserError
+from utils.errors import UserError, in_one_line
 
 
 def dataset_of(argv, usage):
@@ -47,13 +47,10 @@ def describe(dataset):
     return lines
 
 
-def main(argv=None):
+@in_one_line
+def main(argv):
     """The exit status: 0, or 2 with one line on stderr where the set is not there or a flag is wrong."""
-    try:
-        dataset, _ = dataset_of(sys.argv[1:] if argv is None else argv, "python -m data.info")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    dataset, _ = dataset_of(argv, "python -m data.info")
     print("\n".join(describe(dataset)))
     return 0
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from data.base import IMAGE_SIZE, SPLITS
 from data.info import dataset_of
-from utils.errors import UserError
+from utils.errors import UserError, in_one_line
 from utils.pictures import save_gif, save_png, sheet
 
 CLIPS, COLUMNS = 4, 12  # clips a split; frames a row at most
@@ -78,21 +78,18 @@ def film(dataset, chosen):
     return np.stack([sheet(each) for each in tiles])
 
 
-def main(argv=None):
+@in_one_line
+def main(argv):
     """The exit status: 0, or 2 with one line on stderr where the set is not there, a flag is wrong or the disk
     refuses."""
+    dataset, settings = dataset_of(argv, "python -m data.look")
+    folder, chosen = Path(settings.runs_dir) / "look", choose(dataset)
     try:
-        dataset, settings = dataset_of(sys.argv[1:] if argv is None else argv, "python -m data.look")
-        folder, chosen = Path(settings.runs_dir) / "look", choose(dataset)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
-            save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder} ({error.strerror}): choose another --runs_dir") from None
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+        folder.mkdir(parents=True, exist_ok=True)
+        save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
+        save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): choose another --runs_dir") from None
     print(f"wrote {folder / dataset.name}.png and .gif: {len(chosen)} clips with their labels")
     return 0
 

@@ -19,7 +19,7 @@ import numpy as np
 import data
 from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
 from utils.config import parse
-from utils.errors import UserError
+from utils.errors import UserError, in_one_line
 
 COLOURS = {
     "red": (255, 40, 40),
@@ -166,16 +166,12 @@ def export(dataset, folder):
         raise UserError(f"pendulum: cannot write {folder} ({error.strerror}): give another folder") from None
 
 
-def main(argv=None):
+@in_one_line
+def main(argv):
     """`python -m data.pendulum`; the exit status, 2 for a mistake of the user's."""
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        if not argv or argv[0].startswith("-"):
-            raise UserError("usage: python -m data.pendulum FOLDER [--FLAG VALUE ...], with the flags of main.py")
-        export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    if not argv or argv[0].startswith("-"):
+        raise UserError("usage: python -m data.pendulum FOLDER [--FLAG VALUE ...], with the flags of main.py")
+    export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
     print(f"wrote clips.npy, angles.npy and labels.csv to {argv[0]}")
     return 0
 

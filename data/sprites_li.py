@@ -13,15 +13,16 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from data import store
 from data.base import Dataset, fingerprint, flat
+from data.sprites.compose import CELL, SHEET_COLUMNS, SHEET_ROWS, read_sheet
 from utils.errors import UserError
 
 NAME, UPSTREAM = "sprites-li", "github.com/YingzhenLi/Sprites"
 VERSION = 1
-CELL, COLUMNS, ROWS, NUM_FRAMES = 64, 13, 21, 8
+NUM_FRAMES = 8
 VALUES = 6  # of each factor
 FACTORS = ("body", "bottomwear", "topwear", "hair")  # the drawing order too; shoes/1.png lie over them
 NUM_CHARACTERS = VALUES ** len(FACTORS)
@@ -65,19 +66,8 @@ def cells():
 def read_layer(path):
     """The 72 cells of one layer below each other, an RGBA picture of 64 x 4608 px. UserError if it is missing or no
     such sheet."""
-    try:
-        with Image.open(path) as image:
-            sheet = np.asarray(image.convert("RGBA"))
-    except FileNotFoundError:
-        raise UserError(f"{NAME}: found no {path}: --source takes the root of a clone of {UPSTREAM}") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{NAME}: cannot read {path} ({error}): clone {UPSTREAM} again") from None
-    if sheet.shape[:2] != (ROWS * CELL, COLUMNS * CELL):
-        found = f"{sheet.shape[1]}x{sheet.shape[0]}"
-        raise UserError(
-            f"{NAME}: {path} is {found} pixels, expected {COLUMNS * CELL}x{ROWS * CELL}: clone {UPSTREAM} again"
-        )
-    grid = sheet.reshape(ROWS, CELL, COLUMNS, CELL, 4).swapaxes(1, 2).reshape(-1, CELL, CELL, 4)
+    sheet = read_sheet(path, NAME, "--source", UPSTREAM)
+    grid = sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4).swapaxes(1, 2).reshape(-1, CELL, CELL, 4)
     return Image.fromarray(np.ascontiguousarray(grid[cells()].reshape(-1, CELL, 4)))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from metrics.published import reported
 from utils.config import settings_class
-from utils.errors import UserError
+from utils.errors import UserError, in_one_line
 
 
 class Run:
@@ -127,6 +127,7 @@ def as_csv(header, rows):
 FORMATS = {"markdown": as_markdown, "csv": as_csv, "latex": as_latex}
 
 
+@in_one_line
 def main(argv):
     """Print the table that the flags `argv` ask for; returns the exit code: 2 with one line on stderr where the user can mend it."""
     flags = argparse.ArgumentParser(prog="python -m metrics.compare", description=__doc__.split("\n\n")[1])
@@ -134,17 +135,13 @@ def main(argv):
     flags.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")
     asked = flags.parse_args(argv)
-    try:
-        folders = [next((f for f in (Path(asked.runs_dir) / run, Path(run)) if f.is_dir()), None) for run in asked.runs]
-        for run, folder in zip(asked.runs, folders):
-            if folder is None:
-                raise UserError(f"found no run {run} in {asked.runs_dir}: give a run's name, and --runs_dir")
-        sys.stdout.write(FORMATS[asked.format](*compare([Run(folder) for folder in folders])))
-    except UserError as error:
-        print(f"metrics.compare: {error}", file=sys.stderr)
-        return 2
+    folders = [next((f for f in (Path(asked.runs_dir) / run, Path(run)) if f.is_dir()), None) for run in asked.runs]
+    for run, folder in zip(asked.runs, folders):
+        if folder is None:
+            raise UserError(f"found no run {run} in {asked.runs_dir}: give a run's name, and --runs_dir")
+    sys.stdout.write(FORMATS[asked.format](*compare([Run(folder) for folder in folders])))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

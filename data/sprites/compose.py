@@ -54,20 +54,21 @@ def sheet_path(factor, name):
     return ROBE if name == "robe skirt" else SHEETS[factor].format(name)
 
 
-def read_sheet(path):
-    """One layer as uint8 RGBA [1344, 832, 4]; raises UserError if it is missing, no picture or of another size."""
+def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM):
+    """One layer as uint8 RGBA [1344, 832, 4]; raises UserError, which begins with the set's name, if it is missing, no picture or of
+    another size. flag: which takes the clone of `upstream`."""
     try:
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
     except FileNotFoundError:
-        raise UserError(f"sprites: found no {path}: --lpc takes the root of a clone of {UPSTREAM}") from None
+        raise UserError(f"{name}: found no {path}: {flag} takes the root of a clone of {upstream}") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"sprites: cannot read {path} ({error}): clone {UPSTREAM} again") from None
+        raise UserError(f"{name}: cannot read {path} ({error}): clone {upstream} again") from None
     want = (SHEET_ROWS * CELL, SHEET_COLUMNS * CELL)
     if sheet.shape[:2] != want:
         raise UserError(
-            f"sprites: {path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {want[1]}x{want[0]}: "
-            f"--lpc takes a clone of {UPSTREAM}"
+            f"{name}: {path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {want[1]}x{want[0]}: "
+            f"{flag} takes a clone of {upstream}"
         )
     return sheet
 
