@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.settings import NODES
 from utils.annealing import geometric
@@ -46,12 +47,13 @@ def in_batches(function, *tensors, batch=40):
 
 
 def standardise(layer, x, rows=None, spread=1.0):
-    """Rescale the first `rows` outputs of a convolution or linear layer (default: all) to zero mean and deviation `spread` over x;
-    returns the layer's output."""
+    """Rescale the first `rows` outputs of a linear layer or a convolution, transposed or not (default: all), to zero mean and
+    deviation `spread` over x; returns the layer's output."""
     y = layer(x)[:, :rows]
     dims = [d for d in range(y.dim()) if d != 1]
     gain = spread / y.std(dims).clamp_min(1e-12)
-    layer.weight[:rows] *= gain.view(-1, *[1] * (layer.weight.dim() - 1))
+    weight = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight  # outputs first
+    weight[:rows] *= gain.view(-1, *[1] * (weight.dim() - 1))
     layer.bias[:rows] = -(y.mean(dims) - layer.bias[:rows]) * gain
     return layer(x)
 

@@ -25,6 +25,10 @@ class OneStageSettings(RunSettings):
     kl_z: float = flag(1.0, "weight of the KL of z", STAGE, kind=number, low=0)
     kl_z_start: float = flag(None, "... likewise", STAGE, kind=number, low=0)
 
+    f_scale_start: float = flag(
+        0.0, "posterior scale of f before training; 0 leaves torch's init", STAGE, kind=number, low=0
+    )
+    z_scale_start: float = flag(0.0, "posterior scale of z, likewise", STAGE, kind=number, low=0)
     output_bias: str = flag(
         "zero", "where the decoder's pictures start: grey, or the data's mean colour", STAGE, choices=("zero", "data")
     )
@@ -57,10 +61,6 @@ class DSASettings(OneStageSettings):
     bs_per_epoch: int = default("bs_per_epoch", 360)
     lr: float = default("lr", 0.0002, OneStageSettings)
 
-    f_scale_start: float = flag(
-        0.0, "posterior scale of f before training; 0 leaves torch's init", STAGE, kind=number, low=0
-    )
-    z_scale_start: float = flag(0.0, "posterior scale of z, likewise", STAGE, kind=number, low=0)
     posterior: str = flag(
         "factorised", "q(z): each z_t from its own frame, or from f and all frames", DSA, choices=("factorised", "full")
     )
@@ -92,6 +92,9 @@ class UnorderedSettings(OneStageSettings):
         "start of the way to f: torch's init, or unit variance layer by layer on data",
         STAGE,
         choices=("torch", "data"),
+    )
+    decoder_init: str = flag(
+        "torch", "start of the decoder, likewise, on codes of data and noise", STAGE, choices=("torch", "data")
     )
     num_frames: int = flag(3, "frames drawn at random from each sequence, in no order", UNORDERED, low=3)
     f_dim: int = flag(64, "size of the static code f", UNORDERED, low=1)

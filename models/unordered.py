@@ -9,6 +9,8 @@ map by a dense layer. Left open there and taken so: LeakyReLUs of slope 0.2, one
 the log-variance. With more than three frames the statistics of f are averaged over random triples.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,6 +28,14 @@ def gaussian(heads):
     """[..., 2 dim] -> loc, scale, each [..., dim]."""
     loc, log_variance = heads.chunk(2, -1)
     return loc, torch.exp(log_variance / 2)
+
+
+@torch.no_grad()
+def start_scale_at(heads, value):
+    """Have the layer that says loc and log-variance give the scale `value` (> 0), whatever comes in, before training."""
+    half = heads.out_features // 2
+    heads.weight[half:] = 0
+    heads.bias[half:] = 2 * math.log(value)
 
 
 def triples(clips, frames, generator=None):
@@ -122,10 +132,21 @@ class FrameDecoder(nn.Module):
         self.convs = nn.ModuleList(nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in (width, width, width, 3))
 
     def forward(self, code):
-        x = self.dense(code).unflatten(1, (-1, TOP, TOP)).contiguous(memory_format=torch.channels_last)
+        x = self._map(self.dense(code))
         for conv in self.convs:
             x = conv(F.leaky_relu(x, SLOPE))
         return x
+
+    @torch.no_grad()
+    def start_from(self, code):
+        """Unit variance of every channel before the pixels, layer by layer, on codes [B, f_dim + z_dim]."""
+        x = self._map(standardise(self.dense, code))
+        for conv in self.convs[:-1]:
+            x = standardise(conv, F.leaky_relu(x, SLOPE))
+
+    @staticmethod
+    def _map(features):
+        return features.unflatten(1, (-1, TOP, TOP)).contiguous(memory_format=torch.channels_last)
 
 
 class Unordered(nn.Module):
@@ -142,6 +163,9 @@ class Unordered(nn.Module):
         self.dynamic = DynamicPosterior(c.width, c.hidden, c.f_dim, c.z_dim)
         self.prior = DynamicPrior(c.hidden, c.f_dim, c.z_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width)
+        for heads, start in ((self.static.heads, c.f_scale_start), (self.dynamic.dense[-1], c.z_scale_start)):
+            if start:
+                start_scale_at(heads, start)
 
     @torch.no_grad()
     def start_at(self, mean):
@@ -156,6 +180,13 @@ class Unordered(nn.Module):
         for conv in self.features.convs:
             h = F.leaky_relu(standardise(conv, h), SLOPE)
         self.static.start_from(h.unflatten(0, x.shape[:2]), triples(*x.shape[:2]).to(x.device))
+
+    @torch.no_grad()
+    def start_decoder_from(self, x):
+        """The same for the decoder, on the codes f of clips x [N, T, 3, 64, 64] and standard noise for z: else what f says of a clip
+        is shrunk on the way to the pixels, where pose has long been learnt when colour begins."""
+        f = self.encode(x)[0]
+        self.decoder.start_from(torch.cat([f, torch.randn(len(f), self.z_dim).to(f)], -1))
 
     def _features(self, x):
         return self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [N, T, width, 4, 4]
@@ -209,8 +240,11 @@ class UnorderedStage(Stage):
 
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
+        x = store.pick(*self.batch(sampler, 0))
         if self.settings.encoder_init == "data":
-            self.network.start_from(store.pick(*self.batch(sampler, 0)))
+            self.network.start_from(x)
+        if self.settings.decoder_init == "data":
+            self.network.start_decoder_from(x)
 
     def batch(self, sampler, step):
         """`num_frames` frames of each sequence, drawn at random."""

@@ -164,3 +164,28 @@ def test_start_from_data_gives_f_unit_variance(network):
     loc = network.static(network._features(x), triples(*x.shape[:2]))[0]
     torch.testing.assert_close(loc.std(0), torch.ones_like(loc[0]))
     torch.testing.assert_close(loc.mean(0), torch.zeros_like(loc[0]))
+
+
+def test_the_decoder_started_from_data_shrinks_nothing_before_the_pixels(network):
+    x, seen = clips().repeat(4, 1, 1, 1, 1), {}
+    for i, conv in enumerate(network.decoder.convs):
+        conv.register_forward_hook(lambda _, into, out, i=i: seen.update({i: out}))
+    pixels = network.decoder.convs[-1].weight.clone()
+    network.start_decoder_from(x)
+    torch.manual_seed(1)
+    code = torch.cat([network.encode(x)[0], torch.randn(4 * N, SMALL["z_dim"], dtype=torch.float64)], -1)
+    network.decoder.start_from(code)
+    network.decoder(code)
+    for i in range(3):
+        torch.testing.assert_close(seen[i].std((0, 2, 3)), torch.ones(3, dtype=torch.float64))
+    assert torch.equal(network.decoder.convs[-1].weight, pixels)
+
+
+def test_scales_start_where_the_flags_say():
+    network = Unordered(UnorderedSettings(**SMALL, f_scale_start=0.1, z_scale_start=0.3)).double()
+    x = clips()
+    h = network._features(x)
+    f, scale = network.static(h, triples(N, 3))
+    torch.testing.assert_close(scale, torch.full_like(f, 0.1))
+    torch.testing.assert_close(network.dynamic(f, h)[1], torch.full((N, 3, SMALL["z_dim"]), 0.3, dtype=torch.float64))
+    assert Unordered(UnorderedSettings(**SMALL)).static.heads.weight[SMALL["f_dim"] :].any()
