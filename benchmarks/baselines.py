@@ -3,9 +3,9 @@
     python -m benchmarks.baselines pendulum [--seeds 0,1,2] [more flags of main.py, for every run]
     python -m benchmarks.baselines sprites-li --seeds 0,1,2 --source CLONE
 
-Trains each model's preset with each seed, one after another, measures all alike, and prints one table over them with the commands and
-the seconds that each run took, judging and pictures included; the same as Markdown in runs/baselines-SET.md. A run that is there and
-finished is not trained again: it says so, and its seconds are those of measuring.
+Trains each model's preset with each seed, two runs side by side, measures all alike, and prints one table over them with the commands
+and the seconds that each run took, judging and pictures included; the same as Markdown in runs/baselines-SET.md. A run that is there and
+finished is not trained again: its seconds are those of measuring.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PRESETS = {
@@ -40,16 +41,25 @@ def main(argv=None):
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")
     parser.add_argument("--seeds", default="0,1,2", help="seeds joined by commas [0,1,2]")
     parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, each on one CPU thread [2]")
     chosen, more = parser.parse_known_args(argv)
-    more += ["--runs_dir", chosen.runs_dir]
-    lines, runs = [], []
-    for run, words in commands(chosen.data, [int(seed) for seed in chosen.seeds.split(",")], more):
+    more += ["--runs_dir", chosen.runs_dir, "--threads", "1", "--quiet", "True"]
+    asked = commands(chosen.data, [int(seed) for seed in chosen.seeds.split(",")], more)
+
+    def train(command):
+        run, words = command
+        print(f"{run}: begins, one of {len(asked)}", flush=True)
         began = time.monotonic()
         code = subprocess.run([sys.executable, *words]).returncode
-        if code:
-            return code  # main.py has said why
-        runs.append(run)
-        lines.append(f"- `python {shlex.join(words)}`: {time.monotonic() - began:.0f} s")
+        took = time.monotonic() - began
+        print(f"{run}: {'done' if code == 0 else 'stopped'} after {took:.0f} s", flush=True)
+        return code, f"- `python {shlex.join(words)}`: {took:.0f} s"
+
+    with ThreadPoolExecutor(chosen.jobs) as jobs:
+        ends = list(jobs.map(train, asked))
+    if any(code for code, _ in ends):
+        return max(code for code, _ in ends)  # main.py has said why
+    runs, lines = [run for run, _ in asked], [took for _, took in ends]
     compare = [sys.executable, "-m", "metrics.compare", *runs, "--runs_dir", chosen.runs_dir]
     table = subprocess.run(compare, capture_output=True, text=True, check=True).stdout
     text = "\n".join([table, *lines, ""])
