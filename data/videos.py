@@ -99,7 +99,8 @@ def assign(units, known, seed):
     stay where they were, unless that leaves a split empty. Raises UserError below three units."""
     if len(units) < 3:
         raise UserError(
-            f"{NAME}: found {len(units)} to split, expected 3 or more (train, val, test): add clips or shorten --seq_len"
+            f"{NAME}: found {len(units)} clips of --seq_len frames (sub-folders with --split_by identity), expected 3 or more "
+            "for train, val and test: add some, or shorten --seq_len"
         )
     chosen = {unit: known[unit] for unit in units if unit in known}
     want = {name: max(1, round(share * len(units))) for name, share in HELD_OUT.items()}

@@ -201,7 +201,7 @@ def test_too_little(made, tmp_path):
     for source, words in ((tmp_path / "none", "no folder"), (tmp_path, "no video, GIF or folder of pictures")):
         with pytest.raises(UserError, match=words):
             videos.load(config(tmp_path / "data", source))
-    with pytest.raises(UserError, match="found 2 to split, expected 3"):
+    with pytest.raises(UserError, match="found 2 clips of --seq_len frames .*, expected 3"):
         videos.load(config(tmp_path / "data", made / "bob"))
     with pytest.raises(UserError, match="shorten --seq_len"):
         videos.load(config(tmp_path / "data", made, seq_len=50))
