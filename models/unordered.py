@@ -240,11 +240,10 @@ class UnorderedStage(Stage):
 
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
-        x = store.pick(*self.batch(sampler, 0))
-        if self.settings.encoder_init == "data":
-            self.network.start_from(x)
-        if self.settings.decoder_init == "data":
-            self.network.start_decoder_from(x)
+        c = self.settings
+        starts = {self.network.start_from: c.encoder_init, self.network.start_decoder_from: c.decoder_init}
+        for start in [start for start, of in starts.items() if of == "data"]:
+            start(store.pick(*self.batch(sampler, 0)))
 
     def batch(self, sampler, step):
         """`num_frames` frames of each sequence, drawn at random."""
