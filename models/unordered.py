@@ -241,9 +241,9 @@ class UnorderedStage(Stage):
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
         c = self.settings
-        starts = {self.network.start_from: c.encoder_init, self.network.start_decoder_from: c.decoder_init}
-        for start in [start for start, of in starts.items() if of == "data"]:
-            start(store.pick(*self.batch(sampler, 0)))
+        for start, of in ((self.network.start_from, c.encoder_init), (self.network.start_decoder_from, c.decoder_init)):
+            if of == "data":
+                start(store.pick(*self.batch(sampler, 0)))
 
     def batch(self, sampler, step):
         """`num_frames` frames of each sequence, drawn at random."""
