@@ -36,31 +36,46 @@ def commands(data, seeds, more=()):
     ]
 
 
+def _seeds(text):
+    if not all(seed.isdecimal() for seed in text.split(",")):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected integers joined by commas")
+    return [int(seed) for seed in text.split(",")]
+
+
+def _jobs(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a positive integer")
+    return int(text)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")
-    parser.add_argument("--seeds", default="0,1,2", help="seeds joined by commas [0,1,2]")
+    parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="seeds joined by commas [0,1,2]")
     parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, each on one CPU thread [2]")
+    parser.add_argument("--jobs", type=_jobs, default=2, help="runs side by side, each on one CPU thread [2]")
     chosen, more = parser.parse_known_args(argv)
     more += ["--runs_dir", chosen.runs_dir, "--threads", "1", "--quiet", "True"]
-    asked = commands(chosen.data, [int(seed) for seed in chosen.seeds.split(",")], more)
+    asked, failed = commands(chosen.data, chosen.seeds, more), []
 
     def train(command):
+        if failed:
+            return None  # none is begun after one has stopped
         run, words = command
         print(f"{run}: begins, one of {len(asked)}", flush=True)
         began = time.monotonic()
         code = subprocess.run([sys.executable, *words]).returncode
         took = time.monotonic() - began
         print(f"{run}: {'done' if code == 0 else 'stopped'} after {took:.0f} s", flush=True)
-        return code, f"- `python {shlex.join(words)}`: {took:.0f} s"
+        if code:
+            failed.append(code)
+        return f"- `python {shlex.join(words)}`: {took:.0f} s"
 
     with ThreadPoolExecutor(chosen.jobs) as jobs:
-        ends = list(jobs.map(train, asked))
-    if any(code for code, _ in ends):
-        return max(code for code, _ in ends)  # main.py has said why
-    runs, lines = [run for run, _ in asked], [took for _, took in ends]
-    compare = [sys.executable, "-m", "metrics.compare", *runs, "--runs_dir", chosen.runs_dir]
+        lines = list(jobs.map(train, asked))
+    if failed:
+        return failed[0]  # main.py has said why
+    compare = [sys.executable, "-m", "metrics.compare", *(run for run, _ in asked), "--runs_dir", chosen.runs_dir]
     table = subprocess.run(compare, capture_output=True, text=True, check=True).stdout
     text = "\n".join([table, *lines, ""])
     print(text)

@@ -41,6 +41,7 @@ class Chain(TorchDistribution):
         super().__init__(start.shape[:1], torch.Size([length, start.shape[-1]]), validate_args=False)
 
     def expand(self, batch_shape, _instance=None):
+        """Itself, for the batch that it has: no plate asks for another, which NotImplementedError would refuse."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
         raise NotImplementedError("a Chain has the batch of its start")

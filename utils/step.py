@@ -35,9 +35,8 @@ def choose_device(name, threads=0):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     else:
         keep_freed_memory()
-        torch.set_flush_denormal(
-            True
-        )  # gradients of saturated pixels are denormal: a step of Unordered takes twice as long by them
+        # gradients of saturated pixels become denormal: they made a step of Unordered nearly twice as long
+        torch.set_flush_denormal(True)
     return device
 
 
