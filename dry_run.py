@@ -4,7 +4,7 @@ The networks and one loss are built on torch's meta device, which knows shapes a
 for its gradient are counted, not estimated.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pyro
 import torch
@@ -25,7 +25,7 @@ PAIR = {
     "sprites": 2 * NUM_FRAMES,
     "sprites-li": 2 * NUM_FRAMES,
 }  # stage 1 joins two clips of a character, whatever seq_len says
-WEIGHTS = {"s": 1.0, "f": 1.0, "z": 1.0, "d": 1.0, "temperature": 1.0}
+WEIGHTS = defaultdict(lambda: 1.0)  # every weight, and the temperature
 
 
 def dry_run(plan):

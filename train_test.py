@@ -82,7 +82,7 @@ def _put_away(folder):
 
 def _load(settings, stage):
     dataset = data.load(settings)
-    if not settings.info(stage).joins or dataset.clips_per_sample == 1:
+    if settings.joined(stage, dataset) == 1:
         dataset.need_frames(settings.seq_len)
     need_labels(settings, dataset)
     return dataset
@@ -132,10 +132,12 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     stage = build(name, settings, folder, dataset).to(device)
     source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
     splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
-    group, joined = (dataset.group, dataset.clips_per_sample) if info.joins else (None, 1)
+    joined = settings.joined(name, dataset)
     ways = {"train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test}, "val": {}}
     samplers = {
-        s: Sampler(store.clips, settings.seq_len, group, joined, (settings.seed, number - 1, s == "val"), **ways[s])
+        s: Sampler(
+            store.clips, settings.seq_len, dataset.group, joined, (settings.seed, number - 1, s == "val"), **ways[s]
+        )
         for s, store in splits.items()
     }
     if newest is None:

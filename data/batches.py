@@ -61,9 +61,11 @@ class Sampler:
         return np.broadcast_to(self._rng(step, 2).random((len(clip), 1)) < 0.5, clip.shape)
 
     def pick(self, step, batch, frames, count):
-        """For each of `batch` samples, `count` of `frames` positions at random, ascending: [batch, count]."""
-        rng = self._rng(step, 1)
-        return np.sort(rng.permuted(np.tile(np.arange(frames), (batch, 1)), axis=1)[:, :count], 1)
+        """For each of `batch` samples, `count` of `frames` positions (one number, or one a sample) at random, ascending: [batch, count]."""
+        order = self._rng(step, 1).permuted(np.tile(np.arange(np.max(frames)), (batch, 1)), axis=1)
+        beyond = order >= np.reshape(frames, (-1, 1))
+        own_first = np.take_along_axis(order, np.argsort(beyond, axis=1, kind="stable"), 1)
+        return np.sort(own_first[:, :count], 1)
 
 
 class FrameStore:

@@ -42,8 +42,9 @@ class Gaussian(nn.Module):
     @torch.no_grad()
     def start_scale_at(self, value):
         """Have every scale be `value` (> 0) before training, whatever comes in."""
+        said = 2 * math.log(value)
         self.log_variance.weight.zero_()
-        self.log_variance.bias.fill_(2 * math.log(value))
+        self.log_variance.bias.fill_(said / self.slope if said < 0 else said)
 
     def forward(self, features):
         loc, log_variance = self.loc(features), self.log_variance(features)

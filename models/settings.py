@@ -15,6 +15,7 @@ WHEN = "until {:.0%} of the epochs, then geometric to the other at {:.0%}; defau
 class OneStageSettings(RunSettings):
     """What every model with one stage, a static code f and dynamic codes z is told."""
 
+    num_test_ids: int = default("num_test_ids", 12)
     train: bool = flag(False, "train; False: test", STAGE, free=True)
     pretrained_model: int = flag(
         None, "epoch of the checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True
@@ -51,7 +52,7 @@ class OneStageSettings(RunSettings):
 
 @dataclass
 class DSASettings(OneStageSettings):
-    """The published setting: Sprites, 200 epochs over its 9000 training clips, batch 25 (models/dsa.py)."""
+    """The published setting: Sprites, 200 epochs of 9000 clips, batch 25 (models/dsa.py). A checkpoint is 2 GB: few are kept."""
 
     model: str = default("model", "dsa")
     dataset_name: str = default("dataset_name", "sprites-li")
@@ -59,6 +60,7 @@ class DSASettings(OneStageSettings):
     seq_len: int = default("seq_len", 8)
     epochs: int = default("epochs", 200)
     bs_per_epoch: int = default("bs_per_epoch", 360)
+    keep_checkpoints: int = default("keep_checkpoints", 3)
     lr: float = default("lr", 0.0002, OneStageSettings)
 
     posterior: str = flag(
@@ -77,7 +79,10 @@ class DSASettings(OneStageSettings):
 
 @dataclass
 class UnorderedSettings(OneStageSettings):
-    """The published setting on moving MNIST: 60,000 steps of batch 120 (models/unordered.py); for Sprites see the README."""
+    """The published setting on moving MNIST: 60,000 steps of batch 120 (models/unordered.py); for Sprites see the README.
+
+    The paper's frames are grey. Ours repeat the grey in three channels, each of which counts in the likelihood: both KLs, too, weigh 3.
+    """
 
     model: str = default("model", "unordered")
     dataset_name: str = default("dataset_name", "moving-mnist")
@@ -96,6 +101,15 @@ class UnorderedSettings(OneStageSettings):
     decoder_init: str = flag(
         "torch", "start of the decoder, likewise, on codes of data and noise", STAGE, choices=("torch", "data")
     )
+    kl_f: float = default("kl_f", 3.0, OneStageSettings)
+    kl_z: float = default("kl_z", 3.0, OneStageSettings)
+    clips_per_sample: int = flag(
+        None,
+        "clips of one identity that a sample's frames are drawn from; default: the data set's (sprites: 2)",
+        UNORDERED,
+        kind=int,
+        low=1,
+    )
     num_frames: int = flag(3, "frames drawn at random from each sequence, in no order", UNORDERED, low=3)
     f_dim: int = flag(64, "size of the static code f", UNORDERED, low=1)
     z_dim: int = flag(2, "size of a frame's dynamic code z_t", UNORDERED, low=1)
@@ -108,7 +122,11 @@ class UnorderedSettings(OneStageSettings):
     def check(self):
         """Raise UserError where two flags contradict each other."""
         super().check()
-        if self.num_frames > self.seq_len:
+        if self.train and self.num_frames > self.seq_len:
             raise UserError(
                 f"--num_frames {self.num_frames} exceeds --seq_len {self.seq_len}: use {self.seq_len} or less"
             )
+
+    def joined(self, stage, dataset):
+        """See `RunSettings.joined`."""
+        return (dataset.group and self.clips_per_sample) or super().joined(stage, dataset)

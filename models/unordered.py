@@ -246,5 +246,10 @@ class UnorderedStage(Stage):
                 start(store.pick(*self.batch(sampler, 0)))
 
     def batch(self, sampler, step):
-        """`num_frames` frames of each sequence, drawn at random."""
-        return self.some(sampler, step, self.settings.num_frames)
+        """`num_frames` frames drawn at random from each whole sequence, however long; from all of the clips that a sample joins."""
+        count = self.settings.num_frames
+        if sampler.members is not None:
+            return self.some(sampler, step, count)
+        clip, _, flip = (part[:, :count] for part in sampler.draw(step, self.settings.bs))
+        lengths = sampler.clips.lengths[sampler.clips.index[clip[:, 0]]]
+        return clip, sampler.pick(step, len(clip), lengths, count), flip

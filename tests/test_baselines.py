@@ -102,7 +102,9 @@ def test_dry_run_and_published_defaults(command, tmp_path, model):
 
 def test_mistakes(command, refused):
     assert "has 1 stages" in refused("--model", "dsa", "--preset", "demo")
-    assert "--num_frames 5 exceeds --seq_len 4" in refused("--model", "unordered", "--num_frames", 5, "--seq_len", 4)
+    assert "--num_frames 5 exceeds --seq_len 4" in refused(
+        "--model", "unordered", "--num_frames", 5, "--seq_len", 4, "--train", "True"
+    )
     assert "--kl_f_start" in refused("--model", "dsa", "--kl_f_start", 0.1, "--kl_f", 0)
     assert "--train_VDSMSeq" in refused("--model", "dsa", "--train_VDSMSeq", "True")
     assert "train first (--train True)" in refused(*flags("dsa"))

@@ -17,7 +17,7 @@ LOWER = {  # the weight that keeps a term's KL down
     "EncDec": {"s": "anneal_end_id", "z": "anneal_end_t"},
     "Seq": {"d": "anneal_end_dynamics"},  # a z that the transition foretells is no collapse
 }
-LOWER_F = {"f": "kl_f_start"}  # of the models with one stage
+LOWER_F = {"f": "kl_f, or --kl_f_start,"}  # of the models with one stage
 
 
 def may_sleep(step, total):

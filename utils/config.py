@@ -316,6 +316,10 @@ class RunSettings:
         """Which stage it is, from 1."""
         return cls.STAGES.index(cls.info(stage)) + 1
 
+    def joined(self, stage, dataset):
+        """How many clips of one identity stage `stage` joins into a sample of `dataset` (a data.base.Dataset)."""
+        return dataset.clips_per_sample if self.info(stage).joins else 1
+
     @property
     def measured(self):
         """What to measure: () for nothing, ('default',), or some of PROTOCOLS."""

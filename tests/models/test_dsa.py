@@ -191,6 +191,37 @@ def test_every_parameter_has_a_gradient(fidelity, posterior):
     assert all(p.grad is not None for p in dsa.parameters())
 
 
+@both_fidelities
+def test_the_pixels_reach_both_posteriors_through_the_samples(fidelity):
+    dsa = small(fidelity=fidelity).train()
+    dsa.loss(clips(), WEIGHTS)["x"].raw.backward()
+    for heads in (dsa.static.heads, dsa.dynamic.heads):
+        assert all(head.weight.grad.any() for head in (heads.loc, heads.log_variance))
+
+
+def test_the_kl_reaches_the_posterior_through_the_prior_too():
+    dsa, scale = small(), 1e-6  # a sample is its loc
+    z = torch.randn(N, T, SMALL["z_dim"], dtype=torch.float64, requires_grad=True)
+    dsa.dynamic.forward = lambda v, f: (z, torch.full_like(z, scale))
+    dsa.loss(clips(), WEIGHTS)["z"].raw.backward()
+    got, z.grad = z.grad, None
+    kl_divergence(Normal(z, scale), Normal(*step_by_step(dsa.prior, z))).sum().backward()
+    torch.testing.assert_close(got, z.grad, rtol=1e-4, atol=1e-4)
+    own = z.detach().requires_grad_()
+    kl_divergence(Normal(own, scale), Normal(*(p.detach() for p in step_by_step(dsa.prior, z)))).sum().backward()
+    assert (got - own.grad).abs().max() > 0.01
+
+
+@both_fidelities
+def test_scales_start_where_the_flags_say(fidelity):
+    dsa = small(fidelity=fidelity, f_scale_start=0.1, z_scale_start=1.5)
+    v = dsa._features(clips())
+    f, scale = dsa.static(v)
+    torch.testing.assert_close(scale, torch.full_like(scale, 0.1))
+    scale = dsa.dynamic(v, f)[1]
+    torch.testing.assert_close(scale, torch.full_like(scale, 1.5))
+
+
 # --- its uses ---
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from data.base import Clips, Dataset
 from data.batches import Sampler
 from data.pendulum import make
 from models.base import View, mean_colour
@@ -54,6 +55,7 @@ def test_published_sizes(f_dim):
 def test_published_setting():
     c = UnorderedSettings()
     assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim, c.epochs * c.bs_per_epoch) == (3, 120, 0.0001, 2, 64, 60_000)
+    assert (c.dataset_name, c.seq_len, c.kl_f, c.kl_z) == ("moving-mnist", 20, 3, 3)  # grey in three channels
 
 
 def test_static_posterior_pair_by_pair(network):
@@ -147,6 +149,39 @@ def test_batches_are_a_few_frames_of_each_sequence():
     clip, time, _ = stage.batch(Sampler(make(16, 0, FEW).split("train"), 16), 3)
     assert clip.shape == time.shape == (7, 3)
     assert (np.diff(clip) == 0).all() and all(len(set(row)) == 3 for row in time)
+
+
+def test_frames_come_from_the_whole_of_a_long_clip():
+    lengths = np.array([16, 5, 40])
+    frames = np.zeros((lengths.sum(), 64, 64, 3), np.uint8)
+    stage = UnorderedStage(UnorderedSettings(**SMALL, bs=50, seq_len=4))
+    sampler, seen = Sampler(Clips(frames, lengths, {}, np.array([2, 1])), 4), {0: set(), 1: set()}
+    for step in range(10):
+        clip, time, _ = stage.batch(sampler, step)
+        assert (time < np.array([40, 5])[clip]).all() and all(len(set(row)) == 3 for row in time)
+        for row, times in zip(clip[:, 0], time):
+            seen[row] |= set(times.tolist())
+    assert seen == {0: set(range(40)), 1: set(range(5))}
+
+
+def test_frames_of_all_the_clips_that_are_joined():
+    labels = {"who": np.repeat([0, 1], 3)}
+    splits = {name: np.arange(6) for name in ("train", "val", "test")}
+    frames = np.zeros((24, 64, 64, 3), np.uint8)
+    common = {"frames": frames, "lengths": np.full(6, 4), "labels": labels, "classes": {}, "splits": splits}
+    common |= {"static": ("who",), "dynamic": (), "fingerprint": "", "name": "made"}
+    grouped, alone = Dataset(**common, group="who", clips_per_sample=2), Dataset(**common)
+    settings = UnorderedSettings(**SMALL, bs=50, seq_len=4, clips_per_sample=3)
+    assert settings.joined("Unordered", grouped) == 3 and settings.joined("Unordered", alone) == 1
+    assert UnorderedSettings().joined("Unordered", grouped) == 2
+    clip, _, _ = UnorderedStage(settings).batch(Sampler(grouped.split("train"), 4, "who", 3), 0)
+    assert (clip // 3 == clip[:, :1] // 3).all() and any(len(set(row)) == 3 for row in clip)
+
+
+def test_the_pixels_reach_both_posteriors_through_the_samples(network):
+    network.loss(clips(), WEIGHTS)["x"].raw.backward()
+    for heads in (network.static.heads, network.dynamic.dense[-1]):
+        assert all(half.any() for half in heads.weight.grad.chunk(2))
 
 
 def test_pictures_start_at_the_mean_colour():

@@ -85,6 +85,32 @@ def test_swap_grid_has_the_columns_identity_in_the_rows_pose(tmp_path):
     assert np.array_equal(logged["swap_ep_rec"], picture)
 
 
+class Drawing(Painter):
+    """A Painter with priors: every identity drawn is blue, every motion drawn is at half light."""
+
+    def draw(self, clips, frames):
+        return torch.tensor([0.0, 0.0, 1.0]).expand(clips, 3), self.draw_dynamic(torch.zeros(clips), frames)
+
+    def draw_dynamic(self, static, frames):
+        return torch.full((len(static), frames), 0.5)
+
+
+def test_what_is_held_fixed_and_what_is_drawn(tmp_path):
+    stage = _stage("DSA")
+    stage.view = Drawing
+    draw_stage(stage, _dataset(), None, None, tmp_path, 3, lambda *_: None, True)
+    tiles = {held: iio.imread(tmp_path / f"fixed_{held}_3.png")[2::65, 2::65].astype(int) for held in "fz"}
+    each = 3  # a clip, and under it two that were drawn
+    for clip in range(len(tiles["f"]) // each):
+        real = tiles["f"][each * clip, 0]
+        light = real.max()
+        for row in (each * clip + 1, each * clip + 2):
+            assert np.abs(tiles["f"][row] - real * 127.5 / light).max() <= 1  # its identity in the light that was drawn
+            assert (
+                np.abs(tiles["z"][row] - np.array([0, 0, light])).max() <= 1
+            )  # its light on the identity that was drawn
+
+
 def test_stage_2_writes_the_releases_names_and_ours(tmp_path):
     draw_stage(_stage("Seq"), _dataset(), None, None, tmp_path, 3, lambda *_: None, True)
     names = {path.name for path in tmp_path.iterdir()}

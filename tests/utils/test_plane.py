@@ -42,5 +42,9 @@ def test_manifold_and_curve_are_pictures():
     codes = np.random.default_rng(0).normal(size=(3, 5, 2))
     picture = plane.manifold(codes, {"a": np.zeros((3, 5)), "b": np.ones((3, 5))})
     assert picture.shape == (400, 1000, 3) and picture.dtype == np.uint8
-    picture = plane.curve(codes[0], np.full((5, 64, 64, 3), (255, 0, 0), np.uint8))
+    values = np.arange(15.0).reshape(3, 5)
+    assert not np.array_equal(plane.manifold(codes, {"a": values}), plane.manifold(codes, {"a": values[::-1]}))
+    red = np.full((5, 64, 64, 3), (255, 0, 0), np.uint8)
+    picture = plane.curve(codes[0], red)
     assert (picture == (255, 0, 0)).all(-1).sum() > 5 * 30**2  # the frames are there
+    assert not np.array_equal(picture[:250], plane.curve(codes[0, ::-1], red)[:250])  # and the line is the code's
