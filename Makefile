@@ -16,7 +16,7 @@ demo: env  ## train both stages on the pendula, judge, draw, report; everything 
 	$(BIN)/python main.py --preset demo
 	@echo "Open runs/demo/report.html; its pictures are in runs/demo/images, its figures in runs/demo/metrics.json"
 
-baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (23)
+baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (24)
 	$(BIN)/python -m benchmarks.baselines pendulum
 	$(if $(LI),$(BIN)/python -m benchmarks.baselines sprites-li --source $(LI))
 
