@@ -44,7 +44,7 @@ class Gaussian(nn.Module):
         """Have every scale be `value` (> 0) before training, whatever comes in."""
         said = 2 * math.log(value)
         self.log_variance.weight.zero_()
-        self.log_variance.bias.fill_(said / self.slope if said < 0 else said)
+        self.log_variance.bias.fill_(said / self.slope if said < 0 else said)  # the LeakyReLU's inverse
 
     def forward(self, features):
         loc, log_variance = self.loc(features), self.log_variance(features)
