@@ -31,10 +31,14 @@ def convert(settings, argv):
         raise UserError(f"{out} is already there: move it away")
     to_ours = settings.to == "ours"
     if to_ours != bool(release.stage_of(read_checkpoint(path, mapped=True))):
-        raise UserError(f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert")
+        raise UserError(
+            f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert"
+        )
     state = load_checkpoint(path)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
-    check_sizes(state, path, settings, [size for size in settings.info("Seq").sizes if size in given])
+    check_sizes(
+        state, path, settings, [size for size in settings.info("Seq").sizes if size in given]
+    )
     sizes, stage = state["settings"], release.ours_stage(state)
     if sizes.get("fidelity") != release.FIDELITY:
         raise UserError(
@@ -45,23 +49,39 @@ def convert(settings, argv):
         try:
             state = release.to_release(state, _trained(settings, sizes, stage))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise UserError(f"{path} does not convert ({error}): is it a checkpoint of this version?") from None
+            raise UserError(
+                f"{path} does not convert ({error}): is it a checkpoint of this version?"
+            ) from None
     try:
         out.parent.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror}): copy the checkpoint to another folder") from None
+        raise UserError(
+            f"cannot write {out} ({error.strerror}): copy the checkpoint to another folder"
+        ) from None
     save_checkpoint(out, state)
     print(f"wrote {out}: stage {settings.number(stage)}, {state['epoch']} epochs")
     if to_ours:
-        print("its flags: " + " ".join(f"--{name} {shown(size)}" for name, size in sizes.items() if size is not None))
-    elif any(tuple(sizes[n]) != own for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))):
-        print("the release's program has other --enc_widths or --dec_widths built in and does not load it as it is")
+        print(
+            "its flags: "
+            + " ".join(
+                f"--{name} {shown(size)}" for name, size in sizes.items() if size is not None
+            )
+        )
+    elif any(
+        tuple(sizes[n]) != own
+        for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))
+    ):
+        print(
+            "the release's program has other --enc_widths or --dec_widths built in and does not load it as it is"
+        )
 
 
 def _trained(settings, saved, stage):
     """Names of what a run of `saved` settings trains in `stage`, in the order of Adam's state. No numbers are made."""
     own = {field.name for field in dataclasses.fields(settings)}
-    settings = dataclasses.replace(settings, **{name: value for name, value in saved.items() if name in own})
+    settings = dataclasses.replace(
+        settings, **{name: value for name, value in saved.items() if name in own}
+    )
     with torch.device("meta"):
         made = EncDecStage(settings) if stage == "EncDec" else SeqStage(settings, EncDec(settings))
         return Stepper(made.trainable()).names(made.network)

@@ -17,10 +17,11 @@ from utils.checkpoints import RunFolder
 from utils.guards import saves
 
 FLOAT = 4  # bytes
-PNG, GIF = 4000, 1500  # bytes a 64x64 tile takes in a picture, roughly: sprites and pendula, halves of them black
-BACKWARD = (
-    1.5  # measured on a CPU, six presets: the gradient's pass holds up to half as much again as what the loss keeps
-)
+PNG, GIF = (
+    4000,
+    1500,
+)  # bytes a 64x64 tile takes in a picture, roughly: sprites and pendula, halves of them black
+BACKWARD = 1.5  # measured on a CPU, six presets: the gradient's pass holds up to half as much again as what the loss keeps
 PAIR = {
     "sprites": 2 * NUM_FRAMES,
     "sprites-li": 2 * NUM_FRAMES,
@@ -34,15 +35,21 @@ def dry_run(plan):
     for name in plan.asked:
         settings = plan.stages[name]
         sizes = measure(name, settings)
-        checkpoints = sum(saves(settings, epoch) for epoch in range(settings.epochs)) if plan.training else 0
+        checkpoints = (
+            sum(saves(settings, epoch) for epoch in range(settings.epochs)) if plan.training else 0
+        )
         if settings.keep_checkpoints:  # and the best, and the one that is being written
             checkpoints = min(checkpoints, settings.keep_checkpoints + 2)
         checkpoints += bool(plan.training and settings.save_every_steps)
         pictures = picture_bytes(name, settings)
         disk += checkpoints * sizes["checkpoint"] + pictures
-        print(f"stage {settings.number(name)} ({'train' if plan.training else 'test'} on {settings.dataset_name})")
+        print(
+            f"stage {settings.number(name)} ({'train' if plan.training else 'test'} on {settings.dataset_name})"
+        )
         networks = ", ".join(f"{part} {count:,}" for part, count in sizes["networks"].items())
-        print(f"  parameters  {sizes['parameters']:,} ({networks}), {sizes['trained']:,} of them trained")
+        print(
+            f"  parameters  {sizes['parameters']:,} ({networks}), {sizes['trained']:,} of them trained"
+        )
         print(
             f"  memory      about {human(sizes['memory'])} for a step of {settings.bs} sequences, beside program and data"
         )
@@ -52,11 +59,17 @@ def dry_run(plan):
         if settings.export_codes and name == settings.STAGES[-1].name:
             count, each = clips_of(settings.dataset_name, settings.split), bytes_a_clip(settings)
             disk += (count or 0) * each
-            told = f"{count:,} clips ({settings.split}), {human(count * each)}" if count else f"{human(each)} a clip"
+            told = (
+                f"{count:,} clips ({settings.split}), {human(count * each)}"
+                if count
+                else f"{human(each)} a clip"
+            )
             print(f"  export      {told}")
         if plan.training:
             steps = settings.epochs * settings.bs_per_epoch
-            print(f"  steps       {steps:,} ({settings.epochs} epochs of {settings.bs_per_epoch} batches)")
+            print(
+                f"  steps       {steps:,} ({settings.epochs} epochs of {settings.bs_per_epoch} batches)"
+            )
     place = RunFolder(plan.first).root
     print(f"in all about {human(disk)} under {place}; nothing was read or written")
 
@@ -65,7 +78,9 @@ def measure(name, settings):
     """Counts and bytes of a stage: 'parameters', 'trained', 'networks' (by part), 'memory' of a step, 'checkpoint'."""
     with pyro.validation_enabled(False), torch.device("meta"):  # validation would look at numbers
         stage = settings.info(name).stage().build(settings)
-        network = stage.to("meta").network  # a blur filter is made on the CPU whatever the default device
+        network = stage.to(
+            "meta"
+        ).network  # a blur filter is made on the CPU whatever the default device
         trained = sum(p.numel() for group in stage.trainable().values() for p in group)
         kept = _kept_for_gradient(network, _loss(name, settings, network))
     state = sum(t.numel() for t in network.state_dict().values())
@@ -132,7 +147,9 @@ def clips_of(name, split):
 def picture_bytes(name, settings):
     """Bytes of a stage's pictures over its run, roughly: tiles times what one takes."""
     c = settings
-    tests = sum(epoch % c.model_test_interval == 0 or epoch == c.epochs - 1 for epoch in range(c.epochs))
+    tests = sum(
+        epoch % c.model_test_interval == 0 or epoch == c.epochs - 1 for epoch in range(c.epochs)
+    )
     shown, clips = min(c.num_test_ids, 12), min(c.num_test_ids, 6)
     grid = (shown + 1) ** 2
     if name == "EncDec":

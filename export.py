@@ -33,7 +33,10 @@ from utils.origin import commit
 from utils.progress import Progress
 
 MANIFEST = "codes.json"
-SHARES = {"test": 0.25, "val": 0.1}  # of clips, or of groups of clips, where the export is of one split
+SHARES = {
+    "test": 0.25,
+    "val": 0.1,
+}  # of clips, or of groups of clips, where the export is of one split
 PICTURES = 3  # arrays of frames: the clips', their reconstructions, samples
 
 
@@ -46,7 +49,7 @@ def bytes_a_clip(settings):
 def export(view, dataset, folder, settings, checkpoint):
     """Write the export of settings.split to folder.codes; an older one there is kept under a new name.
 
-    view: the last stage as `models.base.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are
+    view: the last stage as `models.view.VideoModel`; checkpoint: its path. The files stand in a folder beside until all are
     written, so that half an export is never taken for one. UserError if the disk is too full.
     """
     clips, codes = dataset.split(settings.split), folder.codes
@@ -63,7 +66,8 @@ def export(view, dataset, folder, settings, checkpoint):
         beside.mkdir()
         batches = _write(view, dataset, clips, beside, settings)
         write_text(
-            beside / MANIFEST, json.dumps(_manifest(dataset, clips, settings, checkpoint, batches), indent=1) + "\n"
+            beside / MANIFEST,
+            json.dumps(_manifest(dataset, clips, settings, checkpoint, batches), indent=1) + "\n",
         )
         if codes.is_dir() and any(codes.iterdir()):
             kept = unused(codes)
@@ -107,7 +111,9 @@ def _labels(dataset, clips, rows):
     for name, members in dataset.splits.items():
         split[np.isin(position, members)] = name
     named = {name: clips.label(name, rows) for name in dataset.labels}
-    columns = np.array([named[factor] for factor in _factors(dataset)], np.int64).reshape(-1, len(rows)).T
+    columns = (
+        np.array([named[factor] for factor in _factors(dataset)], np.int64).reshape(-1, len(rows)).T
+    )
     return columns, {**named, "split": split, "position": position}
 
 
@@ -156,21 +162,36 @@ def load_export(folder, name, seed=0):
     folder = Path(folder)
     try:
         about = json.loads((folder / MANIFEST).read_text())
-        batches, found, factors, group = (about[key] for key in ("batches", "data set", "factors", "group"))
+        batches, found, factors, group = (
+            about[key] for key in ("batches", "data set", "factors", "group")
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} holds no export: write one with --export_codes True --split all") from None
+        raise UserError(
+            f"{folder} holds no export: write one with --export_codes True --split all"
+        ) from None
     if found != name:
-        raise UserError(f"{folder} is an export of {found}, expected {name}: give the path of another")
-    read = {kind: [_read(folder / f"{kind}_{p}.npz") for p in range(batches)] for kind in ("id", "dynamics", "labels")}
+        raise UserError(
+            f"{folder} is an export of {found}, expected {name}: give the path of another"
+        )
+    read = {
+        kind: [_read(folder / f"{kind}_{p}.npz") for p in range(batches)]
+        for kind in ("id", "dynamics", "labels")
+    }
     frames, rebuilt, sampled = (
         np.concatenate([_frames(folder / f"{kind}_images_{p}.npz") for p in range(batches)])
         for kind in ("test", "recon", "sampled")
     )
-    codes = {kind: np.concatenate([part["arr_0"] for part in read[kind]]) for kind in ("id", "dynamics")}
-    known = {key: np.concatenate([part[key] for part in read["labels"]]) for key in read["labels"][0]}
+    codes = {
+        kind: np.concatenate([part["arr_0"] for part in read[kind]]) for kind in ("id", "dynamics")
+    }
+    known = {
+        key: np.concatenate([part[key] for part in read["labels"]]) for key in read["labels"][0]
+    }
     counts = {len(part) for part in (frames, rebuilt, *codes.values(), *known.values())}
     if counts != {about["clips"]}:
-        raise UserError(f"{folder} is not whole ({counts} clips for {about['clips']}): export again")
+        raise UserError(
+            f"{folder} is not whole ({counts} clips for {about['clips']}): export again"
+        )
     labels = {factor: known["arr_0"][:, column] for column, factor in enumerate(factors)}
     groups = known[group] if group else np.arange(len(frames))
     splits = {split: np.flatnonzero(known["split"] == split) for split in SPLITS}
@@ -189,7 +210,11 @@ def load_export(folder, name, seed=0):
         fingerprint=fingerprint(stack, labels, splits),
     )
     return Export(
-        dataset, {"identity_code": codes["id"][:, 0], "dynamics_code": codes["dynamics"]}, rebuilt, sampled, about
+        dataset,
+        {"identity_code": codes["id"][:, 0], "dynamics_code": codes["dynamics"]},
+        rebuilt,
+        sampled,
+        about,
     )
 
 

@@ -17,7 +17,9 @@ def main(argv):
         plan = parse(argv)
         for line in opening_lines(plan):
             print(line, flush=True)
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for tensors; torch reads it when it is imported
+        os.environ.setdefault(
+            "THP_MEM_ALLOC_ENABLE", "1"
+        )  # huge pages for tensors; torch reads it when it is imported
         warnings.filterwarnings("ignore", message="CUDA initialization")
         settings = plan.first
         if settings.convert is not None:
@@ -33,7 +35,7 @@ def main(argv):
 
             run(plan, argv)
             if any(settings.report for settings in plan.stages.values()):
-                from utils.report import write_report
+                from pictures.report import write_report
 
                 print(f"report: {write_report(next(iter(plan.stages.values())))}")
     except UserError as error:
@@ -46,7 +48,10 @@ def main(argv):
         )
     except KeyboardInterrupt as stop:
         command = shlex.join(["python", "main.py", *without(argv, "--fresh")])
-        print(f"\nmain.py: stopped; it goes on from the newest checkpoint with: {command}", file=sys.stderr)
+        print(
+            f"\nmain.py: stopped; it goes on from the newest checkpoint with: {command}",
+            file=sys.stderr,
+        )
         return getattr(stop, "code", 130)
     return 0
 

@@ -10,6 +10,8 @@ import data
 from data.batches import FrameStore, Sampler
 from export import export
 from metrics.evaluate import evaluate, need_labels
+from models.vdsm.collapse import collapsed, may_sleep
+from pictures.drawing import draw_stage
 from utils.checkpoints import (
     Place,
     RunFolder,
@@ -20,8 +22,6 @@ from utils.checkpoints import (
     state_of,
     undisturbed,
 )
-from utils.collapse import collapsed, may_sleep
-from utils.drawing import draw_stage
 from utils.errors import UserError
 from utils.guards import (
     NotFinite,
@@ -41,7 +41,12 @@ from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
 
 HELD_OUT_BATCHES = 4
-SCALARS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}  # names of the release
+SCALARS = {
+    "s": "id anneal",
+    "z": "zt anneal",
+    "d": "dynamics anneal",
+    "temperature": "id temp",
+}  # names of the release
 
 
 def run(plan, argv):
@@ -58,7 +63,9 @@ def run(plan, argv):
     sets = {stage: _load(plan.stages[stage], stage) for stage in plan.training}
     encdec = refuse_missing_encdec(plan, folder)
     if not settings.fresh:
-        refuse_other_run(plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()})
+        refuse_other_run(
+            plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()}
+        )
     with only_run(folder.root, settings.override_lock) as alone, Signals() as signals:
         if settings.fresh:
             for kept in folder.set_aside(encdec):
@@ -107,7 +114,9 @@ def train(settings, name, dataset, folder, device, argv, signals):
     Where a loss or gradient is not finite, once more from there at a lower learning rate.
     """
     info, number, lowered = settings.info(name), settings.number(name), None
-    progress = Progress(f"stage {number}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log)
+    progress = Progress(
+        f"stage {number}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log
+    )
     with closing(progress):
         while True:
             try:
@@ -120,7 +129,9 @@ def train(settings, name, dataset, folder, device, argv, signals):
         evaluate(stage.view(), name, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
         export(stage.view(), dataset, folder, settings, folder.choose(name))
-    progress.say(f"stage {number}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}")
+    progress.say(
+        f"stage {number}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}"
+    )
 
 
 def attempt(settings, name, dataset, folder, device, progress, signals, lowered):
@@ -133,17 +144,27 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
     splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
     joined = settings.joined(name, dataset)
-    ways = {"train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test}, "val": {}}
+    ways = {
+        "train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test},
+        "val": {},
+    }
     samplers = {
         s: Sampler(
-            store.clips, settings.seq_len, dataset.group, joined, (settings.seed, number - 1, s == "val"), **ways[s]
+            store.clips,
+            settings.seq_len,
+            dataset.group,
+            joined,
+            (settings.seed, number - 1, s == "val"),
+            **ways[s],
         )
         for s, store in splits.items()
     }
     if newest is None:
         stage.start_from(samplers["train"], splits["train"])
     stepper = Stepper(stage.trainable(), settings.clip_grad)
-    torch.manual_seed(settings.seed + number)  # the noise's own stream, whatever initialisation drew
+    torch.manual_seed(
+        settings.seed + number
+    )  # the noise's own stream, whatever initialisation drew
     place = resume(newest, stage, stepper, device)
     place.train_at(first_rate(settings, info, newest), lowered)
     curves, total = stage.schedules(), settings.epochs * settings.bs_per_epoch
@@ -151,12 +172,17 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
     progress.begin(place.step)
     if newest is not None:
         steps = f" and {more} steps of the next" if more else ""
-        progress.say(f"stage {number}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})")
+        progress.say(
+            f"stage {number}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})"
+        )
     with (
         signals.patiently(),
         Saver(folder, name, settings.keep_checkpoints) as saver,
         tensorboard(
-            folder.tensorboard / name, settings.tboard_log and place.step < total, begin, origin(device)
+            folder.tensorboard / name,
+            settings.tboard_log and place.step < total,
+            begin,
+            origin(device),
         ) as log,
     ):
         while place.step < total:
@@ -165,9 +191,13 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
             stage.network.train()
             terms, clips = stage.loss(samplers["train"], splits["train"], place.step, weights)
             loss = stage.objective(terms, clips)
-            place.losses.append(torch.stack([part.detach() for term in terms.values() for part in term]) / clips)
+            place.losses.append(
+                torch.stack([part.detach() for term in terms.values() for part in term]) / clips
+            )
             rate = place.rate * place.scale
-            stepper(loss, learning_rate(rate, place.step, total, settings.lr_warmup, settings.lr_final))
+            stepper(
+                loss, learning_rate(rate, place.step, total, settings.lr_warmup, settings.lr_final)
+            )
             place.step += 1
             progress.step()
             ends = place.step % settings.bs_per_epoch == 0
@@ -194,15 +224,30 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
                         s = stage.identities(samplers["val"], splits["val"], HELD_OUT_BATCHES)
                         progress.trouble(collapsed(name, s, weights.get("temperature"), held_out))
                     with undisturbed(device):
-                        draw_stage(stage, dataset, samplers["train"], splits["train"], folder.images, epoch, log, last)
+                        draw_stage(
+                            stage,
+                            dataset,
+                            samplers["train"],
+                            splits["train"],
+                            folder.images,
+                            epoch,
+                            log,
+                            last,
+                        )
             finished, leaving = ends and saves(settings, epoch), signals.asked
             due = settings.save_every_steps and place.step % settings.save_every_steps == 0
             if finished or due or leaving:
-                raise_not_finite(stepper, place, stage, terms, samplers["train"], weights, saving=True)
+                raise_not_finite(
+                    stepper, place, stage, terms, samplers["train"], weights, saving=True
+                )
                 at = divmod(place.step, settings.bs_per_epoch)
-                path = folder.checkpoint(name, epoch) if finished else folder.checkpoint_at(name, *at)
+                path = (
+                    folder.checkpoint(name, epoch) if finished else folder.checkpoint_at(name, *at)
+                )
                 spared = place.best and place.best[0], getattr(settings, info.pretrained)
-                saver.save(path, state_of(stage, stepper, place, dataset.fingerprint, device), spared)
+                saver.save(
+                    path, state_of(stage, stepper, place, dataset.fingerprint, device), spared
+                )
             saver.check()
             if leaving:
                 break  # the end of the block waits for the checkpoint, then obeys

@@ -49,11 +49,17 @@ def _jobs(text):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.baselines", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")
-    parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="seeds joined by commas [0,1,2]")
+    parser.add_argument(
+        "--seeds", type=_seeds, default="0,1,2", help="seeds joined by commas [0,1,2]"
+    )
     parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
-    parser.add_argument("--jobs", type=_jobs, default=2, help="runs side by side, each on one CPU thread [2]")
+    parser.add_argument(
+        "--jobs", type=_jobs, default=2, help="runs side by side, each on one CPU thread [2]"
+    )
     chosen, more = parser.parse_known_args(argv)
     more += ["--runs_dir", chosen.runs_dir, "--threads", "1", "--quiet", "True"]
     asked, failed = commands(chosen.data, chosen.seeds, more), []
@@ -75,7 +81,14 @@ def main(argv=None):
         lines = list(jobs.map(train, asked))
     if failed:
         return failed[0]  # main.py has said why
-    compare = [sys.executable, "-m", "metrics.compare", *(run for run, _ in asked), "--runs_dir", chosen.runs_dir]
+    compare = [
+        sys.executable,
+        "-m",
+        "metrics.compare",
+        *(run for run, _ in asked),
+        "--runs_dir",
+        chosen.runs_dir,
+    ]
     table = subprocess.run(compare, capture_output=True, text=True, check=True).stdout
     text = "\n".join([table, *lines, ""])
     print(text)

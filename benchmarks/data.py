@@ -59,7 +59,11 @@ def loading(case, stage, frames, lengths, resident, repeats=20):
     store = FrameStore(clips, device)
     if not resident:
         store.resident = None
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    clock = (
+        time.process_time
+        if device.type == "cpu" and torch.get_num_threads() == 1
+        else time.perf_counter
+    )
     times = []
     for step in range(repeats):
         began = clock()
@@ -74,12 +78,24 @@ def benchmark(case, quick=False):
     """{'machine', 'rows'}: a row a stage and place of the set, with 'loading' and 'step' in s and 'share'."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        frames, lengths = mapped(folder, 36 if quick else CLIPS, case.frames["Seq"] if quick else CLIP_FRAMES)
+        frames, lengths = mapped(
+            folder, 36 if quick else CLIPS, case.frames["Seq"] if quick else CLIP_FRAMES
+        )
         for stage in case.frames:
             step = measure(case, stage, "fast", quick)["seconds"]
-            for place in ("memory-mapped", "on the device")[: 2 if case.device().type == "cuda" else 1]:
+            for place in ("memory-mapped", "on the device")[
+                : 2 if case.device().type == "cuda" else 1
+            ]:
                 seconds = loading(case, stage, frames, lengths, place != "memory-mapped")
-                rows.append({"stage": stage, "set": place, "loading": seconds, "step": step, "share": seconds / step})
+                rows.append(
+                    {
+                        "stage": stage,
+                        "set": place,
+                        "loading": seconds,
+                        "step": step,
+                        "share": seconds / step,
+                    }
+                )
     return {"machine": machine(case), "rows": rows}
 
 
@@ -109,9 +125,16 @@ def larger_than_memory(folder, size=LARGE_BYTES, flags=()):
 
     clips = int(size / (LARGE_FRAMES * IMAGE_SIZE**2 * 3))
     frames, lengths = mapped(folder, clips, LARGE_FRAMES)
-    splits = dict(zip(("train", "val", "test"), np.split(np.arange(clips), [int(0.8 * clips), int(0.9 * clips)])))
+    splits = dict(
+        zip(
+            ("train", "val", "test"),
+            np.split(np.arange(clips), [int(0.8 * clips), int(0.9 * clips)]),
+        )
+    )
     made = Dataset("larger-than-memory", frames, lengths, {}, {}, splits, (), (), "0" * 64)
-    sys.modules["benchmarks.larger_than_memory"] = type("Module", (), {"load": staticmethod(lambda config: made)})
+    sys.modules["benchmarks.larger_than_memory"] = type(
+        "Module", (), {"load": staticmethod(lambda config: made)}
+    )
     data.DATASETS["larger-than-memory"] = "benchmarks.larger_than_memory"
     peak, done = [0], threading.Event()
 
@@ -128,11 +151,17 @@ def larger_than_memory(folder, size=LARGE_BYTES, flags=()):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.data", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one step each: does it run?")
-    parser.add_argument("--larger_than_memory", action="store_true", help="train on a sparse set of 50 GB instead")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, one step each: does it run?"
+    )
+    parser.add_argument(
+        "--larger_than_memory", action="store_true", help="train on a sparse set of 50 GB instead"
+    )
     parser.add_argument("--folder", help="where the sparse file lies; default: a temporary folder")
     flags = parser.parse_args(argv)
     if flags.larger_than_memory:
@@ -144,7 +173,9 @@ def main(argv=None):
             f"memory (under {MOST_ANONYMOUS / 1e9:g}): {met}"
         )
     else:
-        result = benchmark(tiny_case(flags.threads) if flags.quick else paper_case(flags.threads), flags.quick)
+        result = benchmark(
+            tiny_case(flags.threads) if flags.quick else paper_case(flags.threads), flags.quick
+        )
         print(table(result))
     if flags.json:
         Path(flags.json).write_text(json.dumps(result, indent=1))

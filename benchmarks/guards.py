@@ -98,10 +98,14 @@ def table(result):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.guards", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.guards", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
-    parser.add_argument("--folder", metavar="DIR", help="on the disk to measure [the system's temporary folder]")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="on the disk to measure [the system's temporary folder]"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     flags = parser.parse_args(argv)
     case = tiny_case(flags.threads) if flags.quick else paper_case(flags.threads)

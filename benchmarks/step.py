@@ -2,7 +2,7 @@
 
     python -m benchmarks.step [--json FILE] [--threads 1] [--quick]
 
-Fast is what `main.py` trains. Reference is the literal form of tests/models/reference.py, which runs as the release does: kernels
+Fast is what `main.py` trains. Reference is the literal form of benchmarks/reference.py, which runs as the release does: kernels
 blended by a broadcast product and a sum a sequence, one Pyro site a sequence and time step, Pyro's own ELBO, the frozen encoder run at
 every step of stage 2 and the frozen networks' gradients computed for nothing. Both take the same settings, weights, Adam and
 allocator; every row is measured in a process of its own, so that its peak of memory is its own.
@@ -32,17 +32,23 @@ import torch.nn.functional as F
 from pyro.infer import Trace_ELBO
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.reference import EncDecReference, SeqReference
 from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
-from tests.models.reference import EncDecReference, SeqReference
 from utils.step import Stepper, choose_device
 
 CLIPS = 20
 FRAMES = {"EncDec": 16, "Seq": 8}
-SIZES = {"z_dim": 30, "n_e_w": 40, "dynamics_dim": 50, "rnn_dim": 512, "rnn_layers": 3}  # the README's Sprites commands
+SIZES = {
+    "z_dim": 30,
+    "n_e_w": 40,
+    "dynamics_dim": 50,
+    "rnn_dim": 512,
+    "rnn_layers": 3,
+}  # the README's Sprites commands
 TINY = {
     "z_dim": 3, "n_e_w": 2, "dynamics_dim": 2, "rnn_dim": 4, "rnn_layers": 1,
     "enc_widths": (2, 2, 2, 2, 3), "dec_widths": (4, 3, 2, 2),
@@ -60,7 +66,11 @@ OTHERS = {  # the other models: settings, and what an eighth of the width is
     "dsa": (DSASettings, {"width": 32, "hidden": 512, "conv_dim": 256, "rnn_dim": 64}),
     "unordered": (UnorderedSettings, {"width": 32, "hidden": 64}),
 }
-MOST_OVER_FLOOR, LEAST_GAIN, MOST_MEMORY = 2.0, {"EncDec": 2.8, "Seq": 6.0}, 6e9  # what a fast step is held to
+MOST_OVER_FLOOR, LEAST_GAIN, MOST_MEMORY = (
+    2.0,
+    {"EncDec": 2.8, "Seq": 6.0},
+    6e9,
+)  # what a fast step is held to
 
 
 @dataclasses.dataclass
@@ -154,7 +164,11 @@ def throughput(case):
         x = torch.randn(frames, c_in, side, side, device=device)
         kernel = torch.randn(c_in, c_out, KERNEL, KERNEL, device=device)
         work = len(x) * c_in * c_out * KERNEL**2 * side**2
-        calls[f"conv_transpose2d {c_in} to {c_out} at {side} px"] = work, F.conv_transpose2d, (x, kernel, None, 2, 1)
+        calls[f"conv_transpose2d {c_in} to {c_out} at {side} px"] = (
+            work,
+            F.conv_transpose2d,
+            (x, kernel, None, 2, 1),
+        )
         calls[f"conv2d stride 2, {c_out} to {c_in} at {2 * side} px"] = (
             work, F.conv2d, (torch.randn(frames, c_out, 2 * side, 2 * side, device=device), kernel, None, 2, 1),
         )  # fmt: skip
@@ -208,7 +222,9 @@ def stepper(case, stage, form):
         codes = seq.frame_codes(x)
 
         def fast(x, picked, weights):
-            return seq.loss(seq.frame_codes(x) if form == "encoder in" else codes, x, weights, picked)
+            return seq.loss(
+                seq.frame_codes(x) if form == "encoder in" else codes, x, weights, picked
+            )
 
         if form == "reference":
             seq.requires_grad_(True)
@@ -239,7 +255,9 @@ def measure_other(model, case, quick=False):
     shape = (c.bs, getattr(c, "num_frames", c.seq_len), 3, 64, 64)
     network_of, weights = c.STAGES[0].stage().network_of, {"f": 1.0, "z": 1.0}
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        sum(term.weighted for term in network_of(c).loss(torch.empty(shape), weights).values()).backward()
+        sum(
+            term.weighted for term in network_of(c).loss(torch.empty(shape), weights).values()
+        ).backward()
     network, x = network_of(c).to(device), torch.rand(shape, device=device)
     descend = Stepper({1.0: list(network.parameters())})
 
@@ -250,7 +268,14 @@ def measure_other(model, case, quick=False):
     seconds, wall = (statistics.median(part) for part in zip(*times))
     text = f"{model} ({c.bs} sequences, {shape[1]} frames, width {c.width})"
     gflop = counter.get_total_flops() / 1e9
-    return {"model": model, "text": text, "seconds": seconds, "wall": wall, "peak": _peak(device), "gflop": gflop}
+    return {
+        "model": model,
+        "text": text,
+        "seconds": seconds,
+        "wall": wall,
+        "peak": _peak(device),
+        "gflop": gflop,
+    }
 
 
 def _peak(device):
@@ -260,7 +285,9 @@ def _peak(device):
         import resource
     except ImportError:  # not a Unix
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def machine(case):
@@ -270,7 +297,10 @@ def machine(case):
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as lines:
-            name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+            name = next(
+                (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                name,
+            )
     except OSError:
         pass
     return f"{name}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
@@ -288,7 +318,12 @@ def benchmark(case, quick=False):
     rate, name = apart(throughput, case)
     rows = []
     for (stage, form), (_, _, text) in FORMS.items():
-        row = {"stage": stage, "form": form, "text": text, **apart(measure, case, stage, form, quick)}
+        row = {
+            "stage": stage,
+            "form": form,
+            "text": text,
+            **apart(measure, case, stage, form, quick),
+        }
         if form in ("fast", "encoder in"):
             row["gflop"] = gflop(case, stage, encoder=stage == "EncDec" or form == "encoder in")
             row["floor"] = row["gflop"] / rate
@@ -300,7 +335,10 @@ def benchmark(case, quick=False):
         row["floor"] = row["gflop"] / rate
         row["over floor"] = row["seconds"] / row["floor"]
     found = {(row["stage"], row["form"]): row for row in rows}
-    gains = {stage: found[stage, "reference"]["seconds"] / found[stage, "fast"]["seconds"] for stage in case.frames}
+    gains = {
+        stage: found[stage, "reference"]["seconds"] / found[stage, "fast"]["seconds"]
+        for stage in case.frames
+    }
     return {
         "machine": machine(case),
         "torch": torch.__version__,
@@ -348,7 +386,10 @@ def table(result):
                     f"step over floor {row['over floor']:.2f} (at most {MOST_OVER_FLOOR:g})",
                     row["over floor"] <= MOST_OVER_FLOOR,
                 ),
-                (f"reference over fast {gain:.1f} (at least {LEAST_GAIN[stage]:g})", gain >= LEAST_GAIN[stage]),
+                (
+                    f"reference over fast {gain:.1f} (at least {LEAST_GAIN[stage]:g})",
+                    gain >= LEAST_GAIN[stage],
+                ),
                 (
                     f"peak {(row['peak'] or 0) / 1e9:.1f} GB (under {MOST_MEMORY / 1e9:g})",
                     (row["peak"] or 0) < MOST_MEMORY,
@@ -359,10 +400,14 @@ def table(result):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one step each: does it run?")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, one step each: does it run?"
+    )
     flags = parser.parse_args(argv)
     case = tiny_case(flags.threads) if flags.quick else paper_case(flags.threads)
     result = benchmark(case, flags.quick)

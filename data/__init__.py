@@ -19,6 +19,8 @@ def load(config):
     UserError if it is unknown or not there."""
     if config.dataset_name not in DATASETS:
         known = ", ".join(DATASETS)
-        raise UserError(f"unknown data set '{config.dataset_name}': --dataset_name is one of {known}")
+        raise UserError(
+            f"unknown data set '{config.dataset_name}': --dataset_name is one of {known}"
+        )
     dataset = importlib.import_module(DATASETS[config.dataset_name]).load(config)
     return dataset.subsample(config.num_clips, config.data_seed) if config.num_clips else dataset

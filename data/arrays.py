@@ -22,7 +22,9 @@ def load(path):
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
                 found = f"key {', '.join(keys[:5])}" if keys else "no array"
-                raise UserError(f"{path}: found {found}, expected {KEY}: write it with np.savez(path, array)")
+                raise UserError(
+                    f"{path}: found {found}, expected {KEY}: write it with np.savez(path, array)"
+                )
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
@@ -94,12 +96,18 @@ class _Unpickler(pickle.Unpickler):
         ("multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy", "ndarray"): None,  # an argument of the first
         ("numpy", "dtype"): _Type,
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes in a pickle of version 2
+        ("_codecs", "encode"): lambda text, _: text.encode(
+            "latin1"
+        ),  # bytes in a pickle of version 2
         ("__builtin__", "bytes"): lambda: b"",  # ... and no bytes
     }
 
     def find_class(self, module, name):
-        short = "multiarray" if module in ("numpy.core.multiarray", "numpy._core.multiarray") else module
+        short = (
+            "multiarray"
+            if module in ("numpy.core.multiarray", "numpy._core.multiarray")
+            else module
+        )
         if (short, name) not in self.ADMITTED:
             raise _Foreign(f"{module}.{name}")
         return self.ADMITTED[short, name]

@@ -110,7 +110,9 @@ class Dataset:
             raise UserError(f"{self.name}: found {found}, expected as many: make the data again")
         for name, values in self.labels.items():
             if len(values) != len(self.lengths):
-                raise UserError(f"{self.name}: label '{name}' has {len(values)} values for {len(self.lengths)} clips")
+                raise UserError(
+                    f"{self.name}: label '{name}' has {len(values)} values for {len(self.lengths)} clips"
+                )
         for name in SPLITS:
             if len(self.splits.get(name, ())) == 0:
                 raise UserError(
@@ -119,7 +121,11 @@ class Dataset:
 
     def split(self, name):
         """The clips of split 'train', 'val' or 'test'; 'all': of the three, in the data set's order."""
-        index = np.sort(np.concatenate(list(self.splits.values()))) if name == "all" else self.splits[name]
+        index = (
+            np.sort(np.concatenate(list(self.splits.values())))
+            if name == "all"
+            else self.splits[name]
+        )
         return Clips(self.frames, self.lengths, self.labels, index)
 
     def subsample(self, count, seed):
@@ -130,7 +136,9 @@ class Dataset:
             return self
         for name in SPLITS:
             rows = self.splits[name]
-            _, member = np.unique(self.labels[self.group][rows] if self.group else rows, return_inverse=True)
+            _, member = np.unique(
+                self.labels[self.group][rows] if self.group else rows, return_inverse=True
+            )
             order = np.argsort(rng.permutation(member.max() + 1)[member], kind="stable")
             splits[name] = np.sort(rows[order[: max(1, round(count * len(rows) / total))]])
         digest = hashlib.sha256(self.fingerprint.encode())
@@ -161,8 +169,14 @@ def flat(clips):
 def check_frames(frames, name):
     """Raise UserError unless frames are uint8 [F > 0, 64, 64, 3]."""
     want = f"uint8 [frames, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
-        raise UserError(f"{name}: found {frames.dtype} {list(frames.shape)}, expected {want}: make the data again")
+    if (
+        frames.dtype != np.uint8
+        or frames.ndim != 4
+        or frames.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3)
+    ):
+        raise UserError(
+            f"{name}: found {frames.dtype} {list(frames.shape)}, expected {want}: make the data again"
+        )
     if len(frames) == 0:
         raise UserError(f"{name}: found no clip, expected {want}: make the data again")
 

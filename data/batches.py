@@ -43,9 +43,13 @@ class Sampler:
             frames = self.clips.num_frames
             chosen = rng.integers(len(self.members), size=batch)
             rows = [
-                rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined) for c in chosen
+                rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined)
+                for c in chosen
             ]
-            clip, time = np.repeat(np.stack(rows), frames, 1), np.tile(np.arange(frames), (batch, self.joined))
+            clip, time = (
+                np.repeat(np.stack(rows), frames, 1),
+                np.tile(np.arange(frames), (batch, self.joined)),
+            )
         else:
             rows = rng.integers(len(self.clips), size=batch)
             start = self.start[rows] if self.frozen else rng.integers(self.windows[rows])
@@ -85,10 +89,14 @@ class FrameStore:
     def pick(self, clip, time, flip=None):
         """Frames at index arrays clip, time [N, P], mirrored where flip [N, P]."""
         if self.resident is not None:
-            place = torch.from_numpy(self.clips.rank[clip] + time).to(self.device, non_blocking=True)
+            place = torch.from_numpy(self.clips.rank[clip] + time).to(
+                self.device, non_blocking=True
+            )
             frames = self.resident[place]
         else:
-            frames = torch.from_numpy(self.clips.frames[self.clips.first[clip] + time]).to(self.device)
+            frames = torch.from_numpy(self.clips.frames[self.clips.first[clip] + time]).to(
+                self.device
+            )
         if flip is not None and flip.any():
             mirrored = torch.tensor(flip, device=self.device)[..., None, None, None]
             frames = torch.where(mirrored, frames.flip(-2), frames)

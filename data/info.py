@@ -14,7 +14,9 @@ from utils.errors import UserError, in_one_line
 def dataset_of(argv, usage):
     """(Dataset, settings) that the command line NAME --FLAG VALUE ... names. Raises UserError."""
     if not argv or argv[0].startswith("-"):
-        raise UserError(f"usage: {usage} NAME [--FLAG VALUE ...]; NAME is one of {', '.join(sorted(data.DATASETS))}")
+        raise UserError(
+            f"usage: {usage} NAME [--FLAG VALUE ...]; NAME is one of {', '.join(sorted(data.DATASETS))}"
+        )
     settings = parse(["--dataset_name", *argv]).first
     return data.load(settings), settings
 
@@ -23,7 +25,11 @@ def describe(dataset):
     """Lines of text: counts, shapes, split, factors, bytes, fingerprint."""
     used = np.concatenate([dataset.splits[name] for name in SPLITS])
     lengths, clips = dataset.lengths[used], {name: dataset.split(name) for name in SPLITS}
-    span = f"{lengths.min()}" if lengths.min() == lengths.max() else f"{lengths.min()} to {lengths.max()}"
+    span = (
+        f"{lengths.min()}"
+        if lengths.min() == lengths.max()
+        else f"{lengths.min()} to {lengths.max()}"
+    )
     total = int(lengths.sum())
     lines = [
         f"{dataset.name}: {len(used):,} clips of {span} frames, {total:,} frames of "
@@ -31,14 +37,20 @@ def describe(dataset):
         "  split        " + ", ".join(f"{name} {len(part):,}" for name, part in clips.items()),
     ]
     if dataset.group:
-        groups = ", ".join(f"{name} {len(set(part.label(dataset.group))):,}" for name, part in clips.items())
+        groups = ", ".join(
+            f"{name} {len(set(part.label(dataset.group))):,}" for name, part in clips.items()
+        )
         lines.append(f"  {dataset.group + 's':12} {groups}")
     for kind, factors in (("static", dataset.static), ("dynamic", dataset.dynamic)):
         for factor in factors:
             values = dataset.classes[factor]
             shown = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
             lines.append(f"  {kind:12} {factor}: {len(values)} values ({shown})")
-    others = [name for name in dataset.labels if name not in (*dataset.static, *dataset.dynamic, dataset.group)]
+    others = [
+        name
+        for name in dataset.labels
+        if name not in (*dataset.static, *dataset.dynamic, dataset.group)
+    ]
     if others:
         shapes = (f"{name} {list(dataset.labels[name].shape)}" for name in others)
         lines.append(f"  {'other labels':12} {', '.join(shapes)}")

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from data.base import IMAGE_SIZE, SPLITS
 from data.info import dataset_of
+from pictures.files import save_gif, save_png, sheet
 from utils.errors import UserError, in_one_line
-from utils.pictures import save_gif, save_png, sheet
 
 CLIPS, COLUMNS = 4, 12  # clips a split; frames a row at most
 LONGEST = 100  # frames of the GIF
@@ -23,7 +23,11 @@ STRIP = 14  # px of text above a clip
 def choose(dataset):
     """[(split, row)]: a few clips of each split, the same ones every time."""
     rng = np.random.default_rng(0)
-    return [(name, int(row)) for name in SPLITS for row in np.sort(rng.permutation(len(dataset.splits[name]))[:CLIPS])]
+    return [
+        (name, int(row))
+        for name in SPLITS
+        for row in np.sort(rng.permutation(len(dataset.splits[name]))[:CLIPS])
+    ]
 
 
 def caption(dataset, split, row):
@@ -66,7 +70,10 @@ def film(dataset, chosen):
     of them, LONGEST frames at most: [T, H, W, 3]."""
     lengths = [min(length, LONGEST) for length in frame_counts(dataset, chosen)]
     words = [caption(dataset, *clip) for clip in chosen]
-    lines, width = max(map(len, words)), 2 * IMAGE_SIZE  # text needs room: frames are shown twice as large
+    lines, width = (
+        max(map(len, words)),
+        2 * IMAGE_SIZE,
+    )  # text needs room: frames are shown twice as large
     tiles = np.zeros((max(lengths), len(SPLITS), CLIPS, STRIP * lines + width, width, 3), np.uint8)
     column = dict.fromkeys(SPLITS, 0)
     for (split, row), text, length in zip(chosen, words, lengths):
@@ -89,7 +96,9 @@ def main(argv):
         save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
         save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}): choose another --runs_dir") from None
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): choose another --runs_dir"
+        ) from None
     print(f"wrote {folder / dataset.name}.png and .gif: {len(chosen)} clips with their labels")
     return 0
 

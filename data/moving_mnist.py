@@ -29,7 +29,9 @@ HELD_OUT = {"val": 0.1, "test": 0.1}  # shares of the digit images, or of the pu
 IDX = {"train": "train-{}-ubyte", "test": "t10k-{}-ubyte"}
 PARTS = {"images": ("images-idx3", 2051), "labels": ("labels-idx1", 2049)}  # name, magic number
 PUBLIC = "mnist_test_seq.npy"
-PAIRS = tuple((a, b) for a in range(10) for b in range(a, 10))  # the identities, an unordered pair of digits each
+PAIRS = tuple(
+    (a, b) for a in range(10) for b in range(a, 10)
+)  # the identities, an unordered pair of digits each
 
 
 def read_idx(path, magic):
@@ -38,14 +40,21 @@ def read_idx(path, magic):
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             head = np.frombuffer(file.read(16 if magic == 2051 else 8), ">i4")
-            if not len(head) or head[0] != magic or not 0 < head[1] <= 10**6 or any(head[2:] != SIDE):
+            if (
+                not len(head)
+                or head[0] != magic
+                or not 0 < head[1] <= 10**6
+                or any(head[2:] != SIDE)
+            ):
                 raise ValueError(f"its header is {head.tolist()}")
             size = int(head[1]) * (SIDE**2 if len(head) == 4 else 1)
             body = file.read(size + 1)
     except (OSError, EOFError, ValueError, gzip.zlib.error) as error:
         raise UserError(f"{NAME}: {path} is no IDX file of MNIST ({error}): get it again") from None
     if len(body) != size:
-        raise UserError(f"{NAME}: {path} is cut or too long, expected {size:,} bytes after the header: get it again")
+        raise UserError(
+            f"{NAME}: {path} is cut or too long, expected {size:,} bytes after the header: get it again"
+        )
     return np.frombuffer(body, np.uint8).reshape(head[1], *head[2:])
 
 
@@ -90,8 +99,16 @@ def digits_by_split(found, seed):
     rows = np.random.default_rng(seed).permutation(first)
     val, test = (max(1, round(first * share)) for share in HELD_OUT.values())
     if len(read) == 2:
-        return {"train": rows[val:], "val": rows[:val], "test": np.arange(first, len(images))}, images, labels
-    return {"train": rows[val + test :], "val": rows[:val], "test": rows[val : val + test]}, images, labels
+        return (
+            {"train": rows[val:], "val": rows[:val], "test": np.arange(first, len(images))},
+            images,
+            labels,
+        )
+    return (
+        {"train": rows[val + test :], "val": rows[:val], "test": rows[val : val + test]},
+        images,
+        labels,
+    )
 
 
 def paths(start, direction, frames):
@@ -121,14 +138,28 @@ def compose(frames, found, seed):
     """
     pool, images, classes = digits_by_split(found, seed)
     rng = np.random.default_rng([seed, 1])
-    image = np.concatenate([rng.choice(np.sort(pool[name]), (count, DIGITS)) for name, count in CLIPS.items()])
-    start, direction = rng.random((len(image), DIGITS, 2)), rng.uniform(0, 2 * np.pi, (len(image), DIGITS))
+    image = np.concatenate(
+        [rng.choice(np.sort(pool[name]), (count, DIGITS)) for name, count in CLIPS.items()]
+    )
+    start, direction = (
+        rng.random((len(image), DIGITS, 2)),
+        rng.uniform(0, 2 * np.pi, (len(image), DIGITS)),
+    )
     for digit in range(DIGITS):
-        draw(frames, images[image[:, digit]], paths(start[:, digit], direction[:, digit], frames.shape[1]))
+        draw(
+            frames,
+            images[image[:, digit]],
+            paths(start[:, digit], direction[:, digit], frames.shape[1]),
+        )
     pair = [PAIRS.index((min(two), max(two))) for two in classes[image].tolist()]
     ends = np.cumsum([0, *CLIPS.values()])
     splits = {name: np.arange(a, b) for name, a, b in zip(CLIPS, ends, ends[1:])}
-    return {"digits": np.array(pair), "image": image, "start": start, "direction": direction}, splits
+    return {
+        "digits": np.array(pair),
+        "image": image,
+        "start": start,
+        "direction": direction,
+    }, splits
 
 
 def split_public(count, seed):
@@ -145,9 +176,16 @@ def read_public(path):
         clips = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{NAME}: cannot read {path} ({error}): get it again") from None
-    if clips.dtype != np.uint8 or clips.ndim != 4 or clips.shape[2:] != (IMAGE_SIZE,) * 2 or clips.shape[1] < 10:
+    if (
+        clips.dtype != np.uint8
+        or clips.ndim != 4
+        or clips.shape[2:] != (IMAGE_SIZE,) * 2
+        or clips.shape[1] < 10
+    ):
         want = "uint8 [20, 10000, 64, 64]"
-        raise UserError(f"{NAME}: {path} is {clips.dtype} {list(clips.shape)}, expected {want}: get it again")
+        raise UserError(
+            f"{NAME}: {path} is {clips.dtype} {list(clips.shape)}, expected {want}: get it again"
+        )
     return clips.swapaxes(0, 1)
 
 
@@ -176,7 +214,9 @@ def load(config):
         download(folder)
     found = find(folder if config.source in (None, "torchvision") else config.source)
     if config.source and not found:
-        raise UserError(f"{NAME}: found neither MNIST's IDX files nor {PUBLIC} in {config.source}: give their folder")
+        raise UserError(
+            f"{NAME}: found neither MNIST's IDX files nor {PUBLIC} in {config.source}: give their folder"
+        )
     key = {"seed": config.data_seed, "files": _files(found)}
     if not wrong:
         stored = store.read(folder, VERSION)[0]["key"]
@@ -189,7 +229,9 @@ def load(config):
     labels = metadata["labels"]
     return Dataset(
         name=NAME,
-        frames=np.broadcast_to(frames[..., None], (*frames.shape, 3)),  # a view: what is picked is copied, not the set
+        frames=np.broadcast_to(
+            frames[..., None], (*frames.shape, 3)
+        ),  # a view: what is picked is copied, not the set
         lengths=lengths,
         labels=labels,
         classes={"digits": tuple(f"{a} {b}" for a, b in PAIRS)} if labels else {},
@@ -201,7 +243,11 @@ def load(config):
 
 
 def _files(found):
-    paths = [path for value in found.values() for path in (value if isinstance(value, tuple) else (value,))]
+    paths = [
+        path
+        for value in found.values()
+        for path in (value if isinstance(value, tuple) else (value,))
+    ]
     return [[path.name, path.stat().st_size] for path in paths]
 
 
@@ -213,10 +259,15 @@ def _make(folder, found, key, wrong):
             "or give --source FOLDER, or --source torchvision to download them"
         )
     public = read_public(found["public"]) if "public" in found else None
-    shape = (sum(CLIPS.values()), FRAMES, IMAGE_SIZE, IMAGE_SIZE) if public is None else public.shape
+    shape = (
+        (sum(CLIPS.values()), FRAMES, IMAGE_SIZE, IMAGE_SIZE) if public is None else public.shape
+    )
     print(f"{NAME}: making {shape[0]} clips in {folder} once", flush=True)
     if public is not None:
-        print(f"{NAME}: {PUBLIC} does not tell its digits: clips are held out, digit images cannot be", flush=True)
+        print(
+            f"{NAME}: {PUBLIC} does not tell its digits: clips are held out, digit images cannot be",
+            flush=True,
+        )
 
     def fill(frames):
         if public is None:

@@ -52,7 +52,10 @@ def load(config):
     lengths, labels = np.array(about["lengths"]), np.array(about["labels"])
     splits, short = usable(lengths, labels, config.seq_len, config.seed, config.split_by)
     if short and not config.quiet:
-        print(f"{NAME}: {short} clips are shorter than --seq_len {config.seq_len} and skipped", flush=True)
+        print(
+            f"{NAME}: {short} clips are shorter than --seq_len {config.seq_len} and skipped",
+            flush=True,
+        )
     people, identity = np.unique(labels[:, 0], return_inverse=True)
     action = np.full(len(labels), -1)
     for place, number in enumerate(ACTIONS):
@@ -91,7 +94,9 @@ def usable(lengths, labels, seq_len, seed, by="clip"):
     kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len
     splits = {"train": train, "val": val, "test": test}
     if by == "identity":
-        splits = {name: np.flatnonzero(np.isin(labels[:, 0], people)) for name, people in splits.items()}
+        splits = {
+            name: np.flatnonzero(np.isin(labels[:, 0], people)) for name, people in splits.items()
+        }
     splits = {name: rows[(kept & enough)[rows]] for name, rows in splits.items()}
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
@@ -107,7 +112,9 @@ def small(frame):
     """A frame [112, 112, 3] uint8 as the model sees it, [64, 64, 3] uint8, to the last bit of the release's."""
     edge = (PADDED - SIZE) // 2
     padded = np.pad(frame, ((edge, edge), (edge, edge), (0, 0)))
-    return np.asarray(Image.fromarray(padded).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(padded).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    )
 
 
 def read(folder):
@@ -131,13 +138,25 @@ def faults(clips, labels):
     wrong = [
         (i, c)
         for i, c in enumerate(clips[:n])
-        if not isinstance(c, np.ndarray) or c.dtype != np.uint8 or c.ndim != 4 or c.shape[1:] != want or len(c) == 0
+        if not isinstance(c, np.ndarray)
+        or c.dtype != np.uint8
+        or c.ndim != 4
+        or c.shape[1:] != want
+        or len(c) == 0
     ]
-    yield from _some(wrong, lambda i, c: f"clip {i} of {CLIPS} is {_kind(c)}, expected uint8 [frames, 112, 112, 3]")
+    yield from _some(
+        wrong,
+        lambda i, c: f"clip {i} of {CLIPS} is {_kind(c)}, expected uint8 [frames, 112, 112, 3]",
+    )
     try:
         with np.errstate(invalid="ignore"):
             numbers = labels.astype(np.int64)
-        sound = labels.ndim == 2 and labels.shape[1] == 2 and len(labels) > 0 and bool((numbers == labels).all())
+        sound = (
+            labels.ndim == 2
+            and labels.shape[1] == 2
+            and len(labels) > 0
+            and bool((numbers == labels).all())
+        )
     except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
@@ -145,7 +164,11 @@ def faults(clips, labels):
         return
     if n and len(labels) != n:
         yield f"{LABELS} has labels for {len(labels)} clips, {CLIPS} has {n} clips: expected as many"
-    unknown = [(i, a) for i, a in enumerate(numbers[:, 1].tolist()) if a not in ACTIONS and a not in DROPPED]
+    unknown = [
+        (i, a)
+        for i, a in enumerate(numbers[:, 1].tolist())
+        if a not in ACTIONS and a not in DROPPED
+    ]
     yield from _some(unknown, lambda i, a: f"clip {i} has action {a} in {LABELS}, expected 0 to 8")
 
 
@@ -157,7 +180,11 @@ def _some(found, say):
 
 
 def _kind(value):
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+    return (
+        f"{value.dtype} {list(value.shape)}"
+        if isinstance(value, np.ndarray)
+        else type(value).__name__
+    )
 
 
 def _copy(folder, aligned=None):
@@ -169,7 +196,8 @@ def _copy(folder, aligned=None):
             mug_aligned.stamp(aligned)
             if aligned
             else {
-                name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in (CLIPS, LABELS)
+                name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns]
+                for name in (CLIPS, LABELS)
             }
         )
     except OSError as error:
@@ -180,7 +208,9 @@ def _copy(folder, aligned=None):
     made = _whole(folder, source)
     if made is None:
         print(f"{NAME}: reading the files in {aligned or folder} once", flush=True)
-        _write(folder, source, *(mug_aligned.read(aligned, ACTIONS, SIZE) if aligned else read(folder)))
+        _write(
+            folder, source, *(mug_aligned.read(aligned, ACTIONS, SIZE) if aligned else read(folder))
+        )
         made = _whole(folder, source)
     if made is None:
         raise UserError(f"{NAME}: the files in {folder} changed while they were read: start again")
@@ -191,7 +221,11 @@ def _whole(folder, source):
     """(frames, about) of a whole copy of `source`, else None."""
     try:
         about = json.loads((folder / ABOUT).read_text())
-        if (about["version"], about["source"], about["bytes"]) != (VERSION, source, (folder / COPY).stat().st_size):
+        if (about["version"], about["source"], about["bytes"]) != (
+            VERSION,
+            source,
+            (folder / COPY).stat().st_size,
+        ):
             return None
         frames = np.load(folder / COPY, mmap_mode="r", allow_pickle=False)
         return (frames, about) if len(frames) == sum(about["lengths"]) else None
@@ -208,10 +242,16 @@ def _write(folder, source, clips, labels):
     need = sum(lengths) * IMAGE_SIZE**2 * 3
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free  # asked first: a disk that fills up under a memory map ends the process
+        free = shutil.disk_usage(
+            folder
+        ).free  # asked first: a disk that fills up under a memory map ends the process
         if free < need:
-            raise UserError(f"{NAME}: {folder} has {free:,} bytes free, the copy needs {need:,}: make room there")
-        frames = np.lib.format.open_memmap(part, "w+", np.uint8, (sum(lengths), IMAGE_SIZE, IMAGE_SIZE, 3))
+            raise UserError(
+                f"{NAME}: {folder} has {free:,} bytes free, the copy needs {need:,}: make room there"
+            )
+        frames = np.lib.format.open_memmap(
+            part, "w+", np.uint8, (sum(lengths), IMAGE_SIZE, IMAGE_SIZE, 3)
+        )
         place = 0
         for clip in clips:
             for frame in clip[::STRIDE]:
@@ -254,16 +294,22 @@ def check(folder, seq_len, seed):
     if not wrong:
         lengths = np.array([len(clip[::STRIDE]) for clip in clips])
         people, actions = labels.astype(np.int64).T
-        counts = ", ".join(f"{name} {(actions == number).sum()}" for number, name in ACTIONS.items())
+        counts = ", ".join(
+            f"{name} {(actions == number).sum()}" for number, name in ACTIONS.items()
+        )
         said.append(
             f"{len(clips)} clips of {len(np.unique(people))} identities; {lengths.min()} to {lengths.max()} frames "
             f"(median {np.median(lengths):g}), every second one of the file's"
         )
-        said.append(f"actions: {counts}; left out: {np.isin(actions, DROPPED).sum()} of the numbers 2, 5 and 6")
+        said.append(
+            f"actions: {counts}; left out: {np.isin(actions, DROPPED).sum()} of the numbers 2, 5 and 6"
+        )
         try:
             splits, short = usable(lengths, labels.astype(np.int64), seq_len, seed)
             parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
-            said.append(f"with --seq_len {seq_len} and --seed {seed}: {parts} clips, {short} too short and skipped")
+            said.append(
+                f"with --seq_len {seq_len} and --seed {seed}: {parts} clips, {short} too short and skipped"
+            )
         except UserError as error:
             wrong.append(str(error))
     return said, wrong
@@ -271,12 +317,19 @@ def check(folder, seq_len, seed):
 
 def main(arguments=None):
     """The checker: exit status 0 if the files are right, 2 with what is wrong on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m data.mug", description=f"Check the {NAME} files in a folder.")
-    parser.add_argument(
-        "path", help=f"the folder that holds {CLIPS} and {LABELS}, one of the two, or the folder that holds {NAME}/"
+    parser = argparse.ArgumentParser(
+        prog="python -m data.mug", description=f"Check the {NAME} files in a folder."
     )
-    parser.add_argument("--seq_len", type=int, default=RunSettings.seq_len, help="frames a sequence [%(default)s]")
-    parser.add_argument("--seed", type=int, default=RunSettings.seed, help="seed of the split [%(default)s]")
+    parser.add_argument(
+        "path",
+        help=f"the folder that holds {CLIPS} and {LABELS}, one of the two, or the folder that holds {NAME}/",
+    )
+    parser.add_argument(
+        "--seq_len", type=int, default=RunSettings.seq_len, help="frames a sequence [%(default)s]"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=RunSettings.seed, help="seed of the split [%(default)s]"
+    )
     options = parser.parse_args(arguments)
     if options.seq_len < 1 or not 0 <= options.seed < 2**31:
         parser.error("expected --seq_len of at least 1 and a --seed of 0 to 2147483647")

@@ -45,7 +45,9 @@ def _rows(path):
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path} ({error}): write it with the header {','.join(COLUMNS)}") from None
+        raise UserError(
+            f"cannot read {path} ({error}): write it with the header {','.join(COLUMNS)}"
+        ) from None
     if not rows or any(row.get(name) is None for row in rows for name in COLUMNS):
         raise UserError(
             f"{path} has no clip or lacks a column, expected the header {','.join(COLUMNS)} and a row a clip"
@@ -57,7 +59,9 @@ def frames(folder, clip, line):
     """The pictures of a clip in natural order; UserError if there are none."""
     for place in (folder / clip, folder / f"{clip}_aligned"):
         if place.is_dir():
-            found = natsorted((path for path in place.iterdir() if path.suffix.lower() in PICTURES), key=str)
+            found = natsorted(
+                (path for path in place.iterdir() if path.suffix.lower() in PICTURES), key=str
+            )
             if found:
                 return found
     raise UserError(
@@ -95,4 +99,6 @@ def stamp(folder):
         )
     stats = [path.stat() for path in Path(folder).glob("*/*") if path.suffix.lower() in PICTURES]
     stats.append((Path(folder) / LABELS).stat())
-    return {str(folder): [len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]}
+    return {
+        str(folder): [len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]
+    }

@@ -109,8 +109,12 @@ def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None):
     physics = constants(labels, values)
     labels |= {"angle": angle, "velocity": velocity}
     labels["angles"], _ = simulate(angle, velocity, frames, **physics)
-    each_frame = [np.repeat(each, frames, 0) for each in (PALETTE[labels["colour"]], physics["length"])]
-    pictures = render(labels["angles"].ravel(), *each_frame).reshape(total, frames, IMAGE_SIZE, IMAGE_SIZE, 3)
+    each_frame = [
+        np.repeat(each, frames, 0) for each in (PALETTE[labels["colour"]], physics["length"])
+    ]
+    pictures = render(labels["angles"].ravel(), *each_frame).reshape(
+        total, frames, IMAGE_SIZE, IMAGE_SIZE, 3
+    )
     flat_frames, frame_counts = flat(pictures)
     return Dataset(
         name="pendulum",
@@ -130,7 +134,9 @@ def constants(labels, classes):
     """{'length': m, 'damping': 1/s}, float [n] each, of clips with these labels [n] (the set's `classes`)."""
     fixed = {"length": LENGTH, "damping": DAMPING}
     return {
-        name: np.array(classes[name], float)[labels[name]] if name in classes else np.full(len(labels["colour"]), one)
+        name: np.array(classes[name], float)[labels[name]]
+        if name in classes
+        else np.full(len(labels["colour"]), one)
         for name, one in fixed.items()
     }
 
@@ -140,9 +146,15 @@ def load(config):
     dampings."""
     lengths = config.pendulum_lengths
     if lengths and max(lengths) > LONGEST:
-        raise UserError(f"found --pendulum_lengths {max(lengths)}, expected {LONGEST} m at most: shorten the rod")
+        raise UserError(
+            f"found --pendulum_lengths {max(lengths)}, expected {LONGEST} m at most: shorten the rod"
+        )
     further = {"lengths": lengths, "dampings": config.pendulum_dampings}
-    return make(max(FRAMES, config.seq_len), config.data_seed, **{name: each for name, each in further.items() if each})
+    return make(
+        max(FRAMES, config.seq_len),
+        config.data_seed,
+        **{name: each for name, each in further.items() if each},
+    )
 
 
 def export(dataset, folder):
@@ -150,7 +162,10 @@ def export(dataset, folder):
     (rad), labels.csv (one row a clip: split, colour, length in m, damping in 1/s, and angle in rad and velocity in
     rad/s at its first frame)."""
     split = {row: name for name, rows in dataset.splits.items() for row in rows.tolist()}
-    rows, clips = sorted(split), dataset.frames.reshape(len(dataset.lengths), -1, *dataset.frames.shape[1:])
+    rows, clips = (
+        sorted(split),
+        dataset.frames.reshape(len(dataset.lengths), -1, *dataset.frames.shape[1:]),
+    )
     colour = np.array(dataset.classes["colour"])[dataset.labels["colour"]]
     columns = {"colour": colour, **constants(dataset.labels, dataset.classes)}
     columns |= {name: dataset.labels[name] for name in ("angle", "velocity")}
@@ -161,16 +176,22 @@ def export(dataset, folder):
         with open(folder / "labels.csv", "w", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("split", *columns))
-            table.writerows((split[row], *(column[row] for column in columns.values())) for row in rows)
+            table.writerows(
+                (split[row], *(column[row] for column in columns.values())) for row in rows
+            )
     except OSError as error:
-        raise UserError(f"pendulum: cannot write {folder} ({error.strerror}): give another folder") from None
+        raise UserError(
+            f"pendulum: cannot write {folder} ({error.strerror}): give another folder"
+        ) from None
 
 
 @in_one_line
 def main(argv):
     """`python -m data.pendulum`; the exit status, 2 for a mistake of the user's."""
     if not argv or argv[0].startswith("-"):
-        raise UserError("usage: python -m data.pendulum FOLDER [--FLAG VALUE ...], with the flags of main.py")
+        raise UserError(
+            "usage: python -m data.pendulum FOLDER [--FLAG VALUE ...], with the flags of main.py"
+        )
     export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
     print(f"wrote clips.npy, angles.npy and labels.csv to {argv[0]}")
     return 0

@@ -24,7 +24,12 @@ NAME, UPSTREAM = "sprites-li", "github.com/YingzhenLi/Sprites"
 VERSION = 1
 NUM_FRAMES = 8
 VALUES = 6  # of each factor
-FACTORS = ("body", "bottomwear", "topwear", "hair")  # the drawing order too; shoes/1.png lie over them
+FACTORS = (
+    "body",
+    "bottomwear",
+    "topwear",
+    "hair",
+)  # the drawing order too; shoes/1.png lie over them
 NUM_CHARACTERS = VALUES ** len(FACTORS)
 CELLS = {  # kind -> the first cell of front, left and right, and the cells of the 8 frames counted from it
     "walk": ((131, 118, 144), (7, 0, 1, 2, 3, 4, 5, 6)),
@@ -45,7 +50,9 @@ def characters():
 
 def labels():
     """body, bottomwear, topwear, hair, action and character, int64 [11664] each."""
-    table = np.array(list(itertools.product(*[range(VALUES)] * len(FACTORS), range(len(ACTIONS)))), np.int64)
+    table = np.array(
+        list(itertools.product(*[range(VALUES)] * len(FACTORS), range(len(ACTIONS)))), np.int64
+    )
     named = dict(zip((*FACTORS, "action"), np.ascontiguousarray(table.T), strict=True))
     return named | {"character": np.arange(len(table)) // len(ACTIONS)}
 
@@ -55,19 +62,28 @@ def splits():
     order = characters()
     parts = np.split(order, [NUM_TRAIN - NUM_VAL, NUM_TRAIN])
     of = np.arange(SHAPE[0]) // len(ACTIONS)
-    return {name: np.flatnonzero(np.isin(of, part)) for name, part in zip(("train", "val", "test"), parts, strict=True)}
+    return {
+        name: np.flatnonzero(np.isin(of, part))
+        for name, part in zip(("train", "val", "test"), parts, strict=True)
+    }
 
 
 def cells():
     """The sheet's cells, int [72]: of the nine actions' eight frames in order."""
-    return np.array([first + k for firsts, frames in CELLS.values() for first in firsts for k in frames])
+    return np.array(
+        [first + k for firsts, frames in CELLS.values() for first in firsts for k in frames]
+    )
 
 
 def read_layer(path):
     """The 72 cells of one layer below each other, an RGBA picture of 64 x 4608 px. UserError if it is missing or no
     such sheet."""
     sheet = read_sheet(path, NAME, "--source", UPSTREAM)
-    grid = sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4).swapaxes(1, 2).reshape(-1, CELL, CELL, 4)
+    grid = (
+        sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4)
+        .swapaxes(1, 2)
+        .reshape(-1, CELL, CELL, 4)
+    )
     return Image.fromarray(np.ascontiguousarray(grid[cells()].reshape(-1, CELL, 4)))
 
 
@@ -77,7 +93,10 @@ def compose(clone, frames):
     clone = Path(clone)
     if not clone.is_dir():
         raise UserError(f"{NAME}: found no folder {clone}: --source takes a clone of {UPSTREAM}")
-    layers = [[read_layer(clone / factor / f"{value}.png") for value in range(VALUES)] for factor in FACTORS]
+    layers = [
+        [read_layer(clone / factor / f"{value}.png") for value in range(VALUES)]
+        for factor in FACTORS
+    ]
     shoes = read_layer(clone / "shoes" / "1.png")
 
     def draw(below, undrawn, number):
@@ -114,13 +133,19 @@ def read_published(folder, frames):
             try:
                 found = np.load(path, mmap_mode="r", allow_pickle=False)
             except FileNotFoundError:
-                raise UserError(f"{NAME}: found no {path}: put all 18 published arrays there") from None
+                raise UserError(
+                    f"{NAME}: found no {path}: put all 18 published arrays there"
+                ) from None
             except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{NAME}: cannot read {path} ({error}): get it again") from None
             if found.shape != want or found.dtype.kind != "f":
-                raise UserError(f"{NAME}: {path} is {found.dtype} {list(found.shape)}, expected float32 {list(want)}")
+                raise UserError(
+                    f"{NAME}: {path} is {found.dtype} {list(found.shape)}, expected float32 {list(want)}"
+                )
             for row, character in enumerate(chosen):
-                frames[character * len(ACTIONS) + action] = np.clip(np.rint(found[row] * 256), 0, 255)
+                frames[character * len(ACTIONS) + action] = np.clip(
+                    np.rint(found[row] * 256), 0, 255
+                )
 
 
 def load(config):
@@ -158,14 +183,22 @@ def _make(folder, source, wrong):
             f"{NAME}: {wrong}: the set needs {np.prod(SHAPE):,} bytes; give --source CLONE, a clone of {UPSTREAM}, "
             f"or put its published .npy files into {folder}"
         )
-    print(f"{NAME}: {'reading' if published else 'composing the set from'} {published or source} once", flush=True)
+    print(
+        f"{NAME}: {'reading' if published else 'composing the set from'} {published or source} once",
+        flush=True,
+    )
 
     def fill(frames):
         read_published(published, frames) if published else compose(source, frames)
         if fingerprint(frames, {}, {}) != COMPOSED:
             if not published:
-                raise UserError(f"{NAME}: {source} gives other pixels than {UPSTREAM} does: clone it again")
-            print(f"{NAME}: the arrays in {published} are not those that {UPSTREAM}'s art gives", flush=True)
+                raise UserError(
+                    f"{NAME}: {source} gives other pixels than {UPSTREAM} does: clone it again"
+                )
+            print(
+                f"{NAME}: the arrays in {published} are not those that {UPSTREAM}'s art gives",
+                flush=True,
+            )
         return store.pack(frames, labels(), splits(), version=VERSION)
 
     store.write(NAME, folder, SHAPE, fill)

@@ -20,7 +20,12 @@ FRAMES, METADATA = "frames.npy", "dataset.json"
 def pack(frames, labels, splits, **facts):
     """The metadata of a set, for `write`: labels [n, ...] and splits (positions [n_split]) by name, their
     fingerprint, facts."""
-    return {**facts, "fingerprint": fingerprint(frames, labels, splits), "splits": splits, "labels": labels}
+    return {
+        **facts,
+        "fingerprint": fingerprint(frames, labels, splits),
+        "splits": splits,
+        "labels": labels,
+    }
 
 
 def write(name, folder, shape, fill):
@@ -51,10 +56,14 @@ def write(name, folder, shape, fill):
         part_metadata.write_text(json.dumps(metadata, default=np.ndarray.tolist))
         part_metadata.replace(folder / METADATA)
     except OSError as error:
-        raise UserError(f"{name}: cannot write {folder} ({error.strerror}): choose another --data_dir") from None
+        raise UserError(
+            f"{name}: cannot write {folder} ({error.strerror}): choose another --data_dir"
+        ) from None
     finally:
         for rest in (part, part_metadata):
-            if rest.exists():  # unlink(missing_ok=True) fails where the folder itself could not be made
+            if (
+                rest.exists()
+            ):  # unlink(missing_ok=True) fails where the folder itself could not be made
                 rest.unlink()
 
 
@@ -73,7 +82,9 @@ def read(folder, version, unpack=None):
         raise UserError(f"{folder / METADATA} cannot be read ({error})") from None
     try:
         if metadata["version"] != version:
-            raise UserError(f"{folder / METADATA} is of version {metadata['version']}, expected {version}")
+            raise UserError(
+                f"{folder / METADATA} is of version {metadata['version']}, expected {version}"
+            )
         shape = tuple(metadata["shape"])
         (unpack or _unpack)(metadata, shape)
         size = metadata["bytes"]
@@ -93,7 +104,9 @@ def fault(folder, version, unpack=None):
 
 def _unpack(metadata, shape):
     metadata["labels"] = {name: np.array(values) for name, values in metadata["labels"].items()}
-    metadata["splits"] = {name: np.array(rows, np.int64) for name, rows in metadata["splits"].items()}
+    metadata["splits"] = {
+        name: np.array(rows, np.int64) for name, rows in metadata["splits"].items()
+    }
     if any(len(values) != shape[0] for values in metadata["labels"].values()):
         raise ValueError("labels")
     if any(rows.min() < 0 or rows.max() >= shape[0] for rows in metadata["splits"].values()):
@@ -111,5 +124,7 @@ def _map_frames(path, shape, size):
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})") from None
     if frames.dtype != np.uint8 or frames.shape != shape:
-        raise UserError(f"{path} is {frames.dtype} {list(frames.shape)}, expected uint8 {list(shape)}")
+        raise UserError(
+            f"{path} is {frames.dtype} {list(frames.shape)}, expected uint8 {list(shape)}"
+        )
     return frames

@@ -23,7 +23,11 @@ class Cache:
     where a clip begins, how many frames it has, the SHA-256 of its pixels. Open it with `opened`."""
 
     def __init__(self, folder):
-        self.bin, self.index, self.entries = Path(folder) / "frames.bin", Path(folder) / "clips.jsonl", {}
+        self.bin, self.index, self.entries = (
+            Path(folder) / "frames.bin",
+            Path(folder) / "clips.jsonl",
+            {},
+        )
 
     def read(self):
         """Read the index; cut off what is not whole at the end of either file."""
@@ -35,7 +39,12 @@ class Cache:
                 entry = json.loads(line)
                 key = entry.pop("key")
                 end = (total + entry["frames"]) * FRAME
-                if entry["version"] != VERSION or entry["first"] != total or end > size or not line.endswith("\n"):
+                if (
+                    entry["version"] != VERSION
+                    or entry["first"] != total
+                    or end > size
+                    or not line.endswith("\n")
+                ):
                     break
                 entry["pixels"]
             except (ValueError, LookupError, TypeError, AttributeError):
@@ -59,7 +68,12 @@ class Cache:
                     file.write(frame.tobytes())
                     digest.update(frame.tobytes())
             if count:
-                entry = {"version": VERSION, "first": first // FRAME, "frames": count, "pixels": digest.hexdigest()}
+                entry = {
+                    "version": VERSION,
+                    "first": first // FRAME,
+                    "frames": count,
+                    "pixels": digest.hexdigest(),
+                }
                 with open(self.index, "a") as file:
                     file.write(json.dumps({"key": key, **entry}) + "\n")
                 self.entries[key] = entry
@@ -72,7 +86,9 @@ class Cache:
     def frames(self):
         """All frames, memory-mapped, uint8 [F, 64, 64, 3], and the clips' lengths [n] in the order of `entries`."""
         lengths = np.array([entry["frames"] for entry in self.entries.values()])
-        return np.memmap(self.bin, np.uint8, "r", shape=(int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3)), lengths
+        return np.memmap(
+            self.bin, np.uint8, "r", shape=(int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3)
+        ), lengths
 
 
 @contextmanager

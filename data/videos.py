@@ -50,7 +50,9 @@ def find(source):
 
 def pictures(files):
     """The pictures among paths, in natural order."""
-    return natsorted((path for path in files if path.suffix.lower() in PICTURES and path.name[0] != "."), key=str)
+    return natsorted(
+        (path for path in files if path.suffix.lower() in PICTURES and path.name[0] != "."), key=str
+    )
 
 
 def parts(clip):
@@ -61,7 +63,9 @@ def parts(clip):
 def decode(clip, step=1):
     """Every step-th frame of a video, an animation or a folder of pictures, uint8 [64, 64, 3] each, upright. Raises
     whatever the decoder does."""
-    read = _pictures if clip.is_dir() else _animation if clip.suffix.lower() in ANIMATIONS else _video
+    read = (
+        _pictures if clip.is_dir() else _animation if clip.suffix.lower() in ANIMATIONS else _video
+    )
     return map(fit, read(clip, step))
 
 
@@ -91,7 +95,9 @@ def fit(frame):
     left, top = (width - side) / 2, (height - side) / 2
     picture = Image.fromarray(np.ascontiguousarray(frame))
     size = (IMAGE_SIZE, IMAGE_SIZE)
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)))
+    return np.asarray(
+        picture.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    )
 
 
 def assign(units, known, seed):
@@ -149,11 +155,16 @@ def load(config):
     """The clips of config.source (default: config.data_dir/video-folder) as `data.base.Dataset`, frames
     memory-mapped; decodes what is not decoded yet. Raises UserError if there is no such folder or too little in
     it."""
-    source, cache = Path(config.source or Path(config.data_dir) / NAME), Path(config.data_dir) / f"{NAME}.cache"
+    source, cache = (
+        Path(config.source or Path(config.data_dir) / NAME),
+        Path(config.data_dir) / f"{NAME}.cache",
+    )
     clips = find(source)
     if not clips:
         found = "no video, GIF or folder of pictures in" if source.is_dir() else "no folder"
-        raise UserError(f"{NAME}: found {found} {source}: give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)")
+        raise UserError(
+            f"{NAME}: found {found} {source}: give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)"
+        )
     try:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
@@ -165,7 +176,9 @@ def load(config):
             folder.save()
     except OSError as error:
         place = error.filename or cache
-        raise UserError(f"{NAME}: {place}: {error.strerror}: free some space, or choose another --data_dir") from None
+        raise UserError(
+            f"{NAME}: {place}: {error.strerror}: free some space, or choose another --data_dir"
+        ) from None
     return dataset
 
 
@@ -182,7 +195,9 @@ def _decode_all(decoded, folder, clips, config):
             new.append(key)
     if new and not config.quiet:
         print(f"{NAME}: decoding {len(new)} of {len(keys)} clips once", flush=True)
-    for key in tqdm(new, desc="decode", unit="clip", disable=config.quiet or not sys.stderr.isatty()):
+    for key in tqdm(
+        new, desc="decode", unit="clip", disable=config.quiet or not sys.stderr.isatty()
+    ):
         why = None
         try:
             if not decoded.add(key, _told(decode(keys[key], config.video_step))):
@@ -222,7 +237,9 @@ def _report(skipped, short, length, source):
     if len(skipped) > LISTED:
         print(f"{NAME}: left out {len(skipped) - LISTED} more", flush=True)
     if short:
-        print(f"{NAME}: left out {short} clips of fewer than {length} frames (--seq_len)", flush=True)
+        print(
+            f"{NAME}: left out {short} clips of fewer than {length} frames (--seq_len)", flush=True
+        )
 
 
 def _dataset(decoded, folder, names, config):
@@ -230,7 +247,9 @@ def _dataset(decoded, folder, names, config):
     identity = {key: parts[0] for key, parts in names.items() if len(parts) > 1}
     labelled = len(identity) == len(names)
     if config.split_by == "identity" and not labelled:
-        raise UserError(f"{NAME}: --split_by identity: not every clip lies in a sub-folder: use --split_by clip")
+        raise UserError(
+            f"{NAME}: --split_by identity: not every clip lies in a sub-folder: use --split_by clip"
+        )
     unit = identity if config.split_by == "identity" else {key: key for key in names}
     drawn = f"{config.split_by} {config.data_seed}"
     chosen = assign(set(unit.values()), folder.splits.get(drawn, {}), config.data_seed)
@@ -243,7 +262,11 @@ def _dataset(decoded, folder, names, config):
         labels["identity"] = np.full(len(place), -1)
         for key, name in identity.items():
             labels["identity"][place[key]] = people.index(name)
-    told = [(name, decoded.entries[key]["pixels"], identity.get(key)) for name in SPLITS for key in rows[name]]
+    told = [
+        (name, decoded.entries[key]["pixels"], identity.get(key))
+        for name in SPLITS
+        for key in rows[name]
+    ]
     frames, lengths = decoded.frames()
     return Dataset(
         name=NAME,
@@ -251,7 +274,9 @@ def _dataset(decoded, folder, names, config):
         lengths=lengths,
         labels=labels,
         classes={"identity": people} if labelled else {},
-        splits={name: np.array([place[key] for key in keys], np.int64) for name, keys in rows.items()},
+        splits={
+            name: np.array([place[key] for key in keys], np.int64) for name, keys in rows.items()
+        },
         static=("identity",) if labelled else (),
         dynamic=(),
         fingerprint=hashlib.sha256(json.dumps(told).encode()).hexdigest(),

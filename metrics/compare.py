@@ -32,17 +32,25 @@ class Run:
             self.numbers, self.spread = {}, {}
             for notes in details.values():
                 for protocol in notes["protocols"].values():
-                    self.numbers |= {name: float(found[name]) for name in protocol["figures"] if name in found}
+                    self.numbers |= {
+                        name: float(found[name]) for name in protocol["figures"] if name in found
+                    }
                     self.spread |= protocol["seed spread"]
                 self.spread |= notes["spread"]
             one = next(iter(details.values()))
             self.data, self.seed = one["data"], one["seed"]
             self.title = f"{folder.name} ({one['model']}, {one['data']}, {one['split']})"
-            self.kind = json.dumps([one["model"], one["data"], one["split"], _settings(folder)], sort_keys=True)
+            self.kind = json.dumps(
+                [one["model"], one["data"], one["split"], _settings(folder)], sort_keys=True
+            )
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}: measure the run first (--evaluate default)") from None
+            raise UserError(
+                f"{path}: {error.strerror}: measure the run first (--evaluate default)"
+            ) from None
         except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
-            raise UserError(f"{path} is not a file of figures of this program: measure the run again") from None
+            raise UserError(
+                f"{path} is not a file of figures of this program: measure the run again"
+            ) from None
 
 
 def _settings(folder):
@@ -67,7 +75,10 @@ def compare(runs):
     groups = {}
     for run in runs:
         groups.setdefault(run.kind, []).append(run)
-    header = [same[0].title if len(same) == 1 else f"{same[0].title}, {len(same)} seeds" for same in groups.values()]
+    header = [
+        same[0].title if len(same) == 1 else f"{same[0].title}, {len(same)} seeds"
+        for same in groups.values()
+    ]
     names = dict.fromkeys(name for run in runs for name in run.numbers)
     rows = []
     for name in names:
@@ -82,7 +93,9 @@ def _cell(same, name):
     values = [run.numbers[name] for run in same if name in run.numbers]
     if not values:
         return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else same[0].spread.get(name)
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else same[
+        0
+    ].spread.get(name)
 
 
 def _text(cell, plus):
@@ -93,10 +106,15 @@ def _text(cell, plus):
 
 
 def as_markdown(header, rows):
-    lines = ["| figure | " + " | ".join(header) + " | reported |", "| --- " * (len(header) + 2) + "|"]
+    lines = [
+        "| figure | " + " | ".join(header) + " | reported |",
+        "| --- " * (len(header) + 2) + "|",
+    ]
     for name, cells, known in rows:
         said = ", ".join(f"{system} {number:g}" for system, number in known.items())
-        lines.append(f"| `{name}` | " + " | ".join(_text(cell, "±") for cell in cells) + f" | {said} |")
+        lines.append(
+            f"| `{name}` | " + " | ".join(_text(cell, "±") for cell in cells) + f" | {said} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +127,10 @@ def as_latex(header, rows):
     for name, cells, known in rows:
         said = ", ".join(f"{system} {number:g}" for system, number in known.items())
         lines.append(
-            " & ".join([plain(name), *(f"${_text(c, chr(92) + 'pm')}$" if c else "" for c in cells), said]) + r" \\"
+            " & ".join(
+                [plain(name), *(f"${_text(c, chr(92) + 'pm')}$" if c else "" for c in cells), said]
+            )
+            + r" \\"
         )
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
@@ -117,7 +138,9 @@ def as_latex(header, rows):
 def as_csv(header, rows):
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["figure", *(part for title in header for part in (title, "spread")), "reported"])
+    table.writerow(
+        ["figure", *(part for title in header for part in (title, "spread")), "reported"]
+    )
     for name, cells, known in rows:
         said = "; ".join(f"{system} {number:g}" for system, number in known.items())
         table.writerow([name, *(part for cell in cells for part in (cell or (None, None))), said])
@@ -130,15 +153,22 @@ FORMATS = {"markdown": as_markdown, "csv": as_csv, "latex": as_latex}
 @in_one_line
 def main(argv):
     """Print the table that the flags `argv` ask for; returns the exit code: 2 with one line on stderr where the user can mend it."""
-    flags = argparse.ArgumentParser(prog="python -m metrics.compare", description=__doc__.split("\n\n")[1])
+    flags = argparse.ArgumentParser(
+        prog="python -m metrics.compare", description=__doc__.split("\n\n")[1]
+    )
     flags.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     flags.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")
     asked = flags.parse_args(argv)
-    folders = [next((f for f in (Path(asked.runs_dir) / run, Path(run)) if f.is_dir()), None) for run in asked.runs]
+    folders = [
+        next((f for f in (Path(asked.runs_dir) / run, Path(run)) if f.is_dir()), None)
+        for run in asked.runs
+    ]
     for run, folder in zip(asked.runs, folders):
         if folder is None:
-            raise UserError(f"found no run {run} in {asked.runs_dir}: give a run's name, and --runs_dir")
+            raise UserError(
+                f"found no run {run} in {asked.runs_dir}: give a run's name, and --runs_dir"
+            )
     sys.stdout.write(FORMATS[asked.format](*compare([Run(folder) for folder in folders])))
     return 0
 

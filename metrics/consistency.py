@@ -53,7 +53,9 @@ class CodeClassifier(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.hidden = nn.Linear(len(mean), HIDDEN)
-        self.heads = nn.ModuleDict({factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()})
+        self.heads = nn.ModuleDict(
+            {factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()}
+        )
 
     def forward(self, code):
         features = F.leaky_relu(self.hidden((code - self.mean) / self.std))
@@ -80,7 +82,9 @@ def train_code_classifier(codes, labels, classes, seed=0):
 @torch.no_grad()
 def read_codes(classifier, codes):
     """What the classifier says of codes [n, ...]: {factor: int64 [n]}."""
-    return {factor: logits.argmax(-1).numpy() for factor, logits in classifier(_flat(codes)).items()}
+    return {
+        factor: logits.argmax(-1).numpy() for factor, logits in classifier(_flat(codes)).items()
+    }
 
 
 def code_table(train, train_labels, test, test_labels, classes, seed=0):
@@ -98,7 +102,9 @@ def code_table(train, train_labels, test, test_labels, classes, seed=0):
             right = shares({factor: said[factor] == test_labels[factor] for factor in classes})
             found |= {f"{name}_{factor}{mark}": right[factor] for factor in classes}
     for factor in classes:
-        found[f"majority_{factor}"] = float((test_labels[factor] == np.bincount(train_labels[factor]).argmax()).mean())
+        found[f"majority_{factor}"] = float(
+            (test_labels[factor] == np.bincount(train_labels[factor]).argmax()).mean()
+        )
     return found
 
 

@@ -18,7 +18,9 @@ def importances(train, labels, seed=0):
     Every split may choose among all dimensions: among some, idle dimensions would be important by chance.
     """
     forests = {
-        name: RandomForestClassifier(TREES, max_depth=DEPTH, max_features=None, random_state=seed).fit(train, values)
+        name: RandomForestClassifier(
+            TREES, max_depth=DEPTH, max_features=None, random_state=seed
+        ).fit(train, values)
         for name, values in labels.items()
     }
     return np.stack([forest.feature_importances_ for forest in forests.values()], 1), forests
@@ -51,9 +53,13 @@ def dci(train, train_labels, test, test_labels, seed=0):
     `subset_completeness` of the 2x2 table of code and kind of factor (mean over the factors of a kind), where both kinds exist.
     """
     flat = [[np.asarray(code).reshape(len(code), -1) for code in codes] for codes in (train, test)]
-    table, forests = importances(np.concatenate(flat[0], 1), {name: v for name, (_, v) in train_labels.items()}, seed)
+    table, forests = importances(
+        np.concatenate(flat[0], 1), {name: v for name, (_, v) in train_labels.items()}, seed
+    )
     seen = np.concatenate(flat[1], 1)
-    right = {name: float(forest.score(seen, test_labels[name][1])) for name, forest in forests.items()}
+    right = {
+        name: float(forest.score(seen, test_labels[name][1])) for name, forest in forests.items()
+    }
     found = {
         "disentanglement": disentanglement(table),
         "completeness": completeness(table),
@@ -65,5 +71,8 @@ def dci(train, train_labels, test, test_labels, seed=0):
         cut = flat[0][0].shape[1]
         halves = np.stack([table[:cut].sum(0), table[cut:].sum(0)])  # [2, F]
         subsets = np.stack([halves[:, kinds == kind].mean(1) for kind in ("static", "dynamic")], 1)
-        found |= {"subset_disentanglement": disentanglement(subsets), "subset_completeness": completeness(subsets)}
+        found |= {
+            "subset_disentanglement": disentanglement(subsets),
+            "subset_completeness": completeness(subsets),
+        }
     return found

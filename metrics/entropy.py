@@ -42,4 +42,6 @@ def variety(drawn, real):
     The likeliest values and not the probabilities: a judge that is at a loss is not one that sees variety.
     """
     some, whole = (entropies(np.eye(p.shape[1])[p.argmax(1)]).inter for p in (drawn, real))
-    return max(some, 0.0) / whole if whole > 1e-6 else float("nan")  # a sum of rounded weights may pass 1
+    return (
+        max(some, 0.0) / whole if whole > 1e-6 else float("nan")
+    )  # a sum of rounded weights may pass 1

@@ -1,7 +1,7 @@
 """Measure a trained stage on held-out clips: tables on the terminal, metrics.json and metrics.csv in the run's folder.
 
 metrics.json holds at its top name to number, and under 'details' how each was made: split, seeds, judge, spread, warnings, commit.
-Every figure stands beside those that papers print ('reported'). The model is asked through models/base.py alone.
+Every figure stands beside those that papers print ('reported'). The model is asked through models/view.py alone.
 """
 
 import csv
@@ -82,15 +82,22 @@ class Evaluation:
             stage != "EncDec",
         )  # a model of one stage is named as VDSM's second
         self.pendulum = dataset.name == "pendulum"
-        self.measurable = self.pendulum and set(dataset.classes) == {"colour"}  # from pixels, with no judge to train
+        self.measurable = self.pendulum and set(dataset.classes) == {
+            "colour"
+        }  # from pixels, with no judge to train
         self.dataset = with_swing(dataset) if self.measurable else dataset
         self.clips, self.settings = self.dataset.split(settings.split), settings
-        self.length = min(settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits))
+        self.length = min(
+            settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits)
+        )
         self.notes = []  # lines about what could not be measured
 
     @cached_property
     def held(self):
-        distances, rows = {"error": quality.squared_error, "ssim": quality.ssim}, np.arange(len(self.clips))
+        distances, rows = (
+            {"error": quality.squared_error, "ssim": quality.ssim},
+            np.arange(len(self.clips)),
+        )
         try:
             distances["lpips"] = quality.LPIPS()
         except Missing as missing:
@@ -111,8 +118,13 @@ class Evaluation:
         asked = self.settings.measured
         if asked != ("default",):
             return asked
-        labelled = any(factor in self.dataset.classes for factor in (*self.dataset.static, *self.dataset.dynamic))
-        return (("consistency", "swap", "dci") if labelled else ()) + (("fid",) if self.settings.fid_weights else ())
+        labelled = any(
+            factor in self.dataset.classes
+            for factor in (*self.dataset.static, *self.dataset.dynamic)
+        )
+        return (("consistency", "swap", "dci") if labelled else ()) + (
+            ("fid",) if self.settings.fid_weights else ()
+        )
 
     @cached_property
     def classes(self):
@@ -150,7 +162,9 @@ class Evaluation:
 
     def judged_by(self, real):
         """Notes about a judge that says `real` of the held-out clips: its accuracies, and a warning where it is too weak."""
-        right = shares({factor: said == self.held.labels[factor] for factor, said in verdicts(real).items()})
+        right = shares(
+            {factor: said == self.held.labels[factor] for factor, said in verdicts(real).items()}
+        )
         weak = too_weak(right)
         return {"judge accuracy": right, "warnings": [weak] if weak else []}
 
@@ -159,16 +173,25 @@ class Evaluation:
     def reconstruction(self):
         """PSNR, SSIM, LPIPS; of pendula also colour and angle from pixels, and the continuation past the training length."""
         own, prefix = self.held.quality, "seq_" if self.second else ""
-        measures = {f"{prefix}reconstruction_{name}": Measure(own[name]) for name in ("ssim", "lpips") if name in own}
+        measures = {
+            f"{prefix}reconstruction_{name}": Measure(own[name])
+            for name in ("ssim", "lpips")
+            if name in own
+        }
         found = {f"{prefix}reconstruction_psnr": psnr(own["error"])}
         if self.pendulum:
-            colour, angles = self.held.labels["colour"], self.held.labels["angles"][:, : self.length]
+            colour, angles = (
+                self.held.labels["colour"],
+                self.held.labels["angles"][:, : self.length],
+            )
             pixels = swap_measures(self.held.rebuilt, angles, colour, colour)
             measures[f"{prefix}reconstruction_identity_accuracy"] = pixels["identity_accuracy"]
             name = "reconstruction_pose_error_deg"
             measures[name if self.second else f"stage1_{name}"] = pixels["pose_error_deg"]
             if getattr(self.view, "continues", True) and self.second:
-                longer = as_uint8(self.view.decode(self.held.static, self.held.dynamic, CONTINUE_TO))
+                longer = as_uint8(
+                    self.view.decode(self.held.static, self.held.dynamic, CONTINUE_TO)
+                )
                 state = self.held.labels["angle"], self.held.labels["velocity"]
                 physics = constants(self.held.labels, self.dataset.classes)
                 tail = continuation_measures(longer, *state, CONTINUE_FROM, **physics)
@@ -177,17 +200,28 @@ class Evaluation:
 
     def swap(self):
         """Columns (a) and (b) of metrics/swap.py; of pendula also colour and angle from pixels."""
-        held, judge, labels = self.held, self.judge, {name: self.held.labels[name] for name in self.classes}
+        held, judge, labels = (
+            self.held,
+            self.judge,
+            {name: self.held.labels[name] for name in self.classes},
+        )
         real, rounds = self.real, []
         for (partner, made), (static, dynamic) in zip(self.circles, self.drawn, strict=True):
             found = {}
             if self.pendulum:
                 found = swap_measures(
-                    made, held.labels["angles"][:, : self.length], labels["colour"], labels["colour"][partner]
+                    made,
+                    held.labels["angles"][:, : self.length],
+                    labels["colour"],
+                    labels["colour"][partner],
                 )
             found |= judged_swap(self.dataset, labels, judge.probabilities(made), partner)
-            moving = judge.probabilities(as_uint8(self.view.decode(static, held.dynamic, self.length)))
-            standing = judge.probabilities(as_uint8(self.view.decode(held.static, dynamic, self.length)))
+            moving = judge.probabilities(
+                as_uint8(self.view.decode(static, held.dynamic, self.length))
+            )
+            standing = judge.probabilities(
+                as_uint8(self.view.decode(held.static, dynamic, self.length))
+            )
             rounds.append(found | judged_prior(self.dataset, labels, real, moving, standing))
         kind = "transfer" if self.second else "swap"
         rounds = [{f"{kind}_{name}": value for name, value in each.items()} for each in rounds]
@@ -206,11 +240,17 @@ class Evaluation:
         fixed = consistency.agreement(real, rebuilt, held.labels)
         samples = [as_uint8(self.view.decode(*codes, self.length)) for codes in self.drawn]
         rounds = [consistency.prior_entropies(judge.probabilities(made)) for made in samples]
-        found = over_seeds(rounds, {"seeds": SEEDS, "judge": type(judge).__name__, **self.judged_by(real)})
+        found = over_seeds(
+            rounds, {"seeds": SEEDS, "judge": type(judge).__name__, **self.judged_by(real)}
+        )
         whole = consistency.prior_entropies(real)
-        codes = [{"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)]
+        codes = [
+            {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)
+        ]
         table = consistency.code_table(codes[0], known.labels, codes[1], held.labels, self.classes)
-        found.figures.update(figures(fixed) | {"real_inter_entropy": whole["inter_entropy"]} | table)
+        found.figures.update(
+            figures(fixed) | {"real_inter_entropy": whole["inter_entropy"]} | table
+        )
         found.spread.update(spreads(fixed))
         said = "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
         return self._named("consistency", found._replace(notes=found.notes | {"departs": said}))
@@ -219,8 +259,13 @@ class Evaluation:
         kinds = {f: "static" if f in self.dataset.static else "dynamic" for f in self.classes}
         sides = []
         for part in (self.learnt_from, self.held):
-            sides += [(part.static, part.dynamic), {f: (kind, part.labels[f]) for f, kind in kinds.items()}]
-        return self._named("dci", Found(dci(*sides), {}, {}, {"learnt from": len(sides[0][0]), "warnings": []}))
+            sides += [
+                (part.static, part.dynamic),
+                {f: (kind, part.labels[f]) for f, kind in kinds.items()},
+            ]
+        return self._named(
+            "dci", Found(dci(*sides), {}, {}, {"learnt from": len(sides[0][0]), "warnings": []})
+        )
 
     def fid(self):
         features = Features(self.settings.fid_weights, self.device)
@@ -231,7 +276,9 @@ class Evaluation:
     def _named(self, protocol, found):
         """The figures under the names of metrics.json: the protocol before them, and 'stage1' before those of stage 1."""
         prefix = ("" if self.second else "stage1_") + (f"{protocol}_" if protocol else "")
-        return Found(*({prefix + name: v for name, v in part.items()} for part in found[:3]), found.notes)
+        return Found(
+            *({prefix + name: v for name, v in part.items()} for part in found[:3]), found.notes
+        )
 
 
 def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
@@ -240,7 +287,9 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
     task = Evaluation(view, stage, dataset, folder, settings, device)
     _known(folder.metrics)  # before minutes of measuring
     done = {}
-    for name in sorted(("reconstruction", *task.wanted), key="fid".__ne__):  # first: its weights may not be at hand
+    for name in sorted(
+        ("reconstruction", *task.wanted), key="fid".__ne__
+    ):  # first: its weights may not be at hand
         try:
             done[name] = getattr(task, name)()
         except Missing as missing:
@@ -268,12 +317,17 @@ def _show(task, done, held_out):
     n, split = len(task.held.frames), task.settings.split
     print(f"stage {task.number}, {n} {split} clips, {held_out}")
     for name, found in done.items():
-        print(f"{name}: {MEANING[name]}\n  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run")
+        print(
+            f"{name}: {MEANING[name]}\n  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run"
+        )
         for warning in found.notes["warnings"]:
             print(f"  warning: {warning}")
         for figure, value in found.figures.items():
             spread, over = (f"{part[figure]:.2g}" if figure in part else "" for part in found[1:3])
-            others = ", ".join(f"{system} {known:g}" for system, known in reported(task.dataset.name, figure).items())
+            others = ", ".join(
+                f"{system} {known:g}"
+                for system, known in reported(task.dataset.name, figure).items()
+            )
             print(f"  {figure:<52} {value:<9.4g} {spread:<13} {over:<11} {others}".rstrip())
     for line in task.notes:
         print(line)
@@ -283,13 +337,38 @@ def table(figures_, details):
     """metrics.csv: one line a figure, with its protocol, spreads, clips, and the figures that papers print."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("protocol", "figure", "value", "standard error", "over seeds", "clips", "split", "reported"))
+    rows.writerow(
+        (
+            "protocol",
+            "figure",
+            "value",
+            "standard error",
+            "over seeds",
+            "clips",
+            "split",
+            "reported",
+        )
+    )
     for notes in details.values():
         for protocol, found in notes["protocols"].items():
             for name in found["figures"]:
-                others = "; ".join(f"{system} {number:g}" for system, number in reported(notes["data"], name).items())
+                others = "; ".join(
+                    f"{system} {number:g}"
+                    for system, number in reported(notes["data"], name).items()
+                )
                 spread, over = notes["spread"].get(name), found["seed spread"].get(name)
-                rows.writerow((protocol, name, figures_.get(name), spread, over, notes["n"], notes["split"], others))
+                rows.writerow(
+                    (
+                        protocol,
+                        name,
+                        figures_.get(name),
+                        spread,
+                        over,
+                        notes["n"],
+                        notes["split"],
+                        others,
+                    )
+                )
     return out.getvalue()
 
 
@@ -302,7 +381,9 @@ def _known(path):
     try:
         known = json.loads(path.read_text()) if path.exists() else {}
         details = known.pop("details", {})
-        return known, {stage: notes | {"figures": list(notes["figures"])} for stage, notes in details.items()}
+        return known, {
+            stage: notes | {"figures": list(notes["figures"])} for stage, notes in details.items()
+        }
     except (ValueError, AttributeError, KeyError, TypeError):
         raise UserError(f"{path} is not a file of figures: move it away") from None
 
@@ -327,7 +408,9 @@ def _merge(known, stage, common, details, done):
             **found.notes,
             "figures": list(found.figures),
             "seed spread": {name: _json(value) for name, value in found.seed_spread.items()},
-            "reported": {n: others for n in found.figures if (others := reported(details["data"], n))},
+            "reported": {
+                n: others for n in found.figures if (others := reported(details["data"], n))
+            },
         }
     names = sorted(figure for found in kept.values() for figure in found["figures"])
     notes[stage] = details | {"spread": spread, "figures": names, "protocols": kept}

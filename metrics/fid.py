@@ -28,7 +28,10 @@ class Bottleneck(nn.Module):
         self.conv1, self.bn1 = nn.Conv3d(inside, planes, 1, bias=False), nn.BatchNorm3d(planes)
         self.conv2 = nn.Conv3d(planes, planes, 3, stride, 1, groups=32, bias=False)
         self.bn2 = nn.BatchNorm3d(planes)
-        self.conv3, self.bn3 = nn.Conv3d(planes, 2 * planes, 1, bias=False), nn.BatchNorm3d(2 * planes)
+        self.conv3, self.bn3 = (
+            nn.Conv3d(planes, 2 * planes, 1, bias=False),
+            nn.BatchNorm3d(2 * planes),
+        )
         self.downsample = None
         if stride != 1 or inside != 2 * planes:
             self.downsample = nn.Sequential(
@@ -38,7 +41,9 @@ class Bottleneck(nn.Module):
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(
+            self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x))
+        )
 
 
 class ResNeXt3D(nn.Module):
@@ -77,14 +82,20 @@ class Features:
                 hint = f"give --{FLAG} FILE, the 3D ResNeXt-101 (Kinetics) that the paper used or torchvision's R3D-18"
                 network = from_torchvision(r3d_18, R3D_18_Weights.KINETICS400_V1, hint)
             network.fc = nn.Identity()
-            self.name, self.size, mean, std = "torchvision R3D-18, Kinetics-400", 512, R3D_MEAN, R3D_STD
+            self.name, self.size, mean, std = (
+                "torchvision R3D-18, Kinetics-400",
+                512,
+                R3D_MEAN,
+                R3D_STD,
+            )
         else:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
             self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
             mean, std = np.array(KINETICS_MEAN) / 255, np.full(3, 1 / 255)
         self.network, self.device = network.to(device), device
         self.mean, self.std = (
-            torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1, 1) for v in (mean, std)
+            torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+            for v in (mean, std)
         )
 
     @torch.no_grad()
@@ -128,5 +139,7 @@ def fid(features, real, made):
     }
     notes["warnings"] = []
     if few < features.size + 1:
-        notes["warnings"].append(f"fid: {few} clips are fewer than {features.size + 1}: the covariances are singular")
+        notes["warnings"].append(
+            f"fid: {few} clips are fewer than {features.size + 1}: the covariances are singular"
+        )
     return frechet(features(real), features(made)), notes

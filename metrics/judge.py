@@ -46,14 +46,24 @@ class Judge(nn.Module):
         for i, (before, after) in enumerate(itertools.pairwise(channels)):
             # The first block has no normalisation, as in DCGAN: how bright a sprite is tells dark bodies apart.
             norm = [nn.BatchNorm2d(after)] if i else []
-            blocks += [nn.Conv2d(before, after, 4, 2, 1, bias=not i), *norm, nn.LeakyReLU(0.2, inplace=True)]
-        self.frame = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2))
+            blocks += [
+                nn.Conv2d(before, after, 4, 2, 1, bias=not i),
+                *norm,
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.frame = nn.Sequential(
+            *blocks, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2)
+        )
         self.time = nn.LSTM(8 * width, 4 * width, batch_first=True, bidirectional=True)
-        self.heads = nn.ModuleDict({factor: nn.Linear(8 * width, count) for factor, count in self.classes.items()})
+        self.heads = nn.ModuleDict(
+            {factor: nn.Linear(8 * width, count) for factor, count in self.classes.items()}
+        )
 
     def forward(self, frames):
         n, t = frames.shape[:2]
-        features = self.frame(frames.flatten(0, 1).contiguous(memory_format=torch.channels_last))  # [N T, 8 width]
+        features = self.frame(
+            frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        )  # [N T, 8 width]
         states, _ = self.time(features.unflatten(0, (n, t)))  # [N, T, 8 width]
         summary = states.mean(1)
         return {factor: head(summary) for factor, head in self.heads.items()}
@@ -66,7 +76,12 @@ class Judge(nn.Module):
         parts = []
         for start in range(0, len(frames), batch):
             logits = self(as_input(frames[start : start + batch], device))
-            parts.append({factor: values.double().softmax(-1).cpu().numpy() for factor, values in logits.items()})
+            parts.append(
+                {
+                    factor: values.double().softmax(-1).cpu().numpy()
+                    for factor, values in logits.items()
+                }
+            )
         return {factor: np.concatenate([part[factor] for part in parts]) for factor in self.classes}
 
 
@@ -84,14 +99,22 @@ def blurred(frames, generator):
     n, t = frames.shape[:2]
 
     def uniform(low, high):
-        return low + (high - low) * torch.rand(n, 1, 1, 1, 1, generator=generator, device=frames.device)
+        return low + (high - low) * torch.rand(
+            n, 1, 1, 1, 1, generator=generator, device=frames.device
+        )
 
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=frames.device) / 16  # about a Gaussian of 1 pixel
+    kernel = (
+        torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=frames.device) / 16
+    )  # about a Gaussian of 1 pixel
     kernel = (kernel[:, None] * kernel).expand(3, 1, 5, 5)
-    images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # ten times as fast here as planes
+    images = frames.flatten(0, 1).contiguous(
+        memory_format=torch.channels_last
+    )  # ten times as fast here as planes
     soft = F.conv2d(images, kernel, padding=2, groups=3).unflatten(0, (n, t))
     noise = torch.randn(frames.shape, generator=generator, device=frames.device)
-    return (frames.lerp(soft, uniform(0, 1)) * uniform(0.95, 1.05) + noise * uniform(0, 0.02)).clamp(0, 1)
+    return (
+        frames.lerp(soft, uniform(0, 1)) * uniform(0.95, 1.05) + noise * uniform(0, 0.02)
+    ).clamp(0, 1)
 
 
 def verdicts(probabilities):
@@ -126,7 +149,9 @@ def too_weak(accuracies):
 
 def factors_of(dataset):
     """The factors of `dataset` that a judge can name: those with classes. Raises UserError if there is none."""
-    factors = [factor for factor in (*dataset.static, *dataset.dynamic) if factor in dataset.classes]
+    factors = [
+        factor for factor in (*dataset.static, *dataset.dynamic) if factor in dataset.classes
+    ]
     if not factors:
         raise UserError(
             f"{dataset.name} has no labelled factor for --evaluate to judge: give labels, or --evaluate none"
@@ -134,7 +159,9 @@ def factors_of(dataset):
     return factors
 
 
-def train_judge(dataset, length=None, seed=0, steps=STEPS, batch=BATCH, width=WIDTH, device="cpu", log=print):
+def train_judge(
+    dataset, length=None, seed=0, steps=STEPS, batch=BATCH, width=WIDTH, device="cpu", log=print
+):
     """(judge, report): a judge of every categorical factor of `dataset` (data.base.Dataset), the same for the same seed.
 
     Trains on the first `length` frames (default: all) of real 'train' clips for `steps` batches, keeps the state that is best on 'val' (joint accuracy, the later of
@@ -144,20 +171,26 @@ def train_judge(dataset, length=None, seed=0, steps=STEPS, batch=BATCH, width=WI
     begun = time.monotonic()
     factors = factors_of(dataset)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed reseeds every GPU too
+        torch.default_generator.manual_seed(
+            seed
+        )  # the CPU's alone: torch.manual_seed reseeds every GPU too
         judge = Judge({factor: len(dataset.classes[factor]) for factor in factors}, width)
     judge = judge.to(device, memory_format=torch.channels_last)
     generator = torch.Generator(device).manual_seed(seed)
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(judge.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, PEAK_RATE, total_steps=steps, pct_start=0.2
+    )
     train, val = dataset.split("train"), dataset.split("val")
     best, best_state = None, None
     for step in range(1, steps + 1):
         rows = rng.choice(len(train), min(batch, len(train)), replace=False)
         judge.train()
         logits = judge(blurred(as_input(train.take(rows, 0, length), device), generator))
-        targets = {factor: torch.as_tensor(train.label(factor, rows), device=device) for factor in factors}
+        targets = {
+            factor: torch.as_tensor(train.label(factor, rows), device=device) for factor in factors
+        }
         loss = sum(F.cross_entropy(logits[factor], targets[factor]) for factor in factors)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -165,10 +198,14 @@ def train_judge(dataset, length=None, seed=0, steps=STEPS, batch=BATCH, width=WI
         schedule.step()
         if step % CHECK_EVERY == 0 or step == steps:
             now = accuracy(judge, val, length)
-            log(f"judge: step {step} of {steps}, loss {loss.item():.4f}, validation joint accuracy {now['joint']:.4f}")
+            log(
+                f"judge: step {step} of {steps}, loss {loss.item():.4f}, validation joint accuracy {now['joint']:.4f}"
+            )
             if best is None or now["joint"] >= best["joint"]:
                 best = now
-                best_state = {name: value.detach().clone() for name, value in judge.state_dict().items()}
+                best_state = {
+                    name: value.detach().clone() for name, value in judge.state_dict().items()
+                }
     judge.load_state_dict(best_state)
     report = {
         "accuracy": accuracy(judge, dataset.split("test"), length),
@@ -195,14 +232,21 @@ def adapt(judge, real, rebuilt, labels, seed=0, steps=ADAPT_STEPS, batch=BATCH):
     device = next(judge.parameters()).device
     generator, rng = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
     optimiser = torch.optim.Adam(judge.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, ADAPT_RATE, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, ADAPT_RATE, total_steps=steps, pct_start=0.2
+    )
     half = min(batch // 2, len(real))
     for _ in range(steps):
         rows, others = (rng.choice(len(real), half, replace=False) for _ in range(2))
-        clips = torch.cat([blurred(as_input(real[rows], device), generator), as_input(rebuilt[others], device)])
+        clips = torch.cat(
+            [blurred(as_input(real[rows], device), generator), as_input(rebuilt[others], device)]
+        )
         logits = judge(clips)
         both = np.concatenate([rows, others])
-        loss = sum(F.cross_entropy(logits[f], torch.as_tensor(labels[f][both], device=device)) for f in judge.classes)
+        loss = sum(
+            F.cross_entropy(logits[f], torch.as_tensor(labels[f][both], device=device))
+            for f in judge.classes
+        )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -211,7 +255,15 @@ def adapt(judge, real, rebuilt, labels, seed=0, steps=ADAPT_STEPS, batch=BATCH):
 
 
 def load_or_train_judge(
-    dataset, path, length=None, seed=0, steps=STEPS, batch=BATCH, width=WIDTH, device="cpu", log=print
+    dataset,
+    path,
+    length=None,
+    seed=0,
+    steps=STEPS,
+    batch=BATCH,
+    width=WIDTH,
+    device="cpu",
+    log=print,
 ):
     """(judge, report) as `train_judge` gives them, from the file `path` if it holds the judge of just these data and settings.
 
@@ -224,7 +276,9 @@ def load_or_train_judge(
     judge, report, reason = _stored(path, key)
     if judge is not None:
         return judge.to(device, memory_format=torch.channels_last).eval(), report
-    refused = UserError(f"cannot write the judge to {path}: make room there or choose another place")
+    refused = UserError(
+        f"cannot write the judge to {path}: make room there or choose another place"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of training
     except OSError:
@@ -250,12 +304,23 @@ def _stored(path, key):
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if found["key"]["fingerprint"] != key["fingerprint"]:
-            raise UserError(f"{path} is the judge of another data set: move it away and one of these data is trained")
+            raise UserError(
+                f"{path} is the judge of another data set: move it away and one of these data is trained"
+            )
         differing = [name for name, value in key.items() if found["key"].get(name) != value]
         if differing:
             return None, None, f"{path} has another {' and '.join(differing)}"
         judge = Judge(found["classes"], key["width"])
         judge.load_state_dict(found["state"])
         return judge, found["report"], None
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, pickle.UnpicklingError):
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ):
         return None, None, f"{path} cannot be read"

@@ -14,13 +14,17 @@ import numpy as np
 from data.pendulum import COLOURS, DAMPING, FRAME_TIME, GRAVITY, LENGTH, PALETTE, PIVOT, simulate
 from metrics.summary import Measure
 
-FAINTEST = (
-    25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
-)
+FAINTEST = 25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
 PERIODS = np.arange(1.0, 6.0, 0.02)  # s, the candidates of `period`
-AMPLITUDES = {"small": 49.0, "middle": 76.0, "large": np.inf}  # up to so many degrees: thirds of the embedded set
+AMPLITUDES = {
+    "small": 49.0,
+    "middle": 76.0,
+    "large": np.inf,
+}  # up to so many degrees: thirds of the embedded set
 STARTS = ("left, going left", "left, going right", "right, going left", "right, going right")
-STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * FRAME_TIME)  # derivative at the middle of five frames, of fourth order
+STENCIL = np.array([1, -8, 0, 8, -1]) / (
+    12 * FRAME_TIME
+)  # derivative at the middle of five frames, of fourth order
 VOTES = 6  # frames whose state is carried back to the first one
 
 
@@ -29,7 +33,11 @@ def read(frames):
 
     The angle is that of the centre of brightness seen from the pivot, the colour the palette's nearest hue.
     """
-    frames = frames.astype(np.float32) / 255 if frames.dtype == np.uint8 else np.asarray(frames, np.float32)
+    frames = (
+        frames.astype(np.float32) / 255
+        if frames.dtype == np.uint8
+        else np.asarray(frames, np.float32)
+    )
     light = np.maximum(
         np.maximum(frames[..., 0], frames[..., 1]), frames[..., 2]
     )  # [n, T, 64, 64]; faster than max(-1)
@@ -122,7 +130,9 @@ class SwingReader:
 
 def _shares(votes, classes):
     """Votes [n, V], -1 for every value alike -> their shares [n, classes]."""
-    ballots = np.concatenate([np.eye(classes), np.full((1, classes), 1 / classes)])  # -1 is the last
+    ballots = np.concatenate(
+        [np.eye(classes), np.full((1, classes), 1 / classes)]
+    )  # -1 is the last
     return ballots[votes].mean(1) if votes.shape[1] else np.full((len(votes), classes), 1 / classes)
 
 

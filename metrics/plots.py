@@ -33,11 +33,20 @@ def projections(codes, labels, classes, title):
     for line, (name, code) in zip(axes, codes.items()):
         pca = PCA(2)
         x, y = pca.fit_transform(StandardScaler().fit_transform(code)).T
-        shares = [f"component {i} ({share:.0%})" for i, share in enumerate(pca.explained_variance_ratio_, 1)]
+        shares = [
+            f"component {i} ({share:.0%})"
+            for i, share in enumerate(pca.explained_variance_ratio_, 1)
+        ]
         for axis, (factor, names) in zip(line, classes.items()):
-            axis.scatter(x, y, s=6, c=labels[factor], cmap="turbo", vmin=0, vmax=max(1, len(names) - 1))
+            axis.scatter(
+                x, y, s=6, c=labels[factor], cmap="turbo", vmin=0, vmax=max(1, len(names) - 1)
+            )
             axis.set(
-                title=f"{name.replace('_', ' ')} by {factor}", xlabel=shares[0], ylabel=shares[1], xticks=[], yticks=[]
+                title=f"{name.replace('_', ' ')} by {factor}",
+                xlabel=shares[0],
+                ylabel=shares[1],
+                xticks=[],
+                yticks=[],
             )
     return figure
 

@@ -4,7 +4,12 @@ The literature's swap figures are of Li & Mandt's Sprites (1296 characters) and 
 MUG-FED. Not all rows satisfy IS = exp(H(y) - H(y|x)): they stand as printed.
 """
 
-COLUMNS = ("action_accuracy", "action_inception_score", "action_intra_entropy", "action_inter_entropy")  # of the rows
+COLUMNS = (
+    "action_accuracy",
+    "action_inception_score",
+    "action_intra_entropy",
+    "action_inter_entropy",
+)  # of the rows
 SWAP = {
     "sprites": {
         "MoCoGAN": (0.9289, 8.461, 0.090, 2.192),
@@ -36,5 +41,7 @@ def reported(dataset, figure):
     if kind in ("swap", "transfer"):
         column = rest.removeprefix("prior_")
         if column in COLUMNS:
-            found |= {name: row[COLUMNS.index(column)] for name, row in SWAP.get(dataset, {}).items()}
+            found |= {
+                name: row[COLUMNS.index(column)] for name, row in SWAP.get(dataset, {}).items()
+            }
     return found

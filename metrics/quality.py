@@ -43,7 +43,12 @@ def ssim(made, true):
     var_x, var_y = blur(made**2) - mean_x**2, blur(true**2) - mean_y**2
     both = blur(made * true) - mean_x * mean_y
     alike = (2 * mean_x * mean_y + C1) * (2 * both + C2)
-    return (alike / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2))).double().mean((1, 2, 3, 4)).numpy()
+    return (
+        (alike / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)))
+        .double()
+        .mean((1, 2, 3, 4))
+        .numpy()
+    )
 
 
 class LPIPS:
@@ -57,7 +62,9 @@ class LPIPS:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         if not (cache / name).exists():
             raise Missing(f"put {AlexNet_Weights.IMAGENET1K_V1.url} into {cache}")
-        self.net = LearnedPerceptualImagePatchSimilarity("alex", reduction="none", normalize=True).net
+        self.net = LearnedPerceptualImagePatchSimilarity(
+            "alex", reduction="none", normalize=True
+        ).net
 
     @torch.no_grad()
     def __call__(self, made, true):

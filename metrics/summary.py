@@ -55,7 +55,9 @@ def over_seeds(rounds, notes):
     measures, found, seed_spread = {}, {}, {}
     for name, first in rounds[0].items():
         values = [each[name] for each in rounds]
-        single = [value.figure() if isinstance(value, Measure) else float(value) for value in values]
+        single = [
+            value.figure() if isinstance(value, Measure) else float(value) for value in values
+        ]
         found[name], seed_spread[name] = float(np.mean(single)), float(np.std(single))
         if isinstance(first, Measure):
             measures[name] = Measure(np.stack([value.values for value in values], 1), first.how)

@@ -37,7 +37,9 @@ def judged_swap(dataset, labels, probabilities, partner):
         differ = np.where(right != wrong, 1.0, np.nan)
         leak = (judged == wrong) * differ
         found[f"{factor}_leak"] = Measure(leak)
-        found[f"{factor}_leak_excess"] = Measure(leak - chance_agreement(judged, right, wrong) * differ)
+        found[f"{factor}_leak_excess"] = Measure(
+            leak - chance_agreement(judged, right, wrong) * differ
+        )
         if factor in dataset.dynamic:
             found |= entropy_figures(factor, probabilities[factor], own)
     return found
@@ -59,7 +61,11 @@ def judged_prior(dataset, labels, real, moving, standing):
         else:
             found[f"prior_{factor}_variety"] = variety(moving[factor], real[factor])
     varied = [value for name, value in found.items() if name.endswith("_variety")]
-    return found | ({"prior_variety": float(np.nanmean(varied))} if varied and not np.all(np.isnan(varied)) else {})
+    return found | (
+        {"prior_variety": float(np.nanmean(varied))}
+        if varied and not np.all(np.isnan(varied))
+        else {}
+    )
 
 
 def entropy_figures(name, p, labels):

@@ -19,9 +19,15 @@ def from_file(path, flag):
     except OSError as error:
         raise UserError(f"--{flag} {path}: {error.strerror}: give a file of weights") from None
     except Exception:  # damaged bytes raise anything from the unpickler
-        raise UserError(f"--{flag} {path} is truncated or not a file of torch weights: fetch it again") from None
+        raise UserError(
+            f"--{flag} {path} is truncated or not a file of torch weights: fetch it again"
+        ) from None
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    found = {str(name).removeprefix("module."): value for name, value in found.items() if torch.is_tensor(value)}
+    found = {
+        str(name).removeprefix("module."): value
+        for name, value in found.items()
+        if torch.is_tensor(value)
+    }
     if not found:
         raise UserError(f"--{flag} {path} holds no tensors by name: give a file of torch weights")
     return found
@@ -40,7 +46,9 @@ def fitted(network, tensors, path, flag, heads=()):
                 raise UserError(
                     f"--{flag} {path}: found {found} as '{name}', expected {list(value.shape)}: another network's?"
                 )
-    network.load_state_dict({n: v for n, v in tensors.items() if n in own and not n.startswith(heads)}, strict=False)
+    network.load_state_dict(
+        {n: v for n, v in tensors.items() if n in own and not n.startswith(heads)}, strict=False
+    )
     return network.eval().requires_grad_(False)
 
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import kl_divergence
 
-from models.base import Stage
 from models.elbo import Term, normal
+from models.stage import Stage
 
 SLOPE = 0.2  # of every LeakyReLU (reproduction)
 KERNEL = 5
@@ -37,19 +37,28 @@ class Gaussian(nn.Module):
 
     def __init__(self, width, dim, slope=1.0):
         super().__init__()
-        self.loc, self.log_variance, self.slope = nn.Linear(width, dim), nn.Linear(width, dim), slope
+        self.loc, self.log_variance, self.slope = (
+            nn.Linear(width, dim),
+            nn.Linear(width, dim),
+            slope,
+        )
 
     @torch.no_grad()
     def start_scale_at(self, value):
         """Have every scale be `value` (> 0) before training, whatever comes in."""
         said = 2 * math.log(value)
         self.log_variance.weight.zero_()
-        self.log_variance.bias.fill_(said / self.slope if said < 0 else said)  # the LeakyReLU's inverse
+        self.log_variance.bias.fill_(
+            said / self.slope if said < 0 else said
+        )  # the LeakyReLU's inverse
 
     def forward(self, features):
         loc, log_variance = self.loc(features), self.log_variance(features)
         if self.slope != 1:
-            loc, log_variance = F.leaky_relu(loc, self.slope), F.leaky_relu(log_variance, self.slope)
+            loc, log_variance = (
+                F.leaky_relu(loc, self.slope),
+                F.leaky_relu(log_variance, self.slope),
+            )
         return loc, scale_of(log_variance)
 
 
@@ -87,7 +96,10 @@ class FrameDecoder(nn.Module):
         self.width = width
         self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
         self.convs = nn.Sequential(
-            *(_rectified(nn.ConvTranspose2d(width, width, KERNEL, 2, KERNEL // 2, 1), width) for _ in range(3)),
+            *(
+                _rectified(nn.ConvTranspose2d(width, width, KERNEL, 2, KERNEL // 2, 1), width)
+                for _ in range(3)
+            ),
             nn.ConvTranspose2d(width, 3, KERNEL, 1, KERNEL // 2),
             nn.Tanh(),
         )
@@ -106,7 +118,9 @@ class StaticPosterior(nn.Module):
         self.heads = Gaussian(2 * rnn_dim, f_dim, slope)
 
     def forward(self, v):
-        _, (h_n, _) = self.rnn(v)  # [2, N, rnn_dim]: forward at the last frame, backward at the first
+        _, (h_n, _) = self.rnn(
+            v
+        )  # [2, N, rnn_dim]: forward at the last frame, backward at the first
         return self.heads(torch.cat(h_n.unbind(), -1))
 
 
@@ -127,7 +141,10 @@ class FullPosterior(nn.Module):
     def __init__(self, conv_dim, f_dim, rnn_dim, z_dim):
         super().__init__()
         self.both_ways = nn.LSTM(conv_dim + f_dim, rnn_dim, batch_first=True, bidirectional=True)
-        self.onwards, self.heads = nn.RNN(2 * rnn_dim, rnn_dim, batch_first=True), Gaussian(rnn_dim, z_dim)
+        self.onwards, self.heads = (
+            nn.RNN(2 * rnn_dim, rnn_dim, batch_first=True),
+            Gaussian(rnn_dim, z_dim),
+        )
 
     def forward(self, v, f):
         g = torch.cat([v, f[:, None].expand(-1, v.shape[1], -1)], -1)
@@ -171,7 +188,9 @@ class DSA(nn.Module):
         self.release = c.fidelity == "release"
         self.f_dim, self.z_dim = c.f_dim, c.z_dim
         self.encoder = FrameEncoder(c.width, c.hidden, c.conv_dim)
-        self.static = StaticPosterior(c.conv_dim, c.rnn_dim, c.f_dim, SLOPE if self.release else 1.0)
+        self.static = StaticPosterior(
+            c.conv_dim, c.rnn_dim, c.f_dim, SLOPE if self.release else 1.0
+        )
         self.dynamic = POSTERIORS[c.posterior](c.conv_dim, c.f_dim, c.rnn_dim, c.z_dim)
         self.prior = DynamicPrior(c.z_dim, c.rnn_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width, c.hidden)
@@ -204,12 +223,18 @@ class DSA(nn.Module):
         f = q_f.rsample()
         q_z = normal(*self.dynamic(v, f), 2)
         z = q_z.rsample()
-        before = self.prior.walk(z[:, :0], torch.randn_like(z))[1:] if self.release else self.prior(z)
+        before = (
+            self.prior.walk(z[:, :0], torch.randn_like(z))[1:] if self.release else self.prior(z)
+        )
         p_f = normal(torch.zeros_like(f), torch.ones_like(f), 1)
         of_f = kl_divergence(q_f, p_f).sum()
         of_z = kl_divergence(q_z, normal(*before, 2)).sum()
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
-        return {"f": Term(of_f, weights["f"] * of_f), "z": Term(of_z, weights["z"] * of_z), "x": Term(error, error)}
+        return {
+            "f": Term(of_f, weights["f"] * of_f),
+            "z": Term(of_z, weights["z"] * of_z),
+            "x": Term(error, error),
+        }
 
     def encode(self, x):
         """The locations: x [N, T, 3, 64, 64] in [0, 1] -> static f [N, f_dim], dynamic z [N, T, z_dim]."""
@@ -230,7 +255,9 @@ class DSA(nn.Module):
 
     def draw_dynamic(self, f, frames):
         """z [N, frames, z_dim] from its prior, whatever f [N, f_dim] is."""
-        return self.prior.walk(f.new_zeros(len(f), 0, self.z_dim), torch.randn(len(f), frames, self.z_dim).to(f))[0]
+        return self.prior.walk(
+            f.new_zeros(len(f), 0, self.z_dim), torch.randn(len(f), frames, self.z_dim).to(f)
+        )[0]
 
 
 class DSAStage(Stage):

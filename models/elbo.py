@@ -38,7 +38,9 @@ class Chain(TorchDistribution):
     def __init__(self, kernel, start, length):
         self.kernel, self.start, self.length = kernel, start, length
         self._drawn = None
-        super().__init__(start.shape[:1], torch.Size([length, start.shape[-1]]), validate_args=False)
+        super().__init__(
+            start.shape[:1], torch.Size([length, start.shape[-1]]), validate_args=False
+        )
 
     def expand(self, batch_shape, _instance=None):
         """Itself, for the batch that it has: no plate asks for another, which NotImplementedError would refuse."""
@@ -55,7 +57,9 @@ class Chain(TorchDistribution):
         return tuple(torch.stack(part, 1) for part in zip(*steps))
 
     def rsample(self, sample_shape=()):
-        noise = torch.randn(*self.batch_shape, *self.event_shape, dtype=self.start.dtype, device=self.start.device)
+        noise = torch.randn(
+            *self.batch_shape, *self.event_shape, dtype=self.start.dtype, device=self.start.device
+        )
         self._drawn = self._walk(noise)
         return self._drawn[0]
 

@@ -7,8 +7,15 @@ from utils.config import RunSettings, StageInfo, default, flag, number
 from utils.errors import UserError
 
 STAGE, DSA, UNORDERED = "stage", "DSA: sizes", "Unordered: sizes"
-NODES = 0.25, 0.7  # shares of the epochs between which a KL's weight moves from its start to its end
-WHEN = "until {:.0%} of the epochs, then geometric to the other at {:.0%}; default: the same".format(*NODES)
+NODES = (
+    0.25,
+    0.7,
+)  # shares of the epochs between which a KL's weight moves from its start to its end
+WHEN = (
+    "until {:.0%} of the epochs, then geometric to the other at {:.0%}; default: the same".format(
+        *NODES
+    )
+)
 
 
 @dataclass
@@ -18,20 +25,34 @@ class OneStageSettings(RunSettings):
     num_test_ids: int = default("num_test_ids", 12)
     train: bool = flag(False, "train; False: test", STAGE, free=True)
     pretrained_model: int = flag(
-        None, "epoch of the checkpoint to test; default: the newest", STAGE, kind=int, low=0, free=True
+        None,
+        "epoch of the checkpoint to test; default: the newest",
+        STAGE,
+        kind=int,
+        low=0,
+        free=True,
     )
     lr: float = flag(0.001, "Adam's learning rate", STAGE, kind=number, low=0)
     kl_f: float = flag(1.0, "weight of the KL of f", STAGE, kind=number, low=0)
-    kl_f_start: float = flag(None, f"... before training has gone on: {WHEN}", STAGE, kind=number, low=0)
+    kl_f_start: float = flag(
+        None, f"... before training has gone on: {WHEN}", STAGE, kind=number, low=0
+    )
     kl_z: float = flag(1.0, "weight of the KL of z", STAGE, kind=number, low=0)
     kl_z_start: float = flag(None, "... likewise", STAGE, kind=number, low=0)
 
     f_scale_start: float = flag(
-        0.0, "posterior scale of f before training; 0 leaves torch's init", STAGE, kind=number, low=0
+        0.0,
+        "posterior scale of f before training; 0 leaves torch's init",
+        STAGE,
+        kind=number,
+        low=0,
     )
     z_scale_start: float = flag(0.0, "posterior scale of z, likewise", STAGE, kind=number, low=0)
     output_bias: str = flag(
-        "zero", "where the decoder's pictures start: grey, or the data's mean colour", STAGE, choices=("zero", "data")
+        "zero",
+        "where the decoder's pictures start: grey, or the data's mean colour",
+        STAGE,
+        choices=("zero", "data"),
     )
 
     @property
@@ -64,7 +85,10 @@ class DSASettings(OneStageSettings):
     lr: float = default("lr", 0.0002, OneStageSettings)
 
     posterior: str = flag(
-        "factorised", "q(z): each z_t from its own frame, or from f and all frames", DSA, choices=("factorised", "full")
+        "factorised",
+        "q(z): each z_t from its own frame, or from f and all frames",
+        DSA,
+        choices=("factorised", "full"),
     )
     f_dim: int = flag(256, "size of the static code f", DSA, low=1)
     z_dim: int = flag(32, "size of a frame's dynamic code z_t", DSA, low=1)
@@ -73,7 +97,16 @@ class DSASettings(OneStageSettings):
     hidden: int = flag(4096, "units of the middle dense layer, of encoder and decoder", DSA, low=1)
     conv_dim: int = flag(2048, "size of the encoder's code of a frame", DSA, low=1)
 
-    SIZES: ClassVar = ("posterior", "f_dim", "z_dim", "rnn_dim", "width", "hidden", "conv_dim", "fidelity")
+    SIZES: ClassVar = (
+        "posterior",
+        "f_dim",
+        "z_dim",
+        "rnn_dim",
+        "width",
+        "hidden",
+        "conv_dim",
+        "fidelity",
+    )
     STAGES: ClassVar = (StageInfo("DSA", "models.dsa:DSAStage", "dsa", SIZES),)
 
 
@@ -99,7 +132,10 @@ class UnorderedSettings(OneStageSettings):
         choices=("torch", "data"),
     )
     decoder_init: str = flag(
-        "torch", "start of the decoder, likewise, on codes of data and noise", STAGE, choices=("torch", "data")
+        "torch",
+        "start of the decoder, likewise, on codes of data and noise",
+        STAGE,
+        choices=("torch", "data"),
     )
     kl_f: float = default("kl_f", 3.0, OneStageSettings)
     kl_z: float = default("kl_z", 3.0, OneStageSettings)
@@ -110,14 +146,20 @@ class UnorderedSettings(OneStageSettings):
         kind=int,
         low=1,
     )
-    num_frames: int = flag(3, "frames drawn at random from each sequence, in no order", UNORDERED, low=3)
+    num_frames: int = flag(
+        3, "frames drawn at random from each sequence, in no order", UNORDERED, low=3
+    )
     f_dim: int = flag(64, "size of the static code f", UNORDERED, low=1)
     z_dim: int = flag(2, "size of a frame's dynamic code z_t", UNORDERED, low=1)
     width: int = flag(256, "channels of frame features and of the decoder", UNORDERED, low=1)
-    hidden: int = flag(512, "channels and units of the comparisons and of the dense layers", UNORDERED, low=1)
+    hidden: int = flag(
+        512, "channels and units of the comparisons and of the dense layers", UNORDERED, low=1
+    )
 
     SIZES: ClassVar = ("f_dim", "z_dim", "width", "hidden")
-    STAGES: ClassVar = (StageInfo("Unordered", "models.unordered:UnorderedStage", "unordered", SIZES, joins=True),)
+    STAGES: ClassVar = (
+        StageInfo("Unordered", "models.unordered:UnorderedStage", "unordered", SIZES, joins=True),
+    )
 
     def check(self):
         """Raise UserError where two flags contradict each other."""

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import kl_divergence
 
-from models.base import Stage, standardise
 from models.elbo import Term, normal
+from models.stage import Stage
+from models.start import standardise
 
 SLOPE = 0.2
 TOP = 4  # side of a frame's feature map
@@ -50,7 +51,11 @@ def triples(clips, frames, generator=None):
 
 def _dense(c_in, hidden, c_out):
     return nn.Sequential(
-        nn.Linear(c_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, c_out)
+        nn.Linear(c_in, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, c_out),
     )
 
 
@@ -59,7 +64,9 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(c_in, width, 4, 2, 1) for c_in in (3, width, width, width))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(c_in, width, 4, 2, 1) for c_in in (3, width, width, width)
+        )
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
@@ -83,8 +90,12 @@ class StaticPosterior(nn.Module):
 
     def forward(self, h, triples):
         compared = F.relu(self.compare(_pairs(h, triples)))  # [N M 3, hidden, 4, 4]
-        joined = F.relu(self.join(compared.unflatten(0, (-1, 3)).flatten(1, 2)))  # [N M, hidden, 4, 4]
-        loc, scale = gaussian(self.heads(F.relu(self.dense(joined.flatten(1)))).unflatten(0, triples.shape[:2]))
+        joined = F.relu(
+            self.join(compared.unflatten(0, (-1, 3)).flatten(1, 2))
+        )  # [N M, hidden, 4, 4]
+        loc, scale = gaussian(
+            self.heads(F.relu(self.dense(joined.flatten(1)))).unflatten(0, triples.shape[:2])
+        )
         return loc.mean(1), (scale**2).mean(1).sqrt()
 
     def start_from(self, h, triples):
@@ -97,7 +108,9 @@ class StaticPosterior(nn.Module):
 
 def _pairs(h, triples):
     """The pairs of each triple, side by side: h [N, T, width, 4, 4], triples [N, M, 3] -> [N M 3, 2 width, 4, 4]."""
-    drawn = h[torch.arange(len(h), device=h.device)[:, None, None], triples]  # [N, M, 3, width, 4, 4]
+    drawn = h[
+        torch.arange(len(h), device=h.device)[:, None, None], triples
+    ]  # [N, M, 3, width, 4, 4]
     return torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
 
 
@@ -109,7 +122,9 @@ class DynamicPosterior(nn.Module):
         self.dense = _dense(f_dim + width * TOP**2, hidden, 2 * z_dim)
 
     def forward(self, f, h):
-        return gaussian(self.dense(torch.cat([f[:, None].expand(-1, h.shape[1], -1), h.flatten(2)], -1)))
+        return gaussian(
+            self.dense(torch.cat([f[:, None].expand(-1, h.shape[1], -1), h.flatten(2)], -1))
+        )
 
 
 class DynamicPrior(nn.Module):
@@ -129,7 +144,9 @@ class FrameDecoder(nn.Module):
     def __init__(self, code_dim, width):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
-        self.convs = nn.ModuleList(nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in (width, width, width, 3))
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in (width, width, width, 3)
+        )
 
     def forward(self, code):
         x = self._map(self.dense(code))
@@ -163,7 +180,10 @@ class Unordered(nn.Module):
         self.dynamic = DynamicPosterior(c.width, c.hidden, c.f_dim, c.z_dim)
         self.prior = DynamicPrior(c.hidden, c.f_dim, c.z_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width)
-        for heads, start in ((self.static.heads, c.f_scale_start), (self.dynamic.dense[-1], c.z_scale_start)):
+        for heads, start in (
+            (self.static.heads, c.f_scale_start),
+            (self.dynamic.dense[-1], c.z_scale_start),
+        ):
             if start:
                 start_scale_at(heads, start)
 
@@ -208,7 +228,11 @@ class Unordered(nn.Module):
         of_f = kl_divergence(q_f, normal(torch.zeros_like(f), torch.ones_like(f), 1)).sum()
         of_z = kl_divergence(q_z, p_z).sum()
         of_x = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
-        return {"f": Term(of_f, weights["f"] * of_f), "z": Term(of_z, weights["z"] * of_z), "x": Term(of_x, of_x)}
+        return {
+            "f": Term(of_f, weights["f"] * of_f),
+            "z": Term(of_z, weights["z"] * of_z),
+            "x": Term(of_x, of_x),
+        }
 
     def encode(self, x):
         """The locations: x [N, T, 3, 64, 64] in [0, 1], any T -> static f [N, f_dim], dynamic z [N, T, z_dim].
@@ -241,7 +265,10 @@ class UnorderedStage(Stage):
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
         c = self.settings
-        for start, of in ((self.network.start_from, c.encoder_init), (self.network.start_decoder_from, c.decoder_init)):
+        for start, of in (
+            (self.network.start_from, c.encoder_init),
+            (self.network.start_decoder_from, c.decoder_init),
+        ):
             if of == "data":
                 start(store.pick(*self.batch(sampler, 0)))
 

@@ -24,7 +24,9 @@ def test_the_example_trains(command, tmp_path, monkeypatch):
         monkeypatch.setitem(MODELS, name, place)
     losses, show = [], Progress.epoch
     monkeypatch.setattr(
-        Progress, "epoch", lambda self, *a: (losses.append(sum(w for _, w in a[2].values())), show(self, *a))
+        Progress,
+        "epoch",
+        lambda self, *a: (losses.append(sum(w for _, w in a[2].values())), show(self, *a)),
     )
     said = command(*shlex.split(told), *FEWER)
     assert said.code == 0, said.err
@@ -36,5 +38,15 @@ def test_the_example_trains(command, tmp_path, monkeypatch):
     }
     assert (
         "tested"
-        in command("--model", "plain", "--RUN", "plain", "--dataset_name", "pendulum", "--seq_len", 16, *FEWER).out
+        in command(
+            "--model",
+            "plain",
+            "--RUN",
+            "plain",
+            "--dataset_name",
+            "pendulum",
+            "--seq_len",
+            16,
+            *FEWER,
+        ).out
     )

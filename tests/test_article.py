@@ -81,7 +81,13 @@ NARROW = "--enc_widths 4,4,4,4,8 --dec_widths 8,8,4,4 --rnn_dim 8 --bs_per_epoch
 SMALL = [*NARROW, "--device", "cpu", "--threads", "1", *PLACES]
 TEST = "--train_VDSMEncDec False --train_VDSMSeq False".split()
 STAGE_1 = ("swap_ep_{}_rec.png", "train_{}_rec.png", "train_{}_targ.png")
-STAGE_2 = ("seq_{}_rec.png", "seq_{}_gt.png", "vid_{}_gen.gif", "seq_swap_id_{}_gen.png", "vid_swap_{}_gen.gif")
+STAGE_2 = (
+    "seq_{}_rec.png",
+    "seq_{}_gt.png",
+    "vid_{}_gen.gif",
+    "seq_swap_id_{}_gen.png",
+    "vid_swap_{}_gen.gif",
+)
 
 
 def words(command):
@@ -110,7 +116,9 @@ def assert_pictures(folder, names, *epochs):
 
 def assert_checkpoints(folder, suffix, next_epochs):
     """Files {e}_{suffix}.pth of exactly these epochs, each a dict as the release's."""
-    assert {path.name for path in folder.glob(f"*_{suffix}.pth")} == {f"{e}_{suffix}.pth" for e in next_epochs}
+    assert {path.name for path in folder.glob(f"*_{suffix}.pth")} == {
+        f"{e}_{suffix}.pth" for e in next_epochs
+    }
     state = torch.load(folder / f"{max(next_epochs)}_{suffix}.pth", weights_only=True)
     assert state["epoch"] == max(next_epochs) + 1 and {"model", "optimizer"} <= state.keys()
     assert (folder / "config.txt").exists()
@@ -124,14 +132,20 @@ def milliseconds(gif):
 
 @pytest.mark.parametrize("name", ["SPRITES_1", "SPRITES_2"])
 def test_our_readme_has_the_same_command(name):
-    blocks = [block for block in README.split("python main.py ") if block.startswith("--RUN release_test_sprites")]
+    blocks = [
+        block
+        for block in README.split("python main.py ")
+        if block.startswith("--RUN release_test_sprites")
+    ]
     printed = blocks[("SPRITES_1", "SPRITES_2").index(name)].split("```")[0]
     ours = shlex.split(printed.replace("\\\n", ""))
     theirs = words(globals()[name])
     assert len(ours) == len(theirs) and parse(ours) == parse(theirs)
 
 
-@pytest.mark.parametrize("preset, first, second", [("mug", MUG_1, MUG_2), ("sprites", SPRITES_1, SPRITES_2)])
+@pytest.mark.parametrize(
+    "preset, first, second", [("mug", MUG_1, MUG_2), ("sprites", SPRITES_1, SPRITES_2)]
+)
 def test_the_readme_presets_are_these_commands(preset, first, second):
     plan = parse(["--preset", f"readme-{preset}"])
     for (stage, settings), printed in zip(plan.stages.items(), (first, second)):
@@ -155,18 +169,24 @@ def test_mug(run, tmp_path, short, stage_1, stage_2):
     run(MUG_2, *short, *stands_on)
     assert_pictures(images, STAGE_2, 0, stage_2[-1])
     assert_checkpoints(models, "VDSM_seq", stage_2)
-    assert 1200 <= milliseconds(images / f"vid_{stage_2[-1]}_gen.gif") <= 1250  # 20 frames, 16 a second
+    assert (
+        1200 <= milliseconds(images / f"vid_{stage_2[-1]}_gen.gif") <= 1250
+    )  # 20 frames, 16 a second
     assert list((tmp_path / "tensorboard_runs" / "release_test").rglob("events*"))
     for picture in images.glob("*.*f"):
         picture.unlink()
-    assert "tested models/release_test" in run(MUG_2, *short, *stands_on, *TEST)  # 'just set both to False'
+    assert "tested models/release_test" in run(
+        MUG_2, *short, *stands_on, *TEST
+    )  # 'just set both to False'
     assert_pictures(images, STAGE_2, stage_2[-1])
 
 
 def test_stage_2_takes_stage_1s_split(run, command, tmp_path):
     made.mug(tmp_path / "data")
     run(MUG_1, "--epochs", 1)
-    said = command(*words(MUG_2), *SMALL, "--epochs", 1, "--pretrained_model_VDSMEncDec", 0, "--seed", 1)
+    said = command(
+        *words(MUG_2), *SMALL, "--epochs", 1, "--pretrained_model_VDSMEncDec", 0, "--seed", 1
+    )
     assert said.code == 2 and "--seed 0" in said.err
     assert not list((tmp_path / "models" / "release_test").glob("*_seq.pth"))
 
@@ -186,14 +206,22 @@ def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     out = run(MUG_1, *more) + run(MUG_2, *more, "--pretrained_model_VDSMEncDec", 0)
     assert out.count("trains on its test clips") == 2 and out.count("not held out") == 4
     splits = mug.load(RunSettings(data_dir=tmp_path / "data", quiet=True)).splits
-    for sampler, split, flips in zip(samplers, ("test", "val", "test", "val"), (True, False, False, False)):
+    for sampler, split, flips in zip(
+        samplers, ("test", "val", "test", "val"), (True, False, False, False)
+    ):
         assert np.array_equal(sampler.clips.index, splits[split])
         assert (sampler.flips, sampler.frozen) == (flips, split == "test")
     saved = torch.load(tmp_path / "models" / "release_test" / "0_VDSM_seq.pth", weights_only=True)
     assert saved["settings"]["bs"] == 3
     figures = json.loads((tmp_path / "runs" / "release_test" / "metrics.json").read_text())
-    assert {"judge_identity_accuracy", "swap_identity_accuracy", "transfer_action_accuracy"} <= figures.keys()
-    assert all("not held out" in figures["details"][stage]["warning"] for stage in ("EncDec", "Seq"))
+    assert {
+        "judge_identity_accuracy",
+        "swap_identity_accuracy",
+        "transfer_action_accuracy",
+    } <= figures.keys()
+    assert all(
+        "not held out" in figures["details"][stage]["warning"] for stage in ("EncDec", "Seq")
+    )
     out = run(MUG_2, *more, "--pretrained_model_VDSMEncDec", 0, *TEST, "--split", "val")
     assert "not held out" not in out and "held out" in out
 
@@ -211,7 +239,10 @@ def test_sprites(run, tmp_path, short, stage_1, stage_2):
 
 
 def assert_sprites(run, folder, short, stage_1, stage_2):
-    images, models = folder / "images" / "release_test_sprites", folder / "models" / "release_test_sprites"
+    images, models = (
+        folder / "images" / "release_test_sprites",
+        folder / "models" / "release_test_sprites",
+    )
     run(SPRITES_1, *short)
     assert_pictures(images, STAGE_1, 0, stage_1[-1])
     assert_checkpoints(models, "VDSM_EncDec", stage_1)
@@ -222,13 +253,17 @@ def assert_sprites(run, folder, short, stage_1, stage_2):
 
 
 @pytest.mark.parametrize(
-    "short, epochs", [(("--epochs", 3), [2]), pytest.param((), [50, 100, 150, 199], marks=pytest.mark.slow)]
+    "short, epochs",
+    [(("--epochs", 3), [2]), pytest.param((), [50, 100, 150, 199], marks=pytest.mark.slow)],
 )
 def test_the_guides_commands(run, tmp_path, short, epochs):
     made.sprites(tmp_path / "data")
     if short:
         short = (*short, "--pretrained_model_VDSMEncDec", epochs[-1])
-    images, models = tmp_path / "images" / "release_test_sprites", tmp_path / "models" / "release_test_sprites"
+    images, models = (
+        tmp_path / "images" / "release_test_sprites",
+        tmp_path / "models" / "release_test_sprites",
+    )
     run(ARTICLE_TRAIN, *short)  # both stages
     for suffix in ("VDSM_EncDec", "VDSM_seq"):
         assert_checkpoints(models, suffix, epochs)

@@ -54,9 +54,16 @@ def test_trains_draws_measures_exports_and_tests(command, tmp_path, model):
     assert PICTURES | MORE[model] <= drawn
     assert bool({name for name in drawn if name.startswith("continue")}) == (model == "dsa")
     figures = json.loads((run / "metrics.json").read_text())
-    assert {"transfer_identity_accuracy", "transfer_pose_error_deg", "seq_reconstruction_psnr"} <= figures.keys()
+    assert {
+        "transfer_identity_accuracy",
+        "transfer_pose_error_deg",
+        "seq_reconstruction_psnr",
+    } <= figures.keys()
     assert ("continuation_amplitude_ok" in figures) == (model == "dsa")
-    codes = [np.load(run / "codes" / f"{name}_0.npz")["arr_0"].shape for name in ("id", "dynamics", "recon_images")]
+    codes = [
+        np.load(run / "codes" / f"{name}_0.npz")["arr_0"].shape
+        for name in ("id", "dynamics", "recon_images")
+    ]
     assert codes == [(2, 1, 4), (2, 16, {"dsa": 3, "unordered": 2}[model]), (2, 16, 3, 64, 64)]
     page = (run / "report.html").read_text()
     assert "Traversal of f" in page and ("Frames over the plane" in page) == (model == "unordered")
@@ -95,8 +102,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(command, tmp_path, monkeypa
 def test_dry_run_and_published_defaults(command, tmp_path, model):
     said = command("--model", model, "--train", "True", "--dry_run", "True")
     assert said.code == 0, said.err
-    assert {"dsa": "parameters  166,991,747", "unordered": "parameters  22,984,075"}[model] in said.out
-    assert {"dsa": "72,000 (200 epochs of 360", "unordered": "60,000 (60 epochs of 1000"}[model] in said.out
+    assert {"dsa": "parameters  166,991,747", "unordered": "parameters  22,984,075"}[
+        model
+    ] in said.out
+    assert {"dsa": "72,000 (200 epochs of 360", "unordered": "60,000 (60 epochs of 1000"}[
+        model
+    ] in said.out
     assert not list(tmp_path.iterdir())
 
 

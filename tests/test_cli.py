@@ -43,7 +43,10 @@ RELEASE = {  # every flag of the release with its default, as its users know the
 def tree(folder):
     """{path: digest} of every file below `folder`."""
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 # --- flags ---
@@ -71,7 +74,9 @@ def test_help_shows_every_flag_and_default_without_torch():
     entries = re.split(r"^  --", done.stdout, flags=re.MULTILINE)[1:]
     shown = {entry.split()[0]: " ".join(entry.split("\n\n")[0].split()) for entry in entries}
     for field in dataclasses.fields(VDSMSettings):
-        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        default = (
+            ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        )
         assert shown[field.name].endswith(f"[{default}]"), field.name
     for group in (
         "run:",
@@ -174,12 +179,26 @@ def test_presets_parse_and_ours_are_neutral_in_those_of_the_paper(name):
         for settings in plan.stages.values():
             neutral = type(settings)()
             for field in dataclasses.fields(settings):
-                if field.name not in (*RELEASE, "train", "f_dim", "kl_f", "kl_z", "clips_per_sample"):  # published
+                if field.name not in (
+                    *RELEASE,
+                    "train",
+                    "f_dim",
+                    "kl_f",
+                    "kl_z",
+                    "clips_per_sample",
+                ):  # published
                     assert getattr(settings, field.name) == getattr(neutral, field.name), field.name
 
 
 def test_the_presets_asked_for_are_there():
-    assert {"demo", "sprites-cpu", "paper-mug", "paper-sprites", "readme-mug", "readme-sprites"} <= set(preset_names())
+    assert {
+        "demo",
+        "sprites-cpu",
+        "paper-mug",
+        "paper-sprites",
+        "readme-mug",
+        "readme-sprites",
+    } <= set(preset_names())
 
 
 def test_flags_override_a_preset_wherever_they_stand():
@@ -212,7 +231,10 @@ def test_a_preset_prints_commands_that_give_the_same_run(command):
 @pytest.mark.parametrize("name", ["mug", "Sprites"])
 def test_data_set_that_is_not_there(refused, tmp_path, name):
     line = refused("--dataset_name", name, "--train_VDSMEncDec", "True")
-    assert f"'{name}'" in line and "--dataset_name is one of MUG-FED, moving-mnist, pendulum, sprites" in line
+    assert (
+        f"'{name}'" in line
+        and "--dataset_name is one of MUG-FED, moving-mnist, pendulum, sprites" in line
+    )
     assert tree(tmp_path) == {}
 
 
@@ -231,7 +253,9 @@ def test_missing_and_empty_folders_of_sprites(refused, tmp_path):
     assert tree(tmp_path) == {}
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((54, 8, 64, 64, 3), np.float32), np.zeros((54, 8, 32, 64, 6), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((54, 8, 64, 64, 3), np.float32), np.zeros((54, 8, 32, 64, 6), np.uint8)]
+)
 def test_sprites_of_wrong_type_or_shape(refused, tmp_path, wrong):
     sprites(tmp_path)
     frames = tmp_path / "sprites" / "frames.npy"
@@ -239,14 +263,28 @@ def test_sprites_of_wrong_type_or_shape(refused, tmp_path, wrong):
     metadata = tmp_path / "sprites" / "dataset.json"
     known = json.loads(metadata.read_text())
     metadata.write_text(json.dumps({**known, "bytes": frames.stat().st_size}))
-    line = refused("--dataset_name", "sprites", "--data_dir", tmp_path, "--train_VDSMEncDec", "True")
+    line = refused(
+        "--dataset_name", "sprites", "--data_dir", tmp_path, "--train_VDSMEncDec", "True"
+    )
     assert f"{wrong.dtype}" in line and "expected uint8 [54, 8, 64, 64, 3]" in line
 
 
 def test_fewer_frames_than_needed(command, refused, tmp_path):
     sprites(tmp_path)
-    flags = [*TINY, "--dataset_name", "sprites", "--data_dir", tmp_path, "--epochs", 1, "--pixel_frames", 0]
-    assert command(*flags, *STAGE_1, "--seq_len", 16).code == 0  # stage 1 joins two clips, whatever seq_len says
+    flags = [
+        *TINY,
+        "--dataset_name",
+        "sprites",
+        "--data_dir",
+        tmp_path,
+        "--epochs",
+        1,
+        "--pixel_frames",
+        0,
+    ]
+    assert (
+        command(*flags, *STAGE_1, "--seq_len", 16).code == 0
+    )  # stage 1 joins two clips, whatever seq_len says
     before = tree(tmp_path)
     line = refused(*flags, *STAGE_2, "--seq_len", 9)
     assert "8 frames" in line and "--seq_len 8" in line
@@ -263,7 +301,10 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
         ({"frames": np.zeros((0, 64, 64, 3), np.uint8), "labels": {}}, "no clip"),
         ({"lengths": np.full(6, 5)}, "24 frames for clips of 30"),
         ({"labels": {"colour": np.arange(5)}}, "'colour' has 5 values for 6 clips"),
-        ({"splits": {"train": np.arange(6), "val": np.arange(0), "test": np.arange(1)}}, "split 'val'"),
+        (
+            {"splits": {"train": np.arange(6), "val": np.arange(0), "test": np.arange(1)}},
+            "split 'val'",
+        ),
         ({"splits": {"train": np.arange(5), "val": np.arange(5, 6)}}, "split 'test'"),
     ],
 )
@@ -292,9 +333,14 @@ def test_stage_2_without_stage_1(refused, tmp_path):
 def test_stage_2_on_other_sizes_says_which_flags_differ(refused, trained):
     before = tree(trained)
     line = refused(*TINY, *STAGE_2, "--z_dim", 5, "--dec_widths", "8,8,4,2", "--RUN", "demo")
-    assert "--z_dim is 5 here and 4 there" in line and "--dec_widths is 8,8,4,2 here and 8,8,4,4 there" in line
+    assert (
+        "--z_dim is 5 here and 4 there" in line
+        and "--dec_widths is 8,8,4,2 here and 8,8,4,4 there" in line
+    )
     assert "n_e_w" not in line
-    assert "--fidelity is release here and paper there" in refused(*TINY, *STAGE_2, "--fidelity", "release")
+    assert "--fidelity is release here and paper there" in refused(
+        *TINY, *STAGE_2, "--fidelity", "release"
+    )
     assert tree(trained) == before
 
 
@@ -345,7 +391,7 @@ def test_a_disk_that_fills_up_at_a_picture(refused, monkeypatch):
     def full(path, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("utils.drawing.save_png", full)
+    monkeypatch.setattr("pictures.drawing.save_png", full)
     assert "No space left on device" in refused(*TINY)
 
 
@@ -359,7 +405,9 @@ def test_a_folder_that_holds_another_run(refused, command, trained):
     assert said.code == 0 and "demo.kept1" in said.out
     assert tree(trained.with_name("demo.kept1")) == before
     assert command(*TINY, "--bs", 3, "--epochs", 1, "--fresh=True").code == 0
-    assert trained.with_name("demo.kept2").is_dir() and tree(trained.with_name("demo.kept1")) == before
+    assert (
+        trained.with_name("demo.kept2").is_dir() and tree(trained.with_name("demo.kept1")) == before
+    )
 
 
 def test_a_folder_that_was_trained_on_other_data(refused, trained, monkeypatch):
@@ -370,7 +418,17 @@ def test_a_folder_that_was_trained_on_other_data(refused, trained, monkeypatch):
 
 
 def test_fresh_sets_the_releases_folders_aside_too(command, tmp_path):
-    flags = [*TINY, "--epochs", 1, "--image_path", "images", "--model_save_path", "models", "--log_dir", "logs"]
+    flags = [
+        *TINY,
+        "--epochs",
+        1,
+        "--image_path",
+        "images",
+        "--model_save_path",
+        "models",
+        "--log_dir",
+        "logs",
+    ]
     assert command(*flags, "--tboard_log", "True").code == 0
     places = ("runs/demo", "images/demo", "models/demo", "logs/demo")
     before = {place: tree(tmp_path / place) for place in places}
@@ -420,7 +478,9 @@ def test_config_repeats_a_run(command, trained):
 
 def test_flags_override_a_config(trained):
     plan = parse(["--config", str(trained / "config.json"), "--bs", "3", "--enc_widths=4,4,4,4,4"])
-    assert [(s.bs, s.enc_widths, s.z_dim) for s in plan.stages.values()] == [(3, (4, 4, 4, 4, 4), 4)] * 2
+    assert [(s.bs, s.enc_widths, s.z_dim) for s in plan.stages.values()] == [
+        (3, (4, 4, 4, 4, 4), 4)
+    ] * 2
     assert plan.stages["EncDec"].lr_VDSMEncDec == 0.002
 
 
@@ -465,25 +525,43 @@ def test_both_false_tests_the_newest_or_the_named_checkpoints(command, refused, 
         picture.unlink()
     said = command(*TINY, *TEST)
     assert said.code == 0 and "3_VDSM_EncDec.pth" in said.out and "3_VDSM_seq.pth" in said.out
-    assert {"swap_ep_3_rec.png", "vid_swap_3_gen.gif"} <= {path.name for path in (trained / "images").iterdir()}
-    said = command(*TINY, *TEST, "--pretrained_model_VDSMEncDec", 1, "--pretrained_model_VDSMSeq", 2)
+    assert {"swap_ep_3_rec.png", "vid_swap_3_gen.gif"} <= {
+        path.name for path in (trained / "images").iterdir()
+    }
+    said = command(
+        *TINY, *TEST, "--pretrained_model_VDSMEncDec", 1, "--pretrained_model_VDSMSeq", 2
+    )
     assert "1_VDSM_EncDec.pth" in said.out and "2_VDSM_seq.pth" in said.out
-    assert {"swap_ep_1_rec.png", "vid_swap_2_gen.gif"} <= {path.name for path in (trained / "images").iterdir()}
+    assert {"swap_ep_1_rec.png", "vid_swap_2_gen.gif"} <= {
+        path.name for path in (trained / "images").iterdir()
+    }
     line = refused(*TINY, *TEST, "--pretrained_model_VDSMSeq", 9)
     assert "9_VDSM_seq.pth is not there (there are 1, 2, 3)" in line
     assert "--rnn_dim is 9 here and 8 there" in refused(*TINY, *TEST, "--rnn_dim", 9)
 
 
 def test_the_harness_measures_all_that_needs_no_download(command, refused, trained):
-    assert command(*TINY, *TEST, "--test_harness", "True").code == 0  # the same as --evaluate default
+    assert (
+        command(*TINY, *TEST, "--test_harness", "True").code == 0
+    )  # the same as --evaluate default
     figures = json.loads((trained / "metrics.json").read_text())
-    assert {"consistency_accuracy", "transfer_colour_accuracy", "dci_disentanglement", "swap_prior_variety"} <= set(
-        figures
+    assert {
+        "consistency_accuracy",
+        "transfer_colour_accuracy",
+        "dci_disentanglement",
+        "swap_prior_variety",
+    } <= set(figures)
+    assert (
+        "stage1_dci_disentanglement" in (trained / "metrics.csv").read_text()
+        and "fid" not in figures
     )
-    assert "stage1_dci_disentanglement" in (trained / "metrics.csv").read_text() and "fid" not in figures
     before = tree(trained)
-    assert "was trained on other data" in refused(*TINY, *TEST, "--evaluate", "swap", "--data_seed", 1)
-    assert "found no such file" in refused(*TINY, *TEST, "--evaluate", "fid", "--fid_weights", "absent.pth")
+    assert "was trained on other data" in refused(
+        *TINY, *TEST, "--evaluate", "swap", "--data_seed", 1
+    )
+    assert "found no such file" in refused(
+        *TINY, *TEST, "--evaluate", "fid", "--fid_weights", "absent.pth"
+    )
     assert tree(trained) == before
 
 
@@ -521,8 +599,21 @@ def test_dry_run_counts_what_a_run_leaves(command, trained):
     from dry_run import measure
 
     out = dry(command, *TINY, "--RUN", "none")
-    few = dry(command, *TINY, "--RUN", "none", "--epochs", 9, "--keep_checkpoints", 1, "--save_every_steps", 1)
-    assert few.count(" 4 checkpoints of") == 2  # newest, best, the one being written, the middle of an epoch's
+    few = dry(
+        command,
+        *TINY,
+        "--RUN",
+        "none",
+        "--epochs",
+        9,
+        "--keep_checkpoints",
+        1,
+        "--save_every_steps",
+        1,
+    )
+    assert (
+        few.count(" 4 checkpoints of") == 2
+    )  # newest, best, the one being written, the middle of an epoch's
     assert out.count("3 checkpoints of") == 2 and out.count("8 (4 epochs of 2 batches)") == 2
     for stage, suffix in (("EncDec", "EncDec"), ("Seq", "seq")):
         found = measure(stage, parse(TINY).stages[stage])
@@ -549,7 +640,9 @@ def test_dry_run_memory_grows_with_the_batch():
 
 def test_from_another_folder(tmp_path):
     flags = [*TINY, "--dry_run", "True"]
-    done = subprocess.run([sys.executable, ROOT / "main.py", *flags], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "main.py", *flags], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "in all about" in done.stdout and tree(tmp_path) == {}
 
@@ -560,7 +653,10 @@ def test_interrupted(command, monkeypatch):
 
     monkeypatch.setattr("train_test.train", interrupt)
     said = command(*TINY)
-    assert said.code == 130 and "goes on from the newest checkpoint with: python main.py --preset demo" in said.err
+    assert (
+        said.code == 130
+        and "goes on from the newest checkpoint with: python main.py --preset demo" in said.err
+    )
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):
@@ -590,6 +686,13 @@ def test_figures_that_need_labels_are_refused_before_training(refused, tmp_path)
         (folder := tmp_path / "films" / str(clip)).mkdir(parents=True)
         for t in range(16):
             Image.new("RGB", (64, 64), (20 * clip, 10 * t, 0)).save(folder / f"{t}.png")
-    films = ["--dataset_name", "video-folder", "--source", tmp_path / "films", "--data_dir", tmp_path / "data"]
+    films = [
+        "--dataset_name",
+        "video-folder",
+        "--source",
+        tmp_path / "films",
+        "--data_dir",
+        tmp_path / "data",
+    ]
     assert "give labels, or --evaluate none" in refused(*TINY, *films, "--evaluate", "swap")
     assert not list((tmp_path / "runs").rglob("*.pth"))

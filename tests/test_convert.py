@@ -76,7 +76,9 @@ def test_gone_on_with(command, held, quick):
         steps = {int(moments["step"]) for moments in mine["optimizer"]["state"].values()}
         assert steps == {2 + 2 * 2}  # the file's two, and two epochs of two
     mine = read(folder / "3_VDSM_seq.pth")["model"]
-    assert torch.equal(mine["dynamics.code.weight"], states["Seq"]["model"]["cats.weight"])  # at rate 0
+    assert torch.equal(
+        mine["dynamics.code.weight"], states["Seq"]["model"]["cats.weight"]
+    )  # at rate 0
 
 
 def test_an_adam_that_does_not_fit(command, held, quick):
@@ -85,7 +87,10 @@ def test_an_adam_that_does_not_fit(command, held, quick):
     torch.save(states["Seq"], folder / NAMES["Seq"])
     said = command(*FLAGS, "--train_VDSMEncDec", "False", "--epochs", 3)
     assert said.code == 0 and said.out.count("Adam starts afresh") == 1
-    steps = {int(moments["step"]) for moments in read(folder / "2_VDSM_seq.pth")["optimizer"]["state"].values()}
+    steps = {
+        int(moments["step"])
+        for moments in read(folder / "2_VDSM_seq.pth")["optimizer"]["state"].values()
+    }
     assert steps == {2}
 
 
@@ -110,14 +115,19 @@ def test_stage_2_stands_on_a_released_stage_1(command, held, quick):
 )
 def test_other_sizes_are_refused(refused, held, flags, wrong, words):
     line = refused(*FLAGS, *wrong, *flags)
-    assert f"{wrong[0]} is {wrong[1]} here" in line and line.endswith(f"give the flags it was trained with: {words}\n")
+    assert f"{wrong[0]} is {wrong[1]} here" in line and line.endswith(
+        f"give the flags it was trained with: {words}\n"
+    )
 
 
-@pytest.mark.parametrize("flag, value, own", [("rnn_dim", 9, 8), ("rnn_layers", 2, 1), ("dynamics_dim", 3, 4)])
+@pytest.mark.parametrize(
+    "flag, value, own", [("rnn_dim", 9, 8), ("rnn_layers", 2, 1), ("dynamics_dim", 3, 4)]
+)
 @pytest.mark.parametrize("flags", [TEST, STAGE_2], ids=["test", "train"])
 def test_other_sizes_of_stage_2_are_refused(refused, held, flags, flag, value, own):
-    assert f"1_VDSM_seq.pth is of another kind: --{flag} is {value} here and {own} there" in refused(
-        *FLAGS, f"--{flag}", value, *flags
+    assert (
+        f"1_VDSM_seq.pth is of another kind: --{flag} is {value} here and {own} there"
+        in refused(*FLAGS, f"--{flag}", value, *flags)
     )
 
 
@@ -142,12 +152,18 @@ def test_released_to_ours_and_back(command, held, stage):
     folder, states = held
     said = command("--convert", folder / NAMES[stage], "--to", "ours")
     mine = folder / "ours" / NAMES[stage]
-    assert said.code == 0 and f"wrote {mine}" in said.out and "--fidelity release --z_dim 4 --n_e_w 3" in said.out
+    assert (
+        said.code == 0
+        and f"wrote {mine}" in said.out
+        and "--fidelity release --z_dim 4 --n_e_w 3" in said.out
+    )
     assert command("--convert", mine, "--to", "release").code == 0
     assert_same(read(folder / "ours" / "release" / NAMES[stage]), states[stage])
     assert_same(read(folder / NAMES[stage]), states[stage])
     assert not list(folder.rglob("*.part"))
-    assert mine.stat().st_size < 1.5 * (folder / NAMES[stage]).stat().st_size  # what both forms hold lies there once
+    assert (
+        mine.stat().st_size < 1.5 * (folder / NAMES[stage]).stat().st_size
+    )  # what both forms hold lies there once
 
 
 def test_ours_to_release_and_back(command, held, quick):
@@ -161,9 +177,13 @@ def test_ours_to_release_and_back(command, held, quick):
         mine, back = read(folder / name), read(folder / "release" / "ours" / name)
         for key, values in mine["model"].items():
             assert torch.equal(values, back["model"][key])
-        held = [(len(m["exp_avg"]), int(m["step"]), m["exp_avg"].sum()) for m in mine["optimizer"]["state"].values()]
+        held = [
+            (len(m["exp_avg"]), int(m["step"]), m["exp_avg"].sum())
+            for m in mine["optimizer"]["state"].values()
+        ]
         moments = [
-            (len(m["exp_avg"]), int(m["step"]), m["exp_avg"].sum()) for m in back["optimizer"]["moments"].values()
+            (len(m["exp_avg"]), int(m["step"]), m["exp_avg"].sum())
+            for m in back["optimizer"]["moments"].values()
         ]
         assert held and sorted(held) == sorted(moments)
 
@@ -175,7 +195,10 @@ def test_what_was_converted_goes_on(command, held, quick):
         (folder / "ours" / name).replace(folder / name)
     said = command(*FLAGS, "--epochs", 3)
     assert said.code == 0 and "afresh" not in said.out
-    steps = {int(moments["step"]) for moments in read(folder / "2_VDSM_seq.pth")["optimizer"]["state"].values()}
+    steps = {
+        int(moments["step"])
+        for moments in read(folder / "2_VDSM_seq.pth")["optimizer"]["state"].values()
+    }
     assert steps == {2 + 2}
 
 
@@ -188,19 +211,25 @@ def test_conversions_that_are_refused(command, refused, held, trained_once):
     assert "is not one of ours" in refused("--convert", path, "--to", "release")
     assert "cannot read" in refused("--convert", folder / "none.pth", "--to", "ours")
     assert "Is a directory" in refused("--convert", folder, "--to", "ours")
-    assert "--z_dim is 5 here and 4 there" in refused("--convert", path, "--to", "ours", "--z_dim", 5)
+    assert "--z_dim is 5 here and 4 there" in refused(
+        "--convert", path, "--to", "ours", "--z_dim", 5
+    )
     paper = trained_once / "runs" / "demo" / "checkpoints" / "3_VDSM_seq.pth"
     assert "--fidelity paper" in refused("--convert", paper, "--to", "release")
     assert "is not a released" in refused("--convert", paper, "--to", "ours")
     torch.save({"model": {}}, folder / "other.pth")
-    assert "is not a released checkpoint" in refused("--convert", folder / "other.pth", "--to", "ours")
+    assert "is not a released checkpoint" in refused(
+        "--convert", folder / "other.pth", "--to", "ours"
+    )
     assert "not a checkpoint of" in refused("--convert", folder / "other.pth", "--to", "release")
     state = read(paper)
     state["settings"]["fidelity"] = "release"
     lacking = copy.deepcopy(state)
     del lacking["model"]["combiner.z_0"]
     torch.save(lacking, folder / "lacking.pth")
-    assert "'combiner.z_0' is not in it" in refused("--convert", folder / "lacking.pth", "--to", "release")
+    assert "'combiner.z_0' is not in it" in refused(
+        "--convert", folder / "lacking.pth", "--to", "release"
+    )
     assert not (folder / "ours").exists() and not (folder / "release").exists()
     assert command("--convert", path, "--to", "ours").code == 0
     before = (folder / "ours" / path.name).read_bytes()

@@ -45,7 +45,9 @@ def joined(codes, name, key="arr_0"):
 def exported(command, trained):
     """The codes of TINY's run, from a command that only tests, batches of 3."""
     said = command(*EXPORT, *TEST)
-    assert said.code == 0 and "exported 8 clips (test) in 3 batches to runs/demo/codes" in said.out, said
+    assert (
+        said.code == 0 and "exported 8 clips (test) in 3 batches to runs/demo/codes" in said.out
+    ), said
     return trained / "codes"
 
 
@@ -56,8 +58,12 @@ def test_files_and_shapes(exported):
     shapes = {"id": (1, K), "dynamics": (D,), "labels": (1,)}
     for name in FILES:
         batches = read(exported, name)
-        assert [batch.shape for batch in batches] == [(n, *shapes.get(name, (T, 3, 64, 64))) for n in (3, 3, 2)]
-        assert all(batch.dtype == (np.int64 if name == "labels" else np.float32) for batch in batches)
+        assert [batch.shape for batch in batches] == [
+            (n, *shapes.get(name, (T, 3, 64, 64))) for n in (3, 3, 2)
+        ]
+        assert all(
+            batch.dtype == (np.int64 if name == "labels" else np.float32) for batch in batches
+        )
         assert all(np.isfinite(batch).all() for batch in batches)
 
 
@@ -75,7 +81,9 @@ def test_clips_and_labels_are_the_splits_in_its_order(exported):
 def test_codes_are_the_checkpoints_and_the_reconstructions_are_decoded_from_them(exported):
     c = parse(TINY).stages["Seq"]
     net = Seq(c, EncDec(c))
-    net.load_state_dict(torch.load(exported.parent / "checkpoints" / "3_VDSM_seq.pth", weights_only=True)["model"])
+    net.load_state_dict(
+        torch.load(exported.parent / "checkpoints" / "3_VDSM_seq.pth", weights_only=True)["model"]
+    )
     view = VDSM(net, c.temp_id_end)
     id_, dynamics, frames, rebuilt, sampled = (
         torch.from_numpy(joined(exported, name)) for name in FILES if name != "labels"
@@ -86,7 +94,9 @@ def test_codes_are_the_checkpoints_and_the_reconstructions_are_decoded_from_them
     torch.testing.assert_close(id_.sum(-1), torch.ones(8, 1))
     torch.testing.assert_close(rebuilt, view.decode(id_[:, 0], dynamics, T), atol=1e-6, rtol=0)
     torch.manual_seed(c.seed)
-    torch.testing.assert_close(sampled, torch.cat([view.sample(n, T) for n in (3, 3, 2)]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        sampled, torch.cat([view.sample(n, T) for n in (3, 3, 2)]), atol=1e-6, rtol=0
+    )
 
 
 def test_the_manifest_says_what_it_is_of(exported):
@@ -95,7 +105,8 @@ def test_the_manifest_says_what_it_is_of(exported):
     assert (said["split"], said["clips"], said["batches"]) == ("test", 8, 3)
     assert said["factors"] == {"colour": list(few().classes["colour"])}
     assert (
-        said["checkpoint"].endswith("3_VDSM_seq.pth") and said["temperature"] == parse(TINY).stages["Seq"].temp_id_end
+        said["checkpoint"].endswith("3_VDSM_seq.pth")
+        and said["temperature"] == parse(TINY).stages["Seq"].temp_id_end
     )
 
 
@@ -108,7 +119,9 @@ def test_other_splits_and_the_releases_folder(command, trained, tmp_path, split)
     np.testing.assert_array_equal(joined(codes, "labels", "position"), expected)
     own = joined(codes, "labels", "split")
     for name, positions in dataset.splits.items():
-        np.testing.assert_array_equal(np.flatnonzero(own == name), positions if split in ("all", name) else [])
+        np.testing.assert_array_equal(
+            np.flatnonzero(own == name), positions if split in ("all", name) else []
+        )
     assert json.loads((codes / "codes.json").read_text())["checkpoint"].endswith("2_VDSM_seq.pth")
 
 
@@ -155,7 +168,9 @@ def test_what_a_killed_export_left_is_not_taken_over(command, trained):
 
 def export_untrained(tmp_path, load, *flags):
     """Export a data set through a stage 2 as it starts: its settings and the folder."""
-    c = parse([*EXPORT, "--pixel_frames", "0", "--code_path", str(tmp_path / "codes"), *flags]).stages["Seq"]
+    c = parse(
+        [*EXPORT, "--pixel_frames", "0", "--code_path", str(tmp_path / "codes"), *flags]
+    ).stages["Seq"]
     dataset, folder = load(c), RunFolder(c)
     folder.codes.parent.mkdir()
     export.export(VDSM(Seq(c, EncDec(c)), c.temp_id_end), dataset, folder, c, "none")
@@ -174,7 +189,9 @@ def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
     np.testing.assert_array_equal(joined(codes, "labels", "character"), clips.label("character"))
 
 
-def test_mug_feds_labels_are_two_columns_and_its_clips_of_unequal_length_begin_at_the_first_frame(tmp_path):
+def test_mug_feds_labels_are_two_columns_and_its_clips_of_unequal_length_begin_at_the_first_frame(
+    tmp_path,
+):
     _, films, labels = made.mug(tmp_path, film=[14, 17, 20, 23] * 4)
     dataset, codes = export_untrained(
         tmp_path, mug.load, "--data_dir", str(tmp_path), "--seq_len", "7", "--split", "all"
@@ -230,4 +247,6 @@ def test_dry_run_tells_the_bytes(command, exported):
     flags = [*EXPORT, "--dry_run", "True", "--dataset_name"]
     assert "export      756 clips (test)" in command(*flags, "sprites").out
     assert "export      7,560 clips (all)" in command(*flags, "sprites", "--split", "all").out
-    assert "export      2.4 MB a clip" in command(*flags, "MUG-FED").out  # only its files know how many
+    assert (
+        "export      2.4 MB a clip" in command(*flags, "MUG-FED").out
+    )  # only its files know how many

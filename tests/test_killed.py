@@ -27,5 +27,7 @@ def test_killed_time_and_again(command, tmp_path, trained_once):
             assert list((run / "checkpoints").glob("*.pth")), moment
     assert command(*TINY).code == 0
     for stage in ("EncDec", "Seq"):
-        assert_same_checkpoint(checkpoint(run, stage, 3), checkpoint(trained_once / "runs" / "demo", stage, 3))
+        assert_same_checkpoint(
+            checkpoint(run, stage, 3), checkpoint(trained_once / "runs" / "demo", stage, 3)
+        )
     assert not list(run.rglob("*.part")) and not list(run.rglob("*.damaged*"))

@@ -28,7 +28,8 @@ def real_sprites(clone, folder):
     values = {factor: names[: 1 + (factor != "legs")] for factor, names in compose.FACTORS.items()}
     layers = {
         factor: [
-            compose.Layer(compose.cut(compose.read_sheet(clone / compose.sheet_path(factor, name)))) for name in names
+            compose.Layer(compose.cut(compose.read_sheet(clone / compose.sheet_path(factor, name))))
+            for name in names
         ]
         for factor, names in values.items()
     }
@@ -60,24 +61,46 @@ def exported(tmp_path_factory):
             real_sprites(clone, folder)
         else:
             made.sprites(folder)
-        flags = [*FLAGS, "--dataset_name", name, "--data_dir", folder, "--runs_dir", folder, "--seq_len", 4]
+        flags = [
+            *FLAGS,
+            "--dataset_name",
+            name,
+            "--data_dir",
+            folder,
+            "--runs_dir",
+            folder,
+            "--seq_len",
+            4,
+        ]
         assert main.main([str(flag) for flag in flags]) == 0
         return folder / "demo" / "codes"
 
     return make
 
 
-@pytest.mark.parametrize("notebook, name", [("classifier_sprites", "sprites"), ("classifier_MUG", "MUG-FED")])
+@pytest.mark.parametrize(
+    "notebook, name", [("classifier_sprites", "sprites"), ("classifier_MUG", "MUG-FED")]
+)
 def test_a_notebook_runs_from_top_to_bottom(exported, notebook, name):
     page = nbformat.read(ROOT / f"{notebook}.ipynb", 4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in page.cells)
     first = next(cell for cell in page.cells if cell.cell_type == "code")
-    first.source, paths = re.subn(r"CODES = .*", f"CODES = Path({str(exported(name))!r})", first.source)
+    first.source, paths = re.subn(
+        r"CODES = .*", f"CODES = Path({str(exported(name))!r})", first.source
+    )
     first.source, steps = re.subn(r"STEPS = \d+", "STEPS = 6", first.source)
     assert paths == steps == 1
-    nbclient.NotebookClient(page, timeout=300, resources={"metadata": {"path": ROOT / "tests"}}).execute()
+    nbclient.NotebookClient(
+        page, timeout=300, resources={"metadata": {"path": ROOT / "tests"}}
+    ).execute()
     said = "".join(str(output) for cell in page.cells for output in cell.get("outputs", []))
-    for words in ("reported, not re-run", "inter H(y)", "dynamics code, shuffled", "commonest value", "too weak"):
+    for words in (
+        "reported, not re-run",
+        "inter H(y)",
+        "dynamics code, shuffled",
+        "commonest value",
+        "too weak",
+    ):
         assert words in said
     assert said.count("image/png") == 5 and (str(0.9953) in said or str(0.9333) in said)
 
@@ -86,9 +109,13 @@ def test_an_export_is_divided_without_leak(exported, tmp_path):
     codes = shutil.copytree(exported("MUG-FED"), tmp_path / "codes")
     whole = export.load_export(codes, "MUG-FED")
     known = np.concatenate([np.load(path)["split"] for path in sorted(codes.glob("labels_*"))])
-    assert [len(whole.dataset.splits[name]) for name in SPLITS] == [np.sum(known == name) for name in SPLITS]
+    assert [len(whole.dataset.splits[name]) for name in SPLITS] == [
+        np.sum(known == name) for name in SPLITS
+    ]
     real, rebuilt, parts, labels = whole.part("test")
-    assert real.shape == rebuilt.shape and {len(part) for part in (*parts.values(), *labels.values())} == {len(real)}
+    assert real.shape == rebuilt.shape and {
+        len(part) for part in (*parts.values(), *labels.values())
+    } == {len(real)}
     with pytest.raises(UserError, match="an export of MUG-FED, expected sprites"):
         export.load_export(codes, "sprites")
     path = codes / "dynamics_1.npz"
@@ -105,6 +132,11 @@ def test_groups_are_not_torn_apart():
     splits = export.divide(groups)
     assert np.array_equal(np.sort(np.concatenate(list(splits.values()))), np.arange(100))
     kinds = [set(groups[rows]) for rows in splits.values()]
-    assert not kinds[0] & kinds[1] and not kinds[0] & kinds[2] and not kinds[1] & kinds[2] and all(kinds)
+    assert (
+        not kinds[0] & kinds[1]
+        and not kinds[0] & kinds[2]
+        and not kinds[1] & kinds[2]
+        and all(kinds)
+    )
     with pytest.raises(UserError, match="expected some for each split"):
         export.divide(np.array([0, 0, 1]))

@@ -13,11 +13,11 @@ import torch
 
 import train_test
 from models.elbo import Term
+from models.vdsm import collapse
 from models.vdsm.encdec import EncDec
 from models.vdsm.seq import Seq
 from models.vdsm.stages import EncDecStage, SeqStage
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
-from utils import collapse
 from utils.config import parse
 from utils.lock import only_run
 from utils.progress import Progress
@@ -30,7 +30,11 @@ SUFFIX = {"EncDec": "VDSM_EncDec", "Seq": "VDSM_seq"}
 
 def tree(folder):
     """{path: bytes} of every file below `folder`."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def checkpoint(run, stage, epoch):
@@ -41,7 +45,9 @@ def assert_same_checkpoint(a, b):
     assert a["epoch"] == b["epoch"] and a["model"].keys() == b["model"].keys()
     for name, values in a["model"].items():
         assert torch.equal(values, b["model"][name]), name
-    for mine, other in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
+    for mine, other in zip(
+        a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True
+    ):
         assert all(torch.equal(mine[key], other[key]) for key in mine)
     assert torch.equal(a["rng"]["cpu"], b["rng"]["cpu"])
 
@@ -82,7 +88,9 @@ def kill_at(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["EncDec", "Seq"])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(command, tmp_path, trained_once, losses, kill_at, stage):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    command, tmp_path, trained_once, losses, kill_at, stage
+):
     unbroken = trained_once / "runs" / "demo"
     kill_at(stage, 6)
     assert command(*TINY).code == 130
@@ -122,14 +130,19 @@ def test_in_the_middle_of_an_epoch_too(command, tmp_path, kill_at, events):
     assert tree(broken / "images").keys() == tree(unbroken / "images").keys()
     for name, digest in tree(broken / "images").items():
         assert name == "config.txt" or digest == tree(unbroken / "images")[name], name
-    assert {path.name for path in (broken / "checkpoints").glob("*.pth")} == {"1_VDSM_EncDec.pth", "1_VDSM_seq.pth"}
+    assert {path.name for path in (broken / "checkpoints").glob("*.pth")} == {
+        "1_VDSM_EncDec.pth",
+        "1_VDSM_seq.pth",
+    }
     for stage in NETWORKS:
         assert_same_checkpoint(checkpoint(broken, stage, 1), checkpoint(unbroken, stage, 1))
         assert events(broken / "tensorboard" / stage) == events(unbroken / "tensorboard" / stage)
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_finishes_the_step_and_saves(command, no_pictures, tmp_path, trained_once, monkeypatch, number, code):
+def test_a_signal_finishes_the_step_and_saves(
+    command, no_pictures, tmp_path, trained_once, monkeypatch, number, code
+):
     loss = EncDecStage.loss
 
     def interrupt(self, sampler, store, step, weights):
@@ -144,13 +157,19 @@ def test_a_signal_finishes_the_step_and_saves(command, no_pictures, tmp_path, tr
     way = shlex.split(said.err.split("goes on from the newest checkpoint with: python main.py ")[1])
     assert way == [*TINY, *STAGE_1]
     run = tmp_path / "runs" / "demo"
-    assert [path.name for path in (run / "checkpoints").glob("step*")] == ["step_2_1_VDSM_EncDec.pth"]
+    assert [path.name for path in (run / "checkpoints").glob("step*")] == [
+        "step_2_1_VDSM_EncDec.pth"
+    ]
     assert command(*way).code == 0
     assert not list((run / "checkpoints").glob("step*"))
-    assert_same_checkpoint(checkpoint(run, "EncDec", 3), checkpoint(trained_once / "runs" / "demo", "EncDec", 3))
+    assert_same_checkpoint(
+        checkpoint(run, "EncDec", 3), checkpoint(trained_once / "runs" / "demo", "EncDec", 3)
+    )
 
 
-def test_only_the_newest_checkpoints_are_kept_and_the_best(command, no_pictures, tmp_path, monkeypatch):
+def test_only_the_newest_checkpoints_are_kept_and_the_best(
+    command, no_pictures, tmp_path, monkeypatch
+):
     value = iter([3.0, 1.0, 2.0, 4.0])  # the best after epoch 1
     monkeypatch.setattr(train_test, "held_out_loss", lambda *_: dict.fromkeys("szx", next(value)))
     flags = ["--keep_checkpoints", 1, "--model_test_interval", 1, "--save_every_steps", 1]
@@ -163,7 +182,9 @@ def test_what_collapses_is_said(command, no_pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(collapse, "LEAST", 0)
     monkeypatch.setattr(collapse, "DEAD_SPREAD", 10)
     said = command(*TINY, *STAGE_1, "--epochs", 1, "--quiet", "True")
-    assert said.code == 0 and "stage 1: s spreads by" in said.err and "--encoder_init data" in said.err
+    assert (
+        said.code == 0 and "stage 1: s spreads by" in said.err and "--encoder_init data" in said.err
+    )
     assert said.err.strip() in (tmp_path / "runs" / "demo" / "log.txt").read_text()
 
 
@@ -191,7 +212,12 @@ def test_losses_after_a_resume_are_those_of_an_unbroken_run(command, no_pictures
 
 
 def test_pictures_and_held_out_losses_disturb_nothing(command, tmp_path, trained_once):
-    assert command(*TINY, "--model_test_interval", 1, "--num_test_ids", 3, "--model_save_interval", 2).code == 0
+    assert (
+        command(
+            *TINY, "--model_test_interval", 1, "--num_test_ids", 3, "--model_save_interval", 2
+        ).code
+        == 0
+    )
     for stage in NETWORKS:
         mine = checkpoint(tmp_path / "runs" / "demo", stage, 3)
         assert_same_checkpoint(mine, checkpoint(trained_once / "runs" / "demo", stage, 3))
@@ -200,9 +226,13 @@ def test_pictures_and_held_out_losses_disturb_nothing(command, tmp_path, trained
 def test_two_commands_are_one(command, tmp_path, trained_once):
     assert command(*TINY, *STAGE_1).code == 0
     said = command(*TINY, *STAGE_2)
-    assert said.code == 0 and "stage 2 stands on runs/demo/checkpoints/3_VDSM_EncDec.pth" in said.out
+    assert (
+        said.code == 0 and "stage 2 stands on runs/demo/checkpoints/3_VDSM_EncDec.pth" in said.out
+    )
     run = tmp_path / "runs" / "demo"
-    assert_same_checkpoint(checkpoint(run, "Seq", 3), checkpoint(trained_once / "runs" / "demo", "Seq", 3))
+    assert_same_checkpoint(
+        checkpoint(run, "Seq", 3), checkpoint(trained_once / "runs" / "demo", "Seq", 3)
+    )
     assert set(json.loads((run / "config.json").read_text())) == {"EncDec", "Seq"}
 
 
@@ -223,8 +253,12 @@ def test_a_finished_run_says_so_and_measures(command, trained):
     times = {path: path.stat().st_mtime_ns for path in (trained / "checkpoints").glob("*.pth")}
     said = command(*TINY, "--evaluate", "swap")
     assert said.code == 0
-    assert "stage 1: epoch 3 of 3 is done" in said.out and "stage 2: epoch 3 of 3 is done" in said.out
-    assert {path: path.stat().st_mtime_ns for path in (trained / "checkpoints").glob("*.pth")} == times
+    assert (
+        "stage 1: epoch 3 of 3 is done" in said.out and "stage 2: epoch 3 of 3 is done" in said.out
+    )
+    assert {
+        path: path.stat().st_mtime_ns for path in (trained / "checkpoints").glob("*.pth")
+    } == times
     figures = json.loads((trained / "metrics.json").read_text())
     assert {"swap_identity_accuracy", "transfer_identity_accuracy"} <= figures.keys()
 
@@ -238,7 +272,9 @@ def test_what_a_kill_leaves_half_written_is_ignored(command, trained):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other", "flipped"])
-def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(command, trained, damage):
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(
+    command, trained, damage
+):
     path = trained / "checkpoints" / "3_VDSM_EncDec.pth"
     whole = checkpoint(trained, "EncDec", 3)
     if damage == "other":
@@ -246,7 +282,11 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(com
     else:
         bytes_ = path.read_bytes()
         flipped = bytes_[:5000] + bytes([bytes_[5000] ^ 1]) + bytes_[5001:]
-        path.write_bytes({"truncated": bytes_[:-1000], "empty": b"", "text": b"a text", "flipped": flipped}[damage])
+        path.write_bytes(
+            {"truncated": bytes_[:-1000], "empty": b"", "text": b"a text", "flipped": flipped}[
+                damage
+            ]
+        )
     left = path.read_bytes()
     said = command(*TINY, *(STAGE_1 if damage != "text" else TEST))
     assert said.code == 0 and "2_VDSM_EncDec.pth" in said.out
@@ -261,9 +301,13 @@ def test_a_stage_of_which_nothing_is_whole_is_not_begun_anew(command, refused, t
         path.write_bytes(b"a text")
     before = tree(trained)
     for flags in ([], STAGE_2, TEST):
-        assert "3_VDSM_seq.pth is truncated or not a checkpoint, and no other" in refused(*TINY, *flags)
+        assert "3_VDSM_seq.pth is truncated or not a checkpoint, and no other" in refused(
+            *TINY, *flags
+        )
     assert tree(trained) == before
-    assert command(*TINY, *STAGE_2, "--fresh", "True", "--epochs", 1).code == 0  # on the whole stage 1
+    assert (
+        command(*TINY, *STAGE_2, "--fresh", "True", "--epochs", 1).code == 0
+    )  # on the whole stage 1
     kept = tree(trained.with_name("demo.kept1"))
     assert kept == before
 
@@ -302,7 +346,9 @@ def rates(monkeypatch):
 
 
 @pytest.mark.parametrize("fidelity, fresh", [("paper", 0.002), ("release", 0.0008)])
-def test_lr_resume_speaks_when_a_run_is_resumed(command, no_pictures, rates, kill_at, fidelity, fresh):
+def test_lr_resume_speaks_when_a_run_is_resumed(
+    command, no_pictures, rates, kill_at, fidelity, fresh
+):
     flags = [*TINY, *STAGE_1, "--fidelity", fidelity, "--lr_resume", 0.0008]
     kill_at("EncDec", 4)
     assert command(*flags).code == 130
@@ -341,8 +387,12 @@ def forget(run, stage):
         path.unlink()
 
 
-@pytest.mark.parametrize("stage, term", [(stage, term) for stage, terms in TERMS.items() for term in terms])
-def test_nan_goes_back_and_on_at_a_lower_rate(command, no_pictures, rates, poison, trained, stage, term):
+@pytest.mark.parametrize(
+    "stage, term", [(stage, term) for stage, terms in TERMS.items() for term in terms]
+)
+def test_nan_goes_back_and_on_at_a_lower_rate(
+    command, no_pictures, rates, poison, trained, stage, term
+):
     before = tree(trained / "checkpoints")
     forget(trained, stage)
     poison(stage, term, call=3)  # the second step of epoch 3
@@ -351,9 +401,14 @@ def test_nan_goes_back_and_on_at_a_lower_rate(command, no_pictures, rates, poiso
     assert said.code == 0, said
     number, rate = (1, 0.002) if stage == "EncDec" else (2, 0.003)
     assert said.err.count("\n") == 1
-    assert f"stage {number}: epoch 3, step 1: the term '{term}' of the loss is not finite" in said.err
+    assert (
+        f"stage {number}: epoch 3, step 1: the term '{term}' of the loss is not finite" in said.err
+    )
     assert f"{term} nan" in said.err and "training clips" in said.err
-    assert f"back to runs/demo/checkpoints/2_{SUFFIX[stage]}.pth at learning rate {rate / 4:g}, time 1 of 3" in said.err
+    assert (
+        f"back to runs/demo/checkpoints/2_{SUFFIX[stage]}.pth at learning rate {rate / 4:g}, time 1 of 3"
+        in said.err
+    )
     assert (trained / "log.txt").read_text().endswith(said.err)
     assert rates == [rate] * 4 + [rate / 4] * 2
     assert tree(trained / "checkpoints").keys() == before.keys()
@@ -378,7 +433,9 @@ def test_a_rate_once_lowered_stays_lowered_until_another_is_given(
     assert set(rates) == {0.004}
 
 
-def test_a_checkpoint_that_leads_to_nan_at_once_is_passed_over(command, no_pictures, poison, trained):
+def test_a_checkpoint_that_leads_to_nan_at_once_is_passed_over(
+    command, no_pictures, poison, trained
+):
     forget(trained, "EncDec")
     state = checkpoint(trained, "EncDec", 1)
     state["model"]["decoder.biases.0"].fill_(float("inf"))
@@ -391,7 +448,9 @@ def test_a_checkpoint_that_leads_to_nan_at_once_is_passed_over(command, no_pictu
 
 
 @pytest.mark.parametrize("stage, term", [("EncDec", "x"), ("Seq", "d")])
-def test_nan_without_retries_stops_and_names_the_way_on(command, no_pictures, refused, poison, trained, stage, term):
+def test_nan_without_retries_stops_and_names_the_way_on(
+    command, no_pictures, refused, poison, trained, stage, term
+):
     run = trained
     names = sorted(path.name for path in (run / "checkpoints").glob("*.pth"))
     forget(run, stage)
@@ -403,13 +462,19 @@ def test_nan_without_retries_stops_and_names_the_way_on(command, no_pictures, re
     assert not (run / "checkpoints" / f"3_{SUFFIX[stage]}.pth").exists()
     heal()
     flags = shlex.split(line.split("go on with: python main.py ")[1])
-    assert flags[-2:] == ["--lr_resume", "0.05"] and flags.count("--lr_resume") == 1 and "--lr_resume=0.1" not in flags
+    assert (
+        flags[-2:] == ["--lr_resume", "0.05"]
+        and flags.count("--lr_resume") == 1
+        and "--lr_resume=0.1" not in flags
+    )
     assert command(*flags).code == 0
     assert sorted(path.name for path in (run / "checkpoints").glob("*.pth")) == names
 
 
 @pytest.mark.parametrize("stage, flag", [("EncDec", "--lr_VDSMEncDec"), ("Seq", "--lr_VDSMSeq")])
-def test_nan_before_the_first_checkpoint(command, no_pictures, refused, poison, rates, tmp_path, stage, flag):
+def test_nan_before_the_first_checkpoint(
+    command, no_pictures, refused, poison, rates, tmp_path, stage, flag
+):
     heal = poison(stage, "x", call=1, value=float("inf"))
     line = refused(*TINY, "--epochs", 2, "--fresh", "True", "--nan_retries", 0, flag, 0.5)
     assert "no checkpoint of this stage yet" in line and "epoch 0" in line
@@ -419,7 +484,9 @@ def test_nan_before_the_first_checkpoint(command, no_pictures, refused, poison, 
     flags = shlex.split(line.split("go on with: python main.py ")[1])
     assert "--fresh" not in flags
     assert command(*flags).code == 0
-    assert set(rates) == ({0.25, 0.003} if stage == "EncDec" else {0.25})  # stage 1, once done, is not done again
+    assert set(rates) == (
+        {0.25, 0.003} if stage == "EncDec" else {0.25}
+    )  # stage 1, once done, is not done again
     assert not (tmp_path / "runs" / "demo.kept1").exists()
 
 
@@ -472,7 +539,16 @@ def test_names_at_the_intervals(command, tmp_path):
 
 
 def test_the_releases_folders(command, tmp_path):
-    flags = ["--image_path", "images", "--model_save_path", "models", "--log_dir", "logs", "--tboard_log", "True"]
+    flags = [
+        "--image_path",
+        "images",
+        "--model_save_path",
+        "models",
+        "--log_dir",
+        "logs",
+        "--tboard_log",
+        "True",
+    ]
     assert command(*TINY, "--epochs", 1, "--model_save_interval", 2, *flags).code == 0
     assert (tmp_path / "models" / "demo" / "0_VDSM_EncDec.pth").exists()
     assert (tmp_path / "models" / "demo" / "config.txt").exists()
@@ -485,7 +561,10 @@ def test_the_releases_folders(command, tmp_path):
 def test_what_is_in_a_checkpoint(trained):
     for stage in NETWORKS:
         state = checkpoint(trained, stage, 3)
-        assert state["epoch"] == 4 and {"model", "optimizer", "settings", "data", "rng"} <= state.keys()
+        assert (
+            state["epoch"] == 4
+            and {"model", "optimizer", "settings", "data", "rng"} <= state.keys()
+        )
         settings = parse(TINY).stages[stage]
         assert state["settings"] == dict(vars(settings))
         assert json.loads((trained / "config.json").read_text())[stage]["epochs"] == 4
@@ -516,7 +595,9 @@ def events():
         found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
         found.Reload()
         tags = found.Tags()
-        return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in tags["scalars"]}, tags["images"]
+        return {
+            tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in tags["scalars"]
+        }, tags["images"]
 
     return read
 
@@ -530,8 +611,17 @@ def test_tensorboard(command, tmp_path, kill_at, events):
     assert command(*flags).code == 0
     for stage, terms in TERMS.items():
         scalars, pictures = events(tmp_path / "runs" / "demo" / "tensorboard" / stage)
-        names = {"total loss", "id anneal", "zt anneal", "dynamics anneal", "id temp", "held out/ELBO"}
-        names |= {f"{kind}/{term}" for kind in ("loss", "weighted loss", "held out") for term in terms}
+        names = {
+            "total loss",
+            "id anneal",
+            "zt anneal",
+            "dynamics anneal",
+            "id temp",
+            "held out/ELBO",
+        }
+        names |= {
+            f"{kind}/{term}" for kind in ("loss", "weighted loss", "held out") for term in terms
+        }
         assert names <= scalars.keys()
         assert [step for step, _ in scalars["total loss"]] == [0, 1, 2, 3]
         assert all(np.isfinite(value) for values in scalars.values() for _, value in values)

@@ -6,5 +6,8 @@ TINY = (
     "--z_dim 4 --n_e_w 3 --enc_widths 4,4,4,4,8 --dec_widths 8,8,4,4 --rnn_dim 8 --dynamics_dim 4 "
     "--evaluate none --report False --tboard_log False --device cpu --threads 1"
 ).split()
-STAGE_1, STAGE_2 = ["--train_VDSMSeq", "False"], ["--train_VDSMEncDec", "False"]  # after TINY: one stage alone
+STAGE_1, STAGE_2 = (
+    ["--train_VDSMSeq", "False"],
+    ["--train_VDSMEncDec", "False"],
+)  # after TINY: one stage alone
 TEST = STAGE_1 + STAGE_2  # neither

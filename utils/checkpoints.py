@@ -55,7 +55,11 @@ class RunFolder:
         self.images = place(settings.image_path, "images")
         self.checkpoints = place(settings.model_save_path, "checkpoints")
         left = RELEASE_MODELS / settings.RUN
-        if not settings.model_save_path and not any(self.checkpoints.glob("*.pth")) and any(left.glob("*_VDSM_*.pth")):
+        if (
+            not settings.model_save_path
+            and not any(self.checkpoints.glob("*.pth"))
+            and any(left.glob("*_VDSM_*.pth"))
+        ):
             self.checkpoints = left  # a run of the release's is gone on with where it lies
         self.tensorboard = place(settings.log_dir, "tensorboard")
         self.codes = place(settings.code_path, "codes")
@@ -63,7 +67,13 @@ class RunFolder:
 
     def make(self, codes=False):
         """Create the folders, that of `codes` too if wanted; UserError, before any training, if one cannot be written."""
-        for folder in (self.root, self.images, self.checkpoints, self.tensorboard, *([self.codes] if codes else [])):
+        for folder in (
+            self.root,
+            self.images,
+            self.checkpoints,
+            self.tensorboard,
+            *([self.codes] if codes else []),
+        ):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / ".writable"
@@ -81,7 +91,9 @@ class RunFolder:
         """
         saved, names = self.saved_settings() if keep else {}, []
         try:
-            for folder in dict.fromkeys((self.root, self.images, self.checkpoints, self.tensorboard, self.codes)):
+            for folder in dict.fromkeys(
+                (self.root, self.images, self.checkpoints, self.tensorboard, self.codes)
+            ):
                 inside = folder != self.root and self.root in folder.parents
                 if inside or not folder.is_dir() or not any(folder.iterdir()):
                     continue
@@ -96,7 +108,10 @@ class RunFolder:
                 shutil.copy2(keep, beside)
                 os.replace(beside, original)
                 self.root.mkdir(parents=True, exist_ok=True)
-                write_text(self.config, json.dumps({k: v for k, v in saved.items() if k == "EncDec"}, indent=1) + "\n")
+                write_text(
+                    self.config,
+                    json.dumps({k: v for k, v in saved.items() if k == "EncDec"}, indent=1) + "\n",
+                )
         except OSError as error:
             raise UserError(
                 f"cannot set {error.filename} aside ({error.strerror}): move it away or choose another --RUN"
@@ -117,9 +132,14 @@ class RunFolder:
 
     def save_settings(self, stages):
         """Write config.json, and config.txt beside the pictures and the checkpoints as the release does. stages: {stage: settings}."""
-        saved = self.saved_settings() | {stage: asdict(settings) for stage, settings in stages.items()}
+        saved = self.saved_settings() | {
+            stage: asdict(settings) for stage, settings in stages.items()
+        }
         write_text(self.config, json.dumps(saved, indent=1) + "\n")
-        lines = [f"[{stage}]\n" + "\n".join(f"{k}: {v}" for k, v in values.items()) for stage, values in saved.items()]
+        lines = [
+            f"[{stage}]\n" + "\n".join(f"{k}: {v}" for k, v in values.items())
+            for stage, values in saved.items()
+        ]
         for folder in (self.images, self.checkpoints):
             write_text(folder / "config.txt", "\n".join(lines) + "\n")
 
@@ -129,7 +149,9 @@ class RunFolder:
         ending = f"_{self.stages[stage].suffix}.pth"
         for path in self.checkpoints.glob(f"*{ending}"):
             number = path.name.removesuffix(ending)
-            if path in self.damaged or not (match := re.fullmatch("([0-9]+)|step_([0-9]+)_([0-9]+)", number)):
+            if path in self.damaged or not (
+                match := re.fullmatch("([0-9]+)|step_([0-9]+)_([0-9]+)", number)
+            ):
                 continue
             after, epoch, step = match.groups()
             found.append(((int(after) + 1, 0) if after else (int(epoch), int(step)), path))
@@ -137,7 +159,11 @@ class RunFolder:
 
     def epochs(self, stage):
         """Epochs of the stage's checkpoints that were written after an epoch, ascending."""
-        return [epoch - 1 for (epoch, _), path in self.places(stage) if path == self.checkpoint(stage, epoch - 1)]
+        return [
+            epoch - 1
+            for (epoch, _), path in self.places(stage)
+            if path == self.checkpoint(stage, epoch - 1)
+        ]
 
     def checkpoint(self, stage, epoch):
         """Path of the stage's checkpoint of `epoch`."""
@@ -154,7 +180,11 @@ class RunFolder:
             path = self.checkpoint(stage, wanted)
             if path in self.damaged:
                 raise Damaged(path, self.damaged[path])
-            there = f"there are {', '.join(map(str, epochs))}" if epochs else "there is none; train that stage first"
+            there = (
+                f"there are {', '.join(map(str, epochs))}"
+                if epochs
+                else "there is none; train that stage first"
+            )
             raise UserError(f"{path} is not there ({there}): see --{self.stages[stage].pretrained}")
         return self.checkpoint(stage, epochs[-1] if wanted is None else wanted) if epochs else None
 
@@ -183,7 +213,9 @@ class RunFolder:
             try:
                 path.rename(new)
             except OSError as error:
-                raise UserError(f"{path} {why}, and cannot be renamed ({error.strerror}): move it away") from None
+                raise UserError(
+                    f"{path} {why}, and cannot be renamed ({error.strerror}): move it away"
+                ) from None
             lines.append(f"{path} {why}: kept as {new.name}")
         self.damaged = {}
         return lines
@@ -197,7 +229,10 @@ class RunFolder:
     def prune(self, stage, written, keep, spared=()):
         """Once the checkpoint `written` is whole, remove the stage's others of the middle of an epoch and, with keep > 0, all but the
         newest `keep` of those after an epoch and those of the epochs `spared`."""
-        kept = {written, *(self.checkpoint(stage, epoch) for epoch in (*self.epochs(stage)[-keep:], *spared))}
+        kept = {
+            written,
+            *(self.checkpoint(stage, epoch) for epoch in (*self.epochs(stage)[-keep:], *spared)),
+        }
         for _, path in self.places(stage):
             if path not in kept and (keep or path.name.startswith("step_")):
                 path.unlink(missing_ok=True)
@@ -305,7 +340,9 @@ def snapshot(value):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: snapshot(part) for key, part in value.items()}
-    return type(value)(snapshot(part) for part in value) if isinstance(value, (list, tuple)) else value
+    return (
+        type(value)(snapshot(part) for part in value) if isinstance(value, (list, tuple)) else value
+    )
 
 
 def save_checkpoint(path, state):
@@ -320,10 +357,14 @@ def save_checkpoint(path, state):
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # a read-only disk has none, and lets none be removed
             beside.unlink()
-        while not isinstance(error, OSError) and error.__context__:  # torch adds that the archive is unfinished
+        while (
+            not isinstance(error, OSError) and error.__context__
+        ):  # torch adds that the archive is unfinished
             error = error.__context__
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {path} ({reason}): free some space; the older checkpoints are whole") from None
+        raise UserError(
+            f"cannot write {path} ({reason}): free some space; the older checkpoints are whole"
+        ) from None
 
 
 def load_checkpoint(path, mapped=False):
@@ -338,7 +379,9 @@ def load_checkpoint(path, mapped=False):
             return release.to_ours(state)
         except ValueError as error:
             raise Damaged(path, f"is no checkpoint that the release left ({error})") from None
-    if not isinstance(state, dict) or not {"epoch", "model", "optimizer", "settings", "rng"} <= set(state):
+    if not isinstance(state, dict) or not {"epoch", "model", "optimizer", "settings", "rng"} <= set(
+        state
+    ):
         raise Damaged(path, "is not a checkpoint of this program")
     return state
 
@@ -351,9 +394,7 @@ def read_checkpoint(path, mapped=False):
     try:
         mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (
-        Exception
-    ) as error:  # damaged bytes raise anything from the unpickler, a short file a seek to before its start
+    except Exception as error:  # damaged bytes raise anything from the unpickler, a short file a seek to before its start
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         raise Damaged(path, "is truncated or not a checkpoint") from None
@@ -381,9 +422,16 @@ def check_sizes(state, path, settings, names):
     saved = state["settings"]
     wrong = [n for n in names if n in saved and shown(saved[n]) != shown(getattr(settings, n))]
     if wrong:
-        said = ", ".join(f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there" for n in wrong)
-        flags = " ".join(f"no --{n}" if saved[n] is None else f"--{n} {shown(saved[n])}" for n in wrong)
-        raise UserError(f"{path} is of another kind: {said}: give the flags it was trained with: {flags}")
+        said = ", ".join(
+            f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there"
+            for n in wrong
+        )
+        flags = " ".join(
+            f"no --{n}" if saved[n] is None else f"--{n} {shown(saved[n])}" for n in wrong
+        )
+        raise UserError(
+            f"{path} is of another kind: {said}: give the flags it was trained with: {flags}"
+        )
 
 
 def state_of(stage, stepper, place, fingerprint, device):

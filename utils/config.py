@@ -36,12 +36,21 @@ ACTIONS = (
 )  # asked of one command: a saved configuration does not repeat them
 
 
-def flag(default, text, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
+def flag(
+    default, text, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None
+):
     """A settings field. kind: its parser (default: the default's type); low, high: inclusive bounds of a number;
     free: may differ when a run is resumed (it changes what is shown or where, not what is learnt); stage: the only stage
     that it concerns, so that it may differ when another is resumed."""
     kind = kind or (boolean if isinstance(default, bool) else type(default))
-    meta = {"help": text, "group": group, "kind": kind, "choices": choices, "low": low, "high": high}
+    meta = {
+        "help": text,
+        "group": group,
+        "kind": kind,
+        "choices": choices,
+        "low": low,
+        "high": high,
+    }
     return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
 
 
@@ -55,7 +64,7 @@ class StageInfo(NamedTuple):
     """One stage of a model's training, as flags and files know it. A settings class lists its own, in order, as STAGES."""
 
     name: str  # in config.json and metrics.json
-    made_by: str  # module:class of the stage (see models.base.Stage), imported when it is needed
+    made_by: str  # module:class of the stage (see models.stage.Stage), imported when it is needed
     suffix: str  # of its checkpoints, {epoch}_{suffix}.pth
     sizes: tuple  # the flags that its network is made of
     train: str = "train"  # the flag that trains it,
@@ -100,7 +109,9 @@ def integers(text):
     except ValueError:
         values = ()
     if not values or min(values) < 1:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected positive integers joined by commas")
+        raise argparse.ArgumentTypeError(
+            f"found '{text}', expected positive integers joined by commas"
+        )
     return values
 
 
@@ -115,7 +126,11 @@ def protocols(text):
         raise argparse.ArgumentTypeError(
             f"found '{text}', expected none, default or some of {','.join(PROTOCOLS)} joined by commas"
         )
-    return text if text in ("none", "default") else ",".join(name for name in PROTOCOLS if name in names)
+    return (
+        text
+        if text in ("none", "default")
+        else ",".join(name for name in PROTOCOLS if name in names)
+    )
 
 
 def numbers(text):
@@ -127,14 +142,18 @@ def numbers(text):
     except argparse.ArgumentTypeError:
         values = ()
     if not values or min(values) <= 0 or len(set(values)) < len(values):
-        raise argparse.ArgumentTypeError(f"found '{text}', expected different positive numbers joined by commas")
+        raise argparse.ArgumentTypeError(
+            f"found '{text}', expected different positive numbers joined by commas"
+        )
     return values
 
 
 def plain_name(text):
     """A folder's name: letters, digits, '.', '_', '-'."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a plain name of letters, digits, '.', '_' and '-'")
+        raise argparse.ArgumentTypeError(
+            f"found '{text}', expected a plain name of letters, digits, '.', '_' and '-'"
+        )
     return text
 
 
@@ -146,26 +165,50 @@ class RunSettings:
     """What every model's run is told. Flags and defaults of the release are marked 'release' in the README's table."""
 
     RUN: str = flag(
-        "001", "name of the run; everything it writes lies under runs/RUN", BASICS, kind=plain_name, free=True
+        "001",
+        "name of the run; everything it writes lies under runs/RUN",
+        BASICS,
+        kind=plain_name,
+        free=True,
     )
     model: str = flag("vdsm", f"which model: {', '.join(MODELS)}", BASICS)
     seed: int = flag(0, "seed of weights, batches and noise", BASICS, low=0, high=2**31 - 1)
-    fresh: bool = flag(False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True)
-    override_lock: bool = flag(False, "train although another run holds the folder's lock", BASICS, free=True)
-    dry_run: bool = flag(False, "print parameters, memory, disk and steps, then stop", BASICS, free=True)
-    convert: str = flag(
-        None, "rewrite this checkpoint, in a folder beside it, in the form that --to names", BASICS, kind=str, free=True
+    fresh: bool = flag(
+        False, "start over, keeping what the run's folder holds under a new name", BASICS, free=True
     )
-    to: str = flag(None, "form of --convert's copy", BASICS, kind=str, choices=("ours", "release"), free=True)
+    override_lock: bool = flag(
+        False, "train although another run holds the folder's lock", BASICS, free=True
+    )
+    dry_run: bool = flag(
+        False, "print parameters, memory, disk and steps, then stop", BASICS, free=True
+    )
+    convert: str = flag(
+        None,
+        "rewrite this checkpoint, in a folder beside it, in the form that --to names",
+        BASICS,
+        kind=str,
+        free=True,
+    )
+    to: str = flag(
+        None, "form of --convert's copy", BASICS, kind=str, choices=("ours", "release"), free=True
+    )
     fidelity: str = flag(
-        "paper", "which side to take where the release departs from the paper", BASICS, choices=("paper", "release")
+        "paper",
+        "which side to take where the release departs from the paper",
+        BASICS,
+        choices=("paper", "release"),
     )
     test_harness: bool = flag(
-        False, "the same as --evaluate default; the release reads it and never built it", BASICS, free=True
+        False,
+        "the same as --evaluate default; the release reads it and never built it",
+        BASICS,
+        free=True,
     )
 
     dataset_name: str = flag(
-        "MUG-FED", "data set: MUG-FED, moving-mnist, pendulum, sprites, sprites-li or video-folder", DATA
+        "MUG-FED",
+        "data set: MUG-FED, moving-mnist, pendulum, sprites, sprites-li or video-folder",
+        DATA,
     )
     data_dir: str = flag("./data/", "folder that holds the data sets", DATA, free=True)
     source: str = flag(
@@ -175,19 +218,34 @@ class RunSettings:
         kind=str,
         free=True,
     )
-    data_seed: int = flag(0, "seed of a generated data set and of its split", DATA, low=0, high=2**31 - 1)
+    data_seed: int = flag(
+        0, "seed of a generated data set and of its split", DATA, low=0, high=2**31 - 1
+    )
     num_clips: int = flag(
-        0, "clips to use, drawn from each split in its share; 0 takes all", DATA, low=0, high=2**31 - 1
+        0,
+        "clips to use, drawn from each split in its share; 0 takes all",
+        DATA,
+        low=0,
+        high=2**31 - 1,
     )
     pendulum_lengths: tuple = flag(
-        None, "pendulum: lengths of the rods in m, joined by commas, as a factor; default: all 1", DATA, kind=numbers
+        None,
+        "pendulum: lengths of the rods in m, joined by commas, as a factor; default: all 1",
+        DATA,
+        kind=numbers,
     )
     pendulum_dampings: tuple = flag(
-        None, "pendulum: dampings in 1/s, joined by commas, as a factor; default: all 0.05", DATA, kind=numbers
+        None,
+        "pendulum: dampings in 1/s, joined by commas, as a factor; default: all 0.05",
+        DATA,
+        kind=numbers,
     )
     video_step: int = flag(1, "video-folder: take every n-th frame of a file", DATA, low=1)
     split_by: str = flag(
-        "clip", "MUG-FED, video-folder: what is held out, clips or whole identities", DATA, choices=("clip", "identity")
+        "clip",
+        "MUG-FED, video-folder: what is held out, clips or whole identities",
+        DATA,
+        choices=("clip", "identity"),
     )
     bs: int = flag(30, "sequences a batch", DATA, low=1)
     seq_len: int = flag(20, "frames a sequence", DATA, low=2)
@@ -203,7 +261,9 @@ class RunSettings:
         low=0,
         free=True,
     )
-    lr_warmup: int = flag(0, "steps over which the learning rate rises from 0; 0 is off", SCHEDULE, low=0)
+    lr_warmup: int = flag(
+        0, "steps over which the learning rate rises from 0; 0 is off", SCHEDULE, low=0
+    )
     lr_final: float = flag(
         1.0,
         "share of the learning rate that a cosine decay leaves at the end; 1 is off",
@@ -212,7 +272,9 @@ class RunSettings:
         low=0,
         high=1,
     )
-    clip_grad: float = flag(0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0)
+    clip_grad: float = flag(
+        0.0, "largest norm of the gradient; 0 is off", SCHEDULE, kind=number, low=0
+    )
     nan_retries: int = flag(
         3,
         "times that a loss which is not finite sends a stage back to its last checkpoint; 0 stops at once (release)",
@@ -229,10 +291,14 @@ class RunSettings:
         high=1,
         free=True,
     )
-    T_0_frac: int = flag(6, "accepted and idle: the release never built these warm restarts", SCHEDULE, free=True)
+    T_0_frac: int = flag(
+        6, "accepted and idle: the release never built these warm restarts", SCHEDULE, free=True
+    )
     T_mult: int = flag(1, "accepted and idle, as T_0_frac", SCHEDULE, free=True)
 
-    model_test_interval: int = flag(1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True)
+    model_test_interval: int = flag(
+        1, "epochs between test pictures and held-out losses", OUTPUT, low=1, free=True
+    )
     model_save_interval: int = flag(2, "epochs between checkpoints", OUTPUT, low=1, free=True)
     save_every_steps: int = flag(
         0,
@@ -242,7 +308,11 @@ class RunSettings:
         free=True,
     )
     keep_checkpoints: int = flag(
-        0, "checkpoints of a stage to keep, the newest and the best; 0 keeps all", OUTPUT, low=0, free=True
+        0,
+        "checkpoints of a stage to keep, the newest and the best; 0 keeps all",
+        OUTPUT,
+        low=0,
+        free=True,
     )
     tboard_log: bool = flag(True, "write TensorBoard scalars and pictures", OUTPUT, free=True)
     evaluate: str = flag(
@@ -268,15 +338,26 @@ class RunSettings:
         free=True,
     )
     export_codes: bool = flag(
-        False, "after training stage 2 or testing, write codes and pictures to runs/RUN/codes", OUTPUT, free=True
+        False,
+        "after training stage 2 or testing, write codes and pictures to runs/RUN/codes",
+        OUTPUT,
+        free=True,
     )
     report: bool = flag(False, "write runs/RUN/report.html: the run on one page", OUTPUT, free=True)
     runs_dir: str = flag("./runs/", "folder of the runs", OUTPUT, free=True)
     image_path: str = flag(
-        None, "folder of pictures instead of runs/RUN/images (release: ./images/)", OUTPUT, kind=str, free=True
+        None,
+        "folder of pictures instead of runs/RUN/images (release: ./images/)",
+        OUTPUT,
+        kind=str,
+        free=True,
     )
     model_save_path: str = flag(
-        None, "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)", OUTPUT, kind=str, free=True
+        None,
+        "folder of checkpoints instead of runs/RUN/checkpoints (release: ./models)",
+        OUTPUT,
+        kind=str,
+        free=True,
     )
     log_dir: str = flag(
         None,
@@ -286,25 +367,37 @@ class RunSettings:
         free=True,
     )
     code_path: str = flag(
-        None, "folder of exported codes instead of runs/RUN/codes (release: ./codes/)", OUTPUT, kind=str, free=True
+        None,
+        "folder of exported codes instead of runs/RUN/codes (release: ./codes/)",
+        OUTPUT,
+        kind=str,
+        free=True,
     )
     quiet: bool = flag(False, "no progress; warnings and errors remain", OUTPUT, free=True)
 
     device: str = flag(
-        "auto", "where to compute: a CUDA GPU if there is one", MACHINE, choices=("auto", "cpu", "cuda"), free=True
+        "auto",
+        "where to compute: a CUDA GPU if there is one",
+        MACHINE,
+        choices=("auto", "cpu", "cuda"),
+        free=True,
     )
     threads: int = flag(0, "CPU threads; 0 leaves torch's choice", MACHINE, low=0, free=True)
 
     STAGES: ClassVar[tuple] = ()
 
     def __post_init__(self):
-        if self.trains_on_test:  # the loader that the release hands to MUG-FED's training is that of the test pictures
+        if (
+            self.trains_on_test
+        ):  # the loader that the release hands to MUG-FED's training is that of the test pictures
             self.bs = self.num_test_ids
 
     @property
     def trains_on_test(self):
         """Whether training takes the test clips: the release's way with MUG-FED."""
-        return self.model == "vdsm" and self.fidelity == "release" and self.dataset_name == "MUG-FED"
+        return (
+            self.model == "vdsm" and self.fidelity == "release" and self.dataset_name == "MUG-FED"
+        )
 
     @classmethod
     def info(cls, stage):
@@ -379,7 +472,9 @@ def parser(cls):
     )
     groups = {BASICS: made.add_argument_group(BASICS)}
     presets = ", ".join(preset_names())
-    groups[BASICS].add_argument("--preset", metavar="NAME", help=f"a named run; flags after it override: {presets}")
+    groups[BASICS].add_argument(
+        "--preset", metavar="NAME", help=f"a named run; flags after it override: {presets}"
+    )
     groups[BASICS].add_argument(
         "--config", metavar="FILE", help="repeat the run of a saved config.json; flags override"
     )
@@ -425,7 +520,11 @@ class Plan:
     @property
     def training(self):
         """Names of the stages that train, in order."""
-        return [stage for stage, settings in self.stages.items() if getattr(settings, settings.info(stage).train)]
+        return [
+            stage
+            for stage, settings in self.stages.items()
+            if getattr(settings, settings.info(stage).train)
+        ]
 
     @property
     def asked(self):
@@ -449,7 +548,9 @@ def parse(argv):
     chosen, _ = first.parse_known_args(argv)
     if chosen.preset and chosen.config:
         raise UserError("found both --preset and --config: give one of them")
-    lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else []
+    lists = (
+        _preset(chosen.preset) if chosen.preset else _saved(chosen.config) if chosen.config else []
+    )
     model = chosen.model or (_value_of(lists[0], "--model") if lists else None) or RunSettings.model
     if model not in MODELS:
         raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
@@ -523,7 +624,9 @@ def as_flags(settings):
     flags = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        left_out = RunSettings.model if field.name == "model" else field.default  # no model is said: the first one
+        left_out = (
+            RunSettings.model if field.name == "model" else field.default
+        )  # no model is said: the first one
         if value is None or value == left_out:
             continue
         flags += [f"--{field.name}", shown(value)]
@@ -539,7 +642,9 @@ def opening_lines(plan):
         )
     if plan.preset is not None:
         for i, settings in enumerate(plan.stages.values(), 1):
-            lines.append(f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(settings))}")
+            lines.append(
+                f"preset {plan.preset}, stage {i}: python main.py {shlex.join(as_flags(settings))}"
+            )
     return lines
 
 
@@ -551,10 +656,16 @@ def _saved(path):
         names = [info.name for info in cls.STAGES]
         known = {f.name for f in dataclasses.fields(cls)}
         for stage in names:
-            values = saved[stage] if stage in saved else next(saved[other] for other in names if other in saved)
+            values = (
+                saved[stage]
+                if stage in saved
+                else next(saved[other] for other in names if other in saved)
+            )
             unknown = sorted(set(values) - known)
             if unknown:
-                raise UserError(f"--config {path}: unknown setting '{unknown[0]}': is it another version's? remove it")
+                raise UserError(
+                    f"--config {path}: unknown setting '{unknown[0]}': is it another version's? remove it"
+                )
             flags.append(
                 [
                     f"--{name}={shown(value)}"
@@ -564,9 +675,13 @@ def _saved(path):
             )
         return flags
     except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}: give the config.json of a run") from None
+        raise UserError(
+            f"--config {path}: {error.strerror}: give the config.json of a run"
+        ) from None
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
-        raise UserError(f"--config {path}: not a saved configuration: give the config.json of a run") from None
+        raise UserError(
+            f"--config {path}: not a saved configuration: give the config.json of a run"
+        ) from None
 
 
 def differences(saved, settings, stage):

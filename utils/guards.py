@@ -54,11 +54,18 @@ def refuse_other_run(plan, folder, fingerprints):
             wrong.append(NUMBER)  # a checkpoint of stage 2 holds the stage 1 that it stands on
         ways = "another --RUN, or --fresh True to start over and keep the old"
         if wrong:
-            said = ", ".join(f"--{n} was {shown(saved[n])} and is {shown(getattr(settings, n))}" for n in wrong[:6])
+            said = ", ".join(
+                f"--{n} was {shown(saved[n])} and is {shown(getattr(settings, n))}"
+                for n in wrong[:6]
+            )
             more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-            raise UserError(f"{folder.root} holds another run ({said}{more}): give its flags to go on with it, {ways}")
+            raise UserError(
+                f"{folder.root} holds another run ({said}{more}): give its flags to go on with it, {ways}"
+            )
         if state["data"] != fingerprint:
-            raise UserError(f"{folder.root} was trained on other data of the name {saved['dataset_name']}: give {ways}")
+            raise UserError(
+                f"{folder.root} was trained on other data of the name {saved['dataset_name']}: give {ways}"
+            )
 
 
 def refuse_other_data(state, path, dataset):
@@ -78,7 +85,11 @@ def refuse_missing_encdec(plan, folder):
     settings, number = plan.stages["Seq"], getattr(plan.stages["Seq"], NUMBER)
     if "EncDec" in plan.training:
         first = plan.stages["EncDec"]
-        wrong = [n for n in first.info("EncDec").sizes if shown(getattr(settings, n)) != shown(getattr(first, n))]
+        wrong = [
+            n
+            for n in first.info("EncDec").sizes
+            if shown(getattr(settings, n)) != shown(getattr(first, n))
+        ]
         if wrong:
             raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
         if number is not None and not (number < first.epochs and saves(first, number)):
@@ -135,8 +146,12 @@ def raise_not_finite(stepper, place, stage, terms, sampler, weights, saving=Fals
     """
     bad, begun = stepper.bad_step(), place.step - stepper.calls
     if bad is None:
-        if saving and not torch.isfinite(torch.nn.utils.get_total_norm(p.detach() for p in stepper.parameters)):
-            raise NotFinite("what an update made of the weights is not finite", place.step - 1, None, place)
+        if saving and not torch.isfinite(
+            torch.nn.utils.get_total_norm(p.detach() for p in stepper.parameters)
+        ):
+            raise NotFinite(
+                "what an update made of the weights is not finite", place.step - 1, None, place
+            )
         return
     back = place.step - (begun + bad)  # steps since, the bad one included
     values = place.losses[-back]
@@ -145,7 +160,12 @@ def raise_not_finite(stepper, place, stage, terms, sampler, weights, saving=Fals
     at = ", ".join(f"{name} {value:.4g}" for name, value in weights.items())
     clips = ", ".join(str(row) for row in np.unique(rows))
     where = f"losses a sequence: {raw}; weights: {at}; training clips {clips}"
-    raise NotFinite(f"{_culprit(values, terms, stage.network)} is not finite ({where})", begun + bad, begun, place)
+    raise NotFinite(
+        f"{_culprit(values, terms, stage.network)} is not finite ({where})",
+        begun + bad,
+        begun,
+        place,
+    )
 
 
 def _culprit(values, terms, network):
@@ -184,9 +204,15 @@ def stop_not_finite(bad, argv, stage, settings, epoch, rate, kept):
     """The UserError that stops a run in `epoch` of `stage`; it names the command that goes on, at half the learning rate, from the
     checkpoint `kept`, or from the stage's start if there is none."""
     # only the release's fidelity lets --lr_resume speak at a start
-    name = "--lr_resume" if kept or settings.fidelity == "release" else f"--{settings.info(stage).rate}"
+    name = (
+        "--lr_resume"
+        if kept or settings.fidelity == "release"
+        else f"--{settings.info(stage).rate}"
+    )
     flags = without(without(argv, name), "--fresh")
     command = shlex.join(["python", "main.py", *flags, name, f"{rate / 2:g}"])
     start = f"{kept} is whole" if kept else "no checkpoint of this stage yet"
-    what = str(bad).replace(" is not finite", f" is not finite in stage {settings.number(stage)}, epoch {epoch}", 1)
+    what = str(bad).replace(
+        " is not finite", f" is not finite in stage {settings.number(stage)}, epoch {epoch}", 1
+    )
     return UserError(f"{what}; {start}; go on with: {command}")

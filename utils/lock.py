@@ -29,11 +29,15 @@ def only_run(root, override=False):
     except BlockingIOError:
         said = f"{root} is in use by {_holder(path)}"
         if not override:
-            raise UserError(f"{said}: wait for it, choose another --RUN, or give --override_lock True") from None
+            raise UserError(
+                f"{said}: wait for it, choose another --RUN, or give --override_lock True"
+            ) from None
         print(f"main.py: {said}; going on all the same (--override_lock)", file=sys.stderr)
         file = None
     except OSError as error:
-        raise UserError(f"cannot write to {root} ({error.strerror}): choose another --runs_dir or path flag") from None
+        raise UserError(
+            f"cannot write to {root} ({error.strerror}): choose another --runs_dir or path flag"
+        ) from None
     try:
         yield file is not None
     finally:
@@ -56,7 +60,10 @@ def _hold(path):
             there = False
         except OSError as error:  # a network's file system, perhaps
             file.close()
-            print(f"main.py: no lock on {path} ({error.strerror}): let no other run write there", file=sys.stderr)
+            print(
+                f"main.py: no lock on {path} ({error.strerror}): let no other run write there",
+                file=sys.stderr,
+            )
             return None
         if there:
             file.truncate(0)

@@ -43,7 +43,8 @@ class Progress:
     def epoch(self, number, last, losses):
         """Show the losses, {term: (raw, weighted)} in nats a sequence, after epoch `number` of `last`."""
         text = "  ".join(
-            f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "") for name, (raw, w) in losses.items()
+            f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "")
+            for name, (raw, w) in losses.items()
         )
         if self.troubles:
             text += f"  ! {', '.join(self.troubles)}"
@@ -56,7 +57,10 @@ class Progress:
         self.last_line = now
         speed = (self.done - self.first) / max(now - self.began, 1e-9)
         left = (self.total - self.done) / max(speed, 1e-9)
-        print(f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {_clock(left)} left", flush=True)
+        print(
+            f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {_clock(left)} left",
+            flush=True,
+        )
 
     def say(self, text):
         """A line of its own, above the bar."""
@@ -99,7 +103,9 @@ def tensorboard(folder, wanted, begin, origin):
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
     with SummaryWriter(str(folder), purge_step=begin) as writer:
-        writer.add_text("origin", ", ".join(f"{key} {value}" for key, value in origin.items()), begin)
+        writer.add_text(
+            "origin", ", ".join(f"{key} {value}" for key, value in origin.items()), begin
+        )
 
         def log(tag, value, epoch):
             if isinstance(value, np.ndarray):

@@ -27,8 +27,12 @@ class Signals:
         self.asked, self._patient, self._before = None, False, {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
-            self._before = {n: signal.signal(n, self._heard) for n in (signal.SIGINT, signal.SIGTERM)}
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # Python sets handlers nowhere else
+            self._before = {
+                n: signal.signal(n, self._heard) for n in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, *_):

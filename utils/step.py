@@ -8,7 +8,11 @@ import torch
 
 from utils.errors import UserError
 
-MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}  # glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+MALLOC = {
+    -1: 2**31 - 1,
+    -2: 2**28,
+    -4: 0,
+}  # glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
 
 
 def keep_freed_memory():
@@ -56,9 +60,14 @@ class Stepper:
 
     def __init__(self, groups, clip=0.0):
         self.parameters, self.clip = [p for group in groups.values() for p in group], clip
-        self.calls, self.updates = 0, torch.zeros((), dtype=torch.int64, device=self.parameters[0].device)
+        self.calls, self.updates = (
+            0,
+            torch.zeros((), dtype=torch.int64, device=self.parameters[0].device),
+        )
         self.shares = list(groups)
-        self.adam = torch.optim.Adam([{"params": list(group)} for group in groups.values()], fused=True)
+        self.adam = torch.optim.Adam(
+            [{"params": list(group)} for group in groups.values()], fused=True
+        )
 
     def names(self, network):
         """The names that `network` gives the parameters, in the order of Adam's state."""
@@ -69,7 +78,11 @@ class Stepper:
         """A checkpoint's 'optimizer' as Adam takes it: as it is, or from the {'moments': {name: state}} that a released file gives."""
         if "moments" not in saved:
             return saved
-        states = {i: saved["moments"][n] for i, n in enumerate(self.names(network)) if n in saved["moments"]}
+        states = {
+            i: saved["moments"][n]
+            for i, n in enumerate(self.names(network))
+            if n in saved["moments"]
+        }
         return {**self.adam.state_dict(), "state": states}
 
     def __call__(self, loss, rate):

@@ -21,7 +21,9 @@ RELEASE_NOTE = (
 def make(clone, folder):
     """Compose the set from a clone into `folder`; raises UserError if the art is not there or the disk refuses."""
     if not Path(clone).is_dir():
-        raise UserError(f"sprites: found no folder {clone}: --lpc takes a clone of {compose.UPSTREAM}")
+        raise UserError(
+            f"sprites: found no folder {clone}: --lpc takes a clone of {compose.UPSTREAM}"
+        )
 
     def fill(frames):
         compose.compose(clone, frames)

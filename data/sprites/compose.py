@@ -61,7 +61,9 @@ def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM):
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
     except FileNotFoundError:
-        raise UserError(f"{name}: found no {path}: {flag} takes the root of a clone of {upstream}") from None
+        raise UserError(
+            f"{name}: found no {path}: {flag} takes the root of a clone of {upstream}"
+        ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{name}: cannot read {path} ({error}): clone {upstream} again") from None
     want = (SHEET_ROWS * CELL, SHEET_COLUMNS * CELL)
@@ -103,7 +105,9 @@ class Layer:
 
 def character_number(body, shirt, legs, hair):
     """0..839, from the four static labels (integers or arrays), in the release's order of loops."""
-    return ((body * len(FACTORS["shirt"]) + shirt) * len(FACTORS["legs"]) + legs) * len(FACTORS["hair"]) + hair
+    return ((body * len(FACTORS["shirt"]) + shirt) * len(FACTORS["legs"]) + legs) * len(
+        FACTORS["hair"]
+    ) + hair
 
 
 def compose(clone, frames):

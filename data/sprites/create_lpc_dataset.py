@@ -21,10 +21,14 @@ def main(arguments):
     """Run with a list of arguments; the exit status, 2 for a mistake of the user's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lpc", metavar="CLONE", help=f"folder of a clone of {compose.UPSTREAM}")
-    parser.add_argument("--data_dir", metavar="DIR", default=str(ROOT / "data"), help="default: the project's data/")
+    parser.add_argument(
+        "--data_dir", metavar="DIR", default=str(ROOT / "data"), help="default: the project's data/"
+    )
     options = parser.parse_args(arguments)
     if options.lpc is None:
-        raise UserError(f"pass --lpc CLONE, the folder of a clone of {compose.UPSTREAM} (see --help)")
+        raise UserError(
+            f"pass --lpc CLONE, the folder of a clone of {compose.UPSTREAM} (see --help)"
+        )
     folder = Path(options.data_dir) / "sprites"
     if store.verify(folder):
         print(f"{folder} holds the whole set already")

@@ -48,7 +48,9 @@ def convert(root, folder):
         train, test = np.split(labels["character"], [len(files["train"])])
         both = np.intersect1d(train, test)
         if len(both):
-            raise UserError(f"sprites: character {both[0]} is in both train/ and test/ of {root}: make the files again")
+            raise UserError(
+                f"sprites: character {both[0]} is in both train/ and test/ of {root}: make the files again"
+            )
         return labels, store.draw_split(train, test)
 
     store.write(folder, (len(paths), NUM_FRAMES, CELL, CELL, 3), fill, "release")
@@ -58,7 +60,9 @@ def _numbered(folder):
     paths = list(folder.glob("*.sprite"))
     odd = [path for path in paths if not path.stem.isdecimal()]
     if odd:
-        raise UserError(f"sprites: {odd[0]} is not a number, expected 1.sprite, 2.sprite, ...: move it away")
+        raise UserError(
+            f"sprites: {odd[0]} is not a number, expected 1.sprite, 2.sprite, ...: move it away"
+        )
     return sorted(paths, key=lambda path: int(path.stem))
 
 
@@ -68,9 +72,15 @@ def _read(path):
         item = torch.load(path, map_location="cpu", weights_only=True)
         labels = {name: int(item[key]) for name, key in KEYS.items()}
         sprite = item["sprite"]
-        known = all(0 <= labels[name] < len(names) for name, names in (FACTORS | {"action": ACTIONS}).items())
+        known = all(
+            0 <= labels[name] < len(names)
+            for name, names in (FACTORS | {"action": ACTIONS}).items()
+        )
         sound = (
-            tuple(sprite.shape) == SHAPE and sprite.is_floating_point() and -1 <= sprite.min() < 0 and sprite.max() <= 1
+            tuple(sprite.shape) == SHAPE
+            and sprite.is_floating_point()
+            and -1 <= sprite.min() < 0
+            and sprite.max() <= 1
         )
     except (
         pickle.UnpicklingError,
@@ -97,5 +107,7 @@ def _directed(action, expected, root):
     if action.max() >= len(ACTIONS) // len(DIRECTIONS):
         return action
     if not np.array_equal(action, expected // len(DIRECTIONS)):
-        raise UserError(f"sprites: {root} has actions 0..2 that do not follow the files' numbers: make the files again")
+        raise UserError(
+            f"sprites: {root} has actions 0..2 that do not follow the files' numbers: make the files again"
+        )
     return expected

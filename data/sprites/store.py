@@ -10,11 +10,16 @@ from utils.errors import UserError
 
 VERSION = 1
 # Name -> how many values.
-LABELS = {name: len(names) for name, names in FACTORS.items()} | {"action": len(ACTIONS), "character": NUM_CHARACTERS}
+LABELS = {name: len(names) for name, names in FACTORS.items()} | {
+    "action": len(ACTIONS),
+    "character": NUM_CHARACTERS,
+}
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.1  # 84 of 840 characters, as published
-VAL_SHARE = 1 / 18  # of the other characters: 42 of 756, so that a recipe is never chosen on test clips
+VAL_SHARE = (
+    1 / 18
+)  # of the other characters: 42 of 756, so that a recipe is never chosen on test clips
 
 
 def draw_split(train, test=None):
@@ -28,9 +33,15 @@ def draw_split(train, test=None):
         count = max(1, round(len(train) * TEST_SHARE))
         test, train = train[:count], train[count:]
     count = max(1, round(len(train) * VAL_SHARE))
-    split = {"train": np.sort(train[count:]), "val": np.sort(train[:count]), "test": np.unique(test)}
+    split = {
+        "train": np.sort(train[count:]),
+        "val": np.sort(train[:count]),
+        "test": np.unique(test),
+    }
     if not all(len(characters) for characters in split.values()):
-        raise UserError("sprites: too few characters for training, validation and test: make the data again")
+        raise UserError(
+            "sprites: too few characters for training, validation and test: make the data again"
+        )
     return split
 
 
@@ -77,7 +88,10 @@ def verify(folder):
         return False
     metadata, frames = read(folder)
     labels = metadata["labels"]
-    return fingerprint(frames, labels, positions(labels["character"], metadata["split"])) == metadata["fingerprint"]
+    return (
+        fingerprint(frames, labels, positions(labels["character"], metadata["split"]))
+        == metadata["fingerprint"]
+    )
 
 
 def _unpack(metadata, shape):

@@ -14,7 +14,12 @@ from pyro.distributions import Bernoulli
 from torch import nn
 
 from models.elbo import elbo_terms, normal
-from models.vdsm.networks import FrameEncoder, IdentityPosterior, MixtureOfExpertsDecoder, SingleDecoder
+from models.vdsm.networks import (
+    FrameEncoder,
+    IdentityPosterior,
+    MixtureOfExpertsDecoder,
+    SingleDecoder,
+)
 
 
 def mixing_weights(s, temperature):
@@ -68,7 +73,9 @@ class EncDec(nn.Module):
         zero = x.new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
-                s = pyro.sample("s", normal(zero.expand(clips, self.experts), zero + 1 / self.experts, 1))
+                s = pyro.sample(
+                    "s", normal(zero.expand(clips, self.experts), zero + 1 / self.experts, 1)
+                )
             with poutine.scale(scale=weights["z"]):
                 z = pyro.sample("z", normal(zero.expand(clips, frames, self.pose_dim), zero + 1, 2))
             logits = self.decoder(z, mixing_weights(s, weights["temperature"]))

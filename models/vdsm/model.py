@@ -2,11 +2,11 @@
 
 import torch
 
-from models.base import in_batches
+from models.view import in_batches
 
 
 class VDSM:
-    """A trained `EncDec`, or a `Seq` over one, behind `models.base.VideoModel`.
+    """A trained `EncDec`, or a `Seq` over one, behind `models.view.VideoModel`.
 
     static: the mixing weights w [N, K]. dynamic: d [N, dynamics_dim] with stage 2, the poses z [N, T, pose_dim] without; what
     `draw` gives are poses in both.
@@ -48,7 +48,9 @@ class VDSM:
 
     def vary(self, codes, name, values, frames):
         """One clip's `codes` decoded again, [N, frames, 3, 64, 64], with each of `values` [N, ...] in place of its code `name`."""
-        every = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()} | {name: values}
+        every = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()} | {
+            name: values
+        }
         return self.decode(every["s"].softmax(-1), every["d" if name == "d" else "z"], frames)
 
     @torch.no_grad()

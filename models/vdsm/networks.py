@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
-from models.base import standardise
+from models.start import standardise
 
 ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, as released
 DECODER_WIDTHS = (512, 256, 128, 64)  # released; the text gives strides and paddings only
@@ -27,9 +27,7 @@ LSTM_WEIGHTS = (
     "bias_hh",
 )  # of a layer, in the order that torch.lstm_cell takes them
 SMALLEST_SCALE = 1e-6  # a softplus that underflows to 0 would make every log-density infinite
-LARGEST = (
-    1e6  # of a scale, and of a pose that the transition foretells: its square, and the square's gradient, are finite
-)
+LARGEST = 1e6  # of a scale, and of a pose that the transition foretells: its square, and the square's gradient, are finite
 
 
 def positive(x):
@@ -56,7 +54,8 @@ class FrameEncoder(nn.Module):
         self.slope = slope
         channels = (3, *widths)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels[i], channels[i + 1], KERNEL, padding=1 if i < 4 else 0) for i in range(5)
+            nn.Conv2d(channels[i], channels[i + 1], KERNEL, padding=1 if i < 4 else 0)
+            for i in range(5)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
         self.pose = nn.Linear(widths[4], 2 * pose_dim)
@@ -68,7 +67,9 @@ class FrameEncoder(nn.Module):
         for i, conv in enumerate(self.convs):
             features = conv(features)
             if self.slope != 1:
-                features = F.leaky_relu(features, self.slope, inplace=True)  # half the memory of the widest layers
+                features = F.leaky_relu(
+                    features, self.slope, inplace=True
+                )  # half the memory of the widest layers
             if i < 4:
                 features = self.blurs[i](features)  # 64 -> 32 -> 16 -> 8 -> 4 px
         features = features.flatten(1)  # [B, widths[4]]
@@ -128,7 +129,9 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
         for c_in, c_out in zip(channels[:-1], channels[1:]):
             bank = torch.empty(banks, c_in, c_out, KERNEL, KERNEL)
-            bound = 1 / math.sqrt(c_in * c_out * KERNEL**2)  # torch's Kaiming-uniform, a = sqrt(5), of a 5-D tensor
+            bound = 1 / math.sqrt(
+                c_in * c_out * KERNEL**2
+            )  # torch's Kaiming-uniform, a = sqrt(5), of a 5-D tensor
             self.kernels.append(nn.Parameter(bank.uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(banks, c_out)))
 
@@ -172,7 +175,9 @@ class SingleDecoder(MixtureOfExpertsDecoder):
 
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
-        x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL)) + self.biases[0][0, :, None, None]
+        x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL)) + self.biases[0][
+            0, :, None, None
+        ]
         for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
             x = _upsample(x, kernel[0], bias[0])
         return x.unflatten(0, z.shape[:2])
@@ -218,7 +223,11 @@ class Blend(torch.autograd.Function):
 def _by_rows(mix, parts, out):
     """out[i] = sum_j mix[i, j] parts[j], for parts [J, c_in, ...] and out [I, c_in, ...]."""
     rows = parts.shape[1]
-    torch.bmm(mix.expand(rows, -1, -1), parts.flatten(2).transpose(0, 1), out=out.flatten(2).transpose(0, 1))
+    torch.bmm(
+        mix.expand(rows, -1, -1),
+        parts.flatten(2).transpose(0, 1),
+        out=out.flatten(2).transpose(0, 1),
+    )
 
 
 class DynamicsPosterior(nn.Module):
@@ -227,7 +236,9 @@ class DynamicsPosterior(nn.Module):
     def __init__(self, pose_dim, dynamics_dim, rnn_dim, rnn_layers, dropout=0.0):
         super().__init__()
         dropout = dropout if rnn_layers > 1 else 0.0
-        self.rnn = nn.LSTM(pose_dim, rnn_dim, rnn_layers, batch_first=True, bidirectional=True, dropout=dropout)
+        self.rnn = nn.LSTM(
+            pose_dim, rnn_dim, rnn_layers, batch_first=True, bidirectional=True, dropout=dropout
+        )
         self.h_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))  # shared by all layers and directions
         self.c_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
         self.code = nn.Linear(2 * rnn_layers * rnn_dim, 2 * dynamics_dim)
@@ -235,7 +246,9 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         clips = len(poses)
         start = (2 * self.rnn.num_layers, clips, self.rnn.hidden_size)
-        _, (h_n, _) = self.rnn(poses, (self.h_0.expand(start).contiguous(), self.c_0.expand(start).contiguous()))
+        _, (h_n, _) = self.rnn(
+            poses, (self.h_0.expand(start).contiguous(), self.c_0.expand(start).contiguous())
+        )
         loc, raw = self.code(h_n.transpose(0, 1).reshape(clips, -1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
@@ -251,7 +264,10 @@ class PoseContext(nn.Module):
         self.to_c = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
 
     def forward(self, d, frames):
-        layers, shape = range(self.rnn.num_layers), (len(d), self.rnn.num_layers, self.rnn.hidden_size)
+        layers, shape = (
+            range(self.rnn.num_layers),
+            (len(d), self.rnn.num_layers, self.rnn.hidden_size),
+        )
         h, c = (list(to(d).view(shape).unbind(1)) for to in (self.to_h, self.to_c))
         weights = [[getattr(self.rnn, f"{name}_l{k}") for name in LSTM_WEIGHTS] for k in layers]
         step, outputs = self.first.expand(len(d), -1), []
@@ -317,5 +333,7 @@ class GatedTransition(nn.Module):
         gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(x))))
         proposal = self.proposal(F.relu(self.proposal_hidden(x)))
         loc = (1 - gate) * self.linear(z_prev) + gate * proposal
-        loc = loc.clamp(-LARGEST, LARGEST)  # a linear map that stretches would grow without end, step by step
+        loc = loc.clamp(
+            -LARGEST, LARGEST
+        )  # a linear map that stretches would grow without end, step by step
         return loc, positive(self.scale(F.relu(proposal)))

@@ -14,10 +14,19 @@ import torch
 from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL, LSTM_WEIGHTS
 
 FIDELITY = "release"  # the only one under which a released file is the model that it was
-MARK = {"EncDec": "enc.muvar.weight", "Seq": "image_enc.muvar.weight"}  # tells a released file, and its stage
+MARK = {
+    "EncDec": "enc.muvar.weight",
+    "Seq": "image_enc.muvar.weight",
+}  # tells a released file, and its stage
 CONVS, BLURS = (0, 3, 6, 9, 12), (2, 5, 8, 11)  # positions in the release's nn.Sequential
 MOMENTS = ("exp_avg", "exp_avg_sq")
-GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")  # of torch 1.6's Adam, which the release ran
+GROUP = (
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "amsgrad",
+)  # of torch 1.6's Adam, which the release ran
 
 
 class Tensor(NamedTuple):
@@ -62,7 +71,9 @@ def layout(stage, sizes):
         *_linear("comb.lin_hidden_to_scale", "combiner.scale", r, pose),
         *_linear("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", pose + d, r),
         *_linear("transitions.lin_gate_hidden_to_z", "transition.gate", r, pose),
-        *_linear("transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", pose + d, r),
+        *_linear(
+            "transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", pose + d, r
+        ),
         *_linear("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", r, pose),
         *_linear("transitions.lin_sig", "transition.scale", pose, pose),
         *_linear("transitions.lin_z_to_loc", "transition.linear", pose, pose),
@@ -74,7 +85,10 @@ def layout(stage, sizes):
 
 def _linear(released, ours, n_in, n_out):
     shapes = {"weight": (n_out, n_in), "bias": (n_out,)}
-    return [Tensor(f"{released}.{part}", ours and f"{ours}.{part}", shape) for part, shape in shapes.items()]
+    return [
+        Tensor(f"{released}.{part}", ours and f"{ours}.{part}", shape)
+        for part, shape in shapes.items()
+    ]
 
 
 def _lstm(released, ours, n_in, hidden, layers, directions):
@@ -111,7 +125,10 @@ def _decoder(released, ours, sizes):
     channels = (sizes["z_dim"] + k, *sizes["dec_widths"], 3)
     pairs = list(enumerate(zip(channels, channels[1:])))
     return [
-        *(Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, *io, KERNEL, KERNEL)) for i, io in pairs),
+        *(
+            Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, *io, KERNEL, KERNEL))
+            for i, io in pairs
+        ),
         *(Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, io[1])) for i, io in pairs),
     ]
 
@@ -119,7 +136,11 @@ def _decoder(released, ours, sizes):
 def stage_of(state):
     """'EncDec' or 'Seq' if the loaded file `state` is a released checkpoint of that stage, else None."""
     model = state.get("model") if isinstance(state, dict) else None
-    return next((stage for stage, name in MARK.items() if name in model), None) if isinstance(model, dict) else None
+    return (
+        next((stage for stage, name in MARK.items() if name in model), None)
+        if isinstance(model, dict)
+        else None
+    )
 
 
 def sizes_of(model, stage):
@@ -158,9 +179,17 @@ def to_ours(state):
     _fit(model, {t.released: t.shape for t in entries if t.ours}, unused)
     names = {t.released: t.ours for t in entries}
     ours = {t.ours: model[t.released] for t in entries if t.ours}
-    moments = {names[name]: adam for name, adam in _moments(model, state.get("optimizer")).items() if names[name]}
+    moments = {
+        names[name]: adam
+        for name, adam in _moments(model, state.get("optimizer")).items()
+        if names[name]
+    }
     if stage == "Seq":  # ours holds the identity layers under stage 1's name too
-        ours |= {f"encdec.{name}": tensor for name, tensor in ours.items() if name.startswith("identity.")}
+        ours |= {
+            f"encdec.{name}": tensor
+            for name, tensor in ours.items()
+            if name.startswith("identity.")
+        }
     return {
         "epoch": state["epoch"],
         "model": ours,
@@ -188,13 +217,18 @@ def to_release(state, trained):
     _fit(model, {t.ours: t.shape for t in entries if t.ours}, twins)
     found = {t.released: model[t.ours] for t in entries if t.ours}
     released = OrderedDict(
-        (t.released, found[t.released] if t.ours else kept["model"].get(t.released, torch.zeros(t.shape)))
+        (
+            t.released,
+            found[t.released] if t.ours else kept["model"].get(t.released, torch.zeros(t.shape)),
+        )
         for t in entries
     )
     if "optimizer" in kept:
         optimizer = kept["optimizer"]
     else:
-        optimizer = _optimizer(state["optimizer"], trained, entries, _candidates(released)[stage == "Seq"])
+        optimizer = _optimizer(
+            state["optimizer"], trained, entries, _candidates(released)[stage == "Seq"]
+        )
     return {"epoch": state["epoch"], "model": released, "optimizer": optimizer}
 
 
@@ -202,11 +236,17 @@ def _optimizer(saved, trained, entries, order):
     """Our Adam's state as that of a released Adam over the tensors `order`."""
     names = {t.ours: t.released for t in entries}
     adam = {
-        order.index(names[trained[i]]): {"step": int(held["step"]), **{moment: held[moment] for moment in MOMENTS}}
+        order.index(names[trained[i]]): {
+            "step": int(held["step"]),
+            **{moment: held[moment] for moment in MOMENTS},
+        }
         for i, held in saved["state"].items()
     }
     group = {key: saved["param_groups"][0][key] for key in GROUP}
-    return {"state": dict(sorted(adam.items())), "param_groups": [{**group, "params": list(range(len(order)))}]}
+    return {
+        "state": dict(sorted(adam.items())),
+        "param_groups": [{**group, "params": list(range(len(order)))}],
+    }
 
 
 def ours_stage(state):

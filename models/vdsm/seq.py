@@ -15,7 +15,13 @@ from torch import nn
 
 from models.elbo import Chain, elbo_terms, normal
 from models.vdsm.encdec import bernoulli, mixing_weights
-from models.vdsm.networks import Combiner, DynamicsPosterior, GatedTransition, PoseContext, start_scale_at
+from models.vdsm.networks import (
+    Combiner,
+    DynamicsPosterior,
+    GatedTransition,
+    PoseContext,
+    start_scale_at,
+)
 
 
 class Seq(nn.Module):
@@ -31,7 +37,9 @@ class Seq(nn.Module):
         pose_dim, rnn_dim = encdec.pose_dim, settings.rnn_dim
         self.dynamics_dim, self.release = settings.dynamics_dim, release
         encdec.requires_grad_(False)
-        self.identity = encdec.identity.requires_grad_(release)  # one with stage 1's, as in the release
+        self.identity = encdec.identity.requires_grad_(
+            release
+        )  # one with stage 1's, as in the release
         self.encdec = encdec
         self.dynamics = DynamicsPosterior(
             pose_dim, settings.dynamics_dim, rnn_dim, settings.rnn_layers, settings.rnn_dropout
@@ -39,7 +47,9 @@ class Seq(nn.Module):
         self.context = PoseContext(settings.dynamics_dim, rnn_dim, settings.rnn_layers)
         self.combiner = Combiner(pose_dim, settings.dynamics_dim, rnn_dim)
         if settings.d_scale_start:
-            start_scale_at(self.dynamics.code, settings.d_scale_start, slice(self.dynamics_dim, None))
+            start_scale_at(
+                self.dynamics.code, settings.d_scale_start, slice(self.dynamics_dim, None)
+            )
         if settings.z_scale_start:
             start_scale_at(self.combiner.scale, settings.z_scale_start)
         hidden, start = (rnn_dim, "kaiming") if release else (settings.trans_dim, "identity")
@@ -59,7 +69,9 @@ class Seq(nn.Module):
         """q(z_1 | x, d) as a Normal and q(z_2:T | z_1, x, d) as a function z_1 -> Chain, for T = frames."""
         u = self.combiner.context(self.context(d, frames), d)  # [N, T, rnn_dim]
         first = normal(*self.combiner(self.combiner.z_0.expand(len(d), -1), u[:, 0]), 1)
-        return first, lambda z_1: Chain(lambda z, t: self.combiner(z, u[:, 1:][:, t]), z_1, frames - 1)
+        return first, lambda z_1: Chain(
+            lambda z, t: self.combiner(z, u[:, 1:][:, t]), z_1, frames - 1
+        )
 
     def pose_prior(self, d, z_1, frames):
         """p(z_2:T | z_1, d) as a Chain."""
@@ -79,7 +91,9 @@ class Seq(nn.Module):
         frames = poses.shape[1]
         late = frames // 2
         with torch.no_grad():
-            told = self.poses(self.dynamics(poses[:, late:])[0], 2 * frames - late)[:, frames - late :]
+            told = self.poses(self.dynamics(poses[:, late:])[0], 2 * frames - late)[
+                :, frames - late :
+            ]
         return ((self.poses(self.dynamics(poses)[0], 2 * frames)[:, frames:] - told) ** 2).sum() / 2
 
     def guide(self, codes, x, picked, weights):
@@ -105,7 +119,10 @@ class Seq(nn.Module):
                 experts = self.encdec.experts
                 s = pyro.sample("s", normal(zero.expand(clips, experts), zero + 1 / experts, 1))
             with poutine.scale(scale=weights["d"]):
-                d = pyro.sample("d", normal(zero.expand(clips, self.dynamics_dim), zero + 1 / self.dynamics_dim, 1))
+                d = pyro.sample(
+                    "d",
+                    normal(zero.expand(clips, self.dynamics_dim), zero + 1 / self.dynamics_dim, 1),
+                )
             with poutine.scale(scale=1.0 if self.release else weights["z"]):
                 z_1 = pyro.sample("z_1", normal(zero.expand(clips, pose_dim), zero + 1, 1))
             with poutine.scale(scale=weights["z"]):
@@ -129,7 +146,9 @@ class Seq(nn.Module):
     def encode(self, x, temperature):
         """The locations: x [N, T, 3, 64, 64] -> mixing weights w [N, K], dynamics d [N, dynamics_dim]."""
         z_loc, s_loc, s_scale = self.frame_codes(x)
-        return mixing_weights(self.identity(s_loc, s_scale)[0], temperature), self.dynamics(z_loc)[0]
+        return mixing_weights(self.identity(s_loc, s_scale)[0], temperature), self.dynamics(z_loc)[
+            0
+        ]
 
     def poses(self, d, frames):
         """The path of pose means that d [N, dynamics_dim] generates, for any number of frames: [N, frames, pose_dim]."""
@@ -143,7 +162,11 @@ class Seq(nn.Module):
         s = torch.randn(clips, self.encdec.experts).to(like) / self.encdec.experts
         d = torch.randn(clips, self.dynamics_dim).to(like) / self.dynamics_dim
         z_1 = torch.randn(clips, self.encdec.pose_dim).to(like)
-        z = torch.cat([z_1[:, None], self.pose_prior(d, z_1, frames).rsample()], 1) if frames > 1 else z_1[:, None]
+        z = (
+            torch.cat([z_1[:, None], self.pose_prior(d, z_1, frames).rsample()], 1)
+            if frames > 1
+            else z_1[:, None]
+        )
         return mixing_weights(s, temperature), z
 
     def decode(self, z, w):

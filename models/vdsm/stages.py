@@ -5,12 +5,13 @@ A stage draws its batch with a `data.batches` sampler and store handed to it; th
 
 import torch
 
-from models.base import Stage, mean_colour
+from models.annealing import schedules
 from models.elbo import Term
+from models.stage import Stage
+from models.start import mean_colour
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
-from utils.annealing import schedules
 
 CACHE_BYTES = 2**30  # frame codes of a split larger than this are computed batch by batch
 BLOCK = 320  # frames that are encoded at a time
@@ -42,7 +43,10 @@ class EncDecStage(Stage):
         slow = [p for name, p in named if "identity" in name]
         if self.settings.lr_identity == 1:
             return {1.0: [p for _, p in named]}
-        return {1.0: [p for name, p in named if "identity" not in name], self.settings.lr_identity: slow}
+        return {
+            1.0: [p for name, p in named if "identity" not in name],
+            self.settings.lr_identity: slow,
+        }
 
     def start_from(self, sampler, store):
         """Data-dependent initialisation, where the settings ask for it."""
@@ -71,7 +75,7 @@ class EncDecStage(Stage):
         return torch.cat([of(step) for step in range(batches)])
 
     def view(self):
-        """The network as `models.base.VideoModel`."""
+        """The network as `models.view.VideoModel`."""
         return VDSM(self.network, self.settings.test_temp_id)
 
 
@@ -100,15 +104,21 @@ class SeqStage(Stage):
         """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
         clips = store.clips
         c = self.settings
-        drawn = c.epochs * c.bs_per_epoch * c.bs * c.seq_len  # in all of training: to encode more would not pay
+        drawn = (
+            c.epochs * c.bs_per_epoch * c.bs * c.seq_len
+        )  # in all of training: to encode more would not pay
         if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(store.pick(clip, time))
         if id(store) not in self._codes:
             blocks, (every, times) = [], clips.every_frame()
             for start in range(0, len(every), BLOCK):
                 block = slice(start, start + BLOCK)
-                blocks.append(self.network.frame_codes(store.pick(every[None, block], times[None, block])))
-            self._codes[id(store)] = tuple(torch.cat(part, 1)[0] for part in zip(*blocks))  # [F, ...] each
+                blocks.append(
+                    self.network.frame_codes(store.pick(every[None, block], times[None, block]))
+                )
+            self._codes[id(store)] = tuple(
+                torch.cat(part, 1)[0] for part in zip(*blocks)
+            )  # [F, ...] each
         codes = self._codes[id(store)]
         place = torch.from_numpy(clips.rank[clip] + time).to(codes[0].device)
         return tuple(code[place] for code in codes)
@@ -144,5 +154,5 @@ class SeqStage(Stage):
         return torch.cat([of(step) for step in range(batches)])
 
     def view(self):
-        """The network as `models.base.VideoModel`."""
+        """The network as `models.view.VideoModel`."""
         return VDSM(self.network, self.settings.temp_id_end)

@@ -24,6 +24,8 @@ def test_a_mapped_set_takes_no_room(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 def test_a_set_of_50_gb_trains_in_little_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = benchmark.larger_than_memory(tmp_path, flags=["--epochs", "1", "--bs_per_epoch", "4", "--threads", "1"])
+    found = benchmark.larger_than_memory(
+        tmp_path, flags=["--epochs", "1", "--bs_per_epoch", "4", "--threads", "1"]
+    )
     assert found["exit"] == 0 and found["bytes"] > 49e9
     assert found["peak RssAnon"] < benchmark.MOST_ANONYMOUS

@@ -15,6 +15,8 @@ def test_quick_run(tmp_path, capsys):
         torch.set_num_threads(threads)
     rows = json.loads((tmp_path / "guards.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["EncDec", "Seq"]
-    assert all(row[key] > 0 for row in rows for key in ("step", "guard", "saving", "checkpoint bytes"))
+    assert all(
+        row[key] > 0 for row in rows for key in ("step", "guard", "saving", "checkpoint bytes")
+    )
     assert capsys.readouterr().out.count("% of a step (under 2)") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["guards.json"]

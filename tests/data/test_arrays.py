@@ -16,7 +16,9 @@ def packed(path, array, protocol=3, content=None):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("arr_0.npy", header.getvalue() + (content or pickle.dumps(array, protocol=protocol)))
+        archive.writestr(
+            "arr_0.npy", header.getvalue() + (content or pickle.dumps(array, protocol=protocol))
+        )
     return path
 
 
@@ -49,11 +51,15 @@ def test_names_of_numpy_1_and_2(tmp_path):
     for name in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
         old = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
         new = old.replace(b"numpy.core.multiarray", name)
-        assert np.array_equal(arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), content=new))[0], ITEMS[0])
+        assert np.array_equal(
+            arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), content=new))[0], ITEMS[0]
+        )
 
 
 def test_what_numpy_saves(tmp_path):
-    for number, array in enumerate((objects(*ITEMS), np.arange(6).reshape(2, 3), np.float32([1, 2]))):
+    for number, array in enumerate(
+        (objects(*ITEMS), np.arange(6).reshape(2, 3), np.float32([1, 2]))
+    ):
         path = tmp_path / f"{number}.npz"
         np.savez(path, array) if number else np.savez_compressed(path, array)
         found = arrays.load(path)
@@ -78,7 +84,11 @@ def refused(path):
 
 @pytest.mark.parametrize(
     "call, arguments",
-    [(exec, ("import pathlib; pathlib.Path('ran').touch()",)), (np.load, ("ran.npy",)), (eval, ("1",))],
+    [
+        (exec, ("import pathlib; pathlib.Path('ran').touch()",)),
+        (np.load, ("ran.npy",)),
+        (eval, ("1",)),
+    ],
 )
 def test_what_is_no_array_is_named_and_not_run(tmp_path, monkeypatch, call, arguments):
     monkeypatch.chdir(tmp_path)
@@ -88,7 +98,9 @@ def test_what_is_no_array_is_named_and_not_run(tmp_path, monkeypatch, call, argu
 
 
 def test_a_type_with_fields_is_refused(tmp_path):
-    assert "|V9" in refused(packed(tmp_path / "a.npz", objects(np.zeros(2, [("a", "O"), ("b", "u1")]))))
+    assert "|V9" in refused(
+        packed(tmp_path / "a.npz", objects(np.zeros(2, [("a", "O"), ("b", "u1")])))
+    )
 
 
 def test_files_that_cannot_be_read(tmp_path):

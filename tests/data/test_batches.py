@@ -60,7 +60,16 @@ def test_a_batch_is_its_seed_and_number_alone(any_clips):
 
 def test_batches_of_clips_of_one_length_are_those_of_earlier_versions(clips):
     clip, time, flip = Sampler(clips, 3, seed=(3, 1, False)).draw(8, 8)
-    assert clip[:, 0].tolist() == [1, 2, 3, 3, 0, 2, 1, 6] and time[:, 0].tolist() == [1, 0, 2, 0, 0, 2, 0, 1]
+    assert clip[:, 0].tolist() == [1, 2, 3, 3, 0, 2, 1, 6] and time[:, 0].tolist() == [
+        1,
+        0,
+        2,
+        0,
+        0,
+        2,
+        0,
+        1,
+    ]
     assert not flip.any()
 
 
@@ -81,7 +90,9 @@ def test_flips_take_half_of_the_samples_whole(clips):
 
 def test_frozen_windows_and_flips_are_drawn_once(any_clips):
     sampler = Sampler(any_clips, 3, flips=True, frozen=True)
-    clip, time, flip = (np.concatenate(part) for part in zip(*(sampler.draw(step, 50) for step in range(9))))
+    clip, time, flip = (
+        np.concatenate(part) for part in zip(*(sampler.draw(step, 50) for step in range(9)))
+    )
     for row in range(7):
         seen = clip[:, 0] == row
         assert (time[seen] == time[seen][0]).all() and (flip[seen] == flip[seen][0]).all()
@@ -119,17 +130,23 @@ def test_frames_arrive_as_they_are(any_clips):
     frames = store.pick(clip, time)
     assert frames.shape == (6, 3, 3, 64, 64) and frames.dtype == torch.float32
     pixels = (frames * 255).round().byte().movedim(2, -1).numpy()
-    assert np.array_equal(told(pixels), (INDEX[clip], time))  # clip is a row of the split, not of the set
+    assert np.array_equal(
+        told(pixels), (INDEX[clip], time)
+    )  # clip is a row of the split, not of the set
     assert np.array_equal(frames[..., 0, 9, 9].numpy() * 255, pixels[..., 9, 9, 1] + 100.0)
     mirrored = store.pick(clip, time, np.array([[True, False, True]] * 6))
-    assert torch.equal(mirrored[:, ::2], frames[:, ::2].flip(-1)) and torch.equal(mirrored[:, 1], frames[:, 1])
+    assert torch.equal(mirrored[:, ::2], frames[:, ::2].flip(-1)) and torch.equal(
+        mirrored[:, 1], frames[:, 1]
+    )
 
 
 def test_a_store_reads_a_memory_map(any_clips, tmp_path):
     np.save(tmp_path / "frames.npy", any_clips.frames)
     mapped = dataclasses.replace(any_clips, frames=np.load(tmp_path / "frames.npy", mmap_mode="r"))
     clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
-    assert torch.equal(FrameStore(mapped, CPU).pick(clip, time), FrameStore(any_clips, CPU).pick(clip, time))
+    assert torch.equal(
+        FrameStore(mapped, CPU).pick(clip, time), FrameStore(any_clips, CPU).pick(clip, time)
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -137,7 +154,9 @@ def test_a_store_on_a_gpu_gives_the_same_frames(any_clips):
     store = FrameStore(any_clips, torch.device("cuda"))
     assert store.resident is not None
     batch = Sampler(any_clips, 3, flips=True).draw(0, 6)
-    assert torch.allclose(store.pick(*batch).cpu(), FrameStore(any_clips, CPU).pick(*batch), atol=1e-7)
+    assert torch.allclose(
+        store.pick(*batch).cpu(), FrameStore(any_clips, CPU).pick(*batch), atol=1e-7
+    )
 
 
 def test_a_split_moves_block_by_block(any_clips):
@@ -158,23 +177,33 @@ def test_every_frame_in_order(any_clips):
 
 def test_take(any_clips):
     assert any_clips.num_frames == any_clips.lengths[INDEX].min()
-    assert np.array_equal(told(any_clips.take([0, 2]))[0], [[11] * any_clips.num_frames, [1] * any_clips.num_frames])
+    assert np.array_equal(
+        told(any_clips.take([0, 2]))[0], [[11] * any_clips.num_frames, [1] * any_clips.num_frames]
+    )
     assert np.array_equal(told(any_clips.take([0, 2], 1, 3))[1], [[1, 2, 3]] * 2)
     clip, time = told(any_clips.take([0, 2], [2, 0], 3))
-    assert np.array_equal(clip, [[11] * 3, [1] * 3]) and np.array_equal(time, [[2, 3, 4], [0, 1, 2]])
+    assert np.array_equal(clip, [[11] * 3, [1] * 3]) and np.array_equal(
+        time, [[2, 3, 4], [0, 1, 2]]
+    )
     any_clips.take([0])[:] = 0
     assert any_clips.frames[any_clips.first[0]].any(), "not a copy"
     with pytest.raises(IndexError):
         any_clips.take([2], int(any_clips.lengths[1]) - 2, 3)  # would run into the next clip
-    assert any_clips.label("who").tolist() == [3, 0, 0, 0, 1, 1, 3] and any_clips.label("who", [0]).tolist() == [3]
+    assert any_clips.label("who").tolist() == [3, 0, 0, 0, 1, 1, 3] and any_clips.label(
+        "who", [0]
+    ).tolist() == [3]
 
 
 def test_too_few_frames(any_clips):
     splits = {"train": INDEX, "val": np.arange(2), "test": np.arange(2)}
-    dataset = Dataset("own", any_clips.frames, any_clips.lengths, any_clips.labels, {}, splits, (), (), "")
+    dataset = Dataset(
+        "own", any_clips.frames, any_clips.lengths, any_clips.labels, {}, splits, (), (), ""
+    )
     shortest = int(any_clips.lengths[INDEX].min())
     dataset.need_frames(shortest)
-    with pytest.raises(UserError, match=f"{shortest} frames and --seq_len asks for 6: use --seq_len {shortest}"):
+    with pytest.raises(
+        UserError, match=f"{shortest} frames and --seq_len asks for 6: use --seq_len {shortest}"
+    ):
         dataset.need_frames(6)
 
 
@@ -185,11 +214,23 @@ def test_a_subset_keeps_the_splits_apart_and_their_shares(group):
     frames = np.zeros((96, 64, 64, 3), np.uint8)
     whole = Dataset("own", frames, np.ones(96, int), labels, {}, splits, (), (), "known", group)
     part = whole.subsample(32, 0)
-    assert {name: len(rows) for name, rows in part.splits.items()} == {"train": 20, "val": 4, "test": 8}
+    assert {name: len(rows) for name, rows in part.splits.items()} == {
+        "train": 20,
+        "val": 4,
+        "test": 8,
+    }
     assert all(set(part.splits[name]) < set(splits[name]) for name in splits)
     assert part.frames is whole.frames, "nothing is copied"
-    assert part.fingerprint == whole.subsample(32, 0).fingerprint != whole.subsample(32, 1).fingerprint != "known"
-    assert whole.subsample(96, 0) is whole and min(map(len, whole.subsample(1, 0).splits.values())) == 1
+    assert (
+        part.fingerprint
+        == whole.subsample(32, 0).fingerprint
+        != whole.subsample(32, 1).fingerprint
+        != "known"
+    )
+    assert (
+        whole.subsample(96, 0) is whole
+        and min(map(len, whole.subsample(1, 0).splits.values())) == 1
+    )
     people = len(set(part.split("train").label("who")))
     assert people == 4 if group else people > 4, "whole identities, where there are such"
 

@@ -54,7 +54,9 @@ def test_the_sheet_shows_clips_of_each_split_under_their_labels(capsys):
     picture = iio.imread("runs/look/pendulum.png")
     dataset = few()
     chosen = look.choose(dataset)
-    assert [split for split, _ in chosen] == sorted((name for name in SPLITS for _ in range(4)), key=SPLITS.index)
+    assert [split for split, _ in chosen] == sorted(
+        (name for name in SPLITS for _ in range(4)), key=SPLITS.index
+    )
     height = look.STRIP + 64
     assert picture.shape == (12 * height, 12 * 65 - 1, 3)
     for i, (split, row) in enumerate(chosen):

@@ -21,8 +21,13 @@ def config(data_dir, source=None, seed=0):
 def write_idx(folder, name="t10k", count=60, packed=True):
     """Digit images that tell their number by their brightness, and labels 0..9 in turn."""
     folder.mkdir(exist_ok=True)
-    images = np.zeros((count, 28, 28), np.uint8) + np.arange(1, count + 1, dtype=np.uint8)[:, None, None]
-    for kind, array in (("images-idx3", images), ("labels-idx1", (np.arange(count) % 10).astype(np.uint8))):
+    images = (
+        np.zeros((count, 28, 28), np.uint8) + np.arange(1, count + 1, dtype=np.uint8)[:, None, None]
+    )
+    for kind, array in (
+        ("images-idx3", images),
+        ("labels-idx1", (np.arange(count) % 10).astype(np.uint8)),
+    ):
         head = np.array([2051 if array.ndim == 3 else 2049, *array.shape], ">i4").tobytes()
         path = folder / f"{name}-{kind}-ubyte{'.gz' if packed else ''}"
         with (gzip.open if packed else open)(path, "wb") as file:
@@ -43,8 +48,13 @@ def test_digits_of_one_split_are_in_no_other(tmp_path):
     for i, (a, b) in enumerate(found.labels["image"]):
         tones = set(np.unique(found.frames[20 * i : 20 * i + 20])) - {0}
         assert tones <= {a + 1, b + 1}, "only the clip's own two digits are drawn"
-        assert found.classes["digits"][found.labels["digits"][i]] == f"{min(a % 10, b % 10)} {max(a % 10, b % 10)}"
-    assert found.frames.shape == (19 * 20, 64, 64, 3) and found.frames.strides[-1] == 0, "grey is kept once"
+        assert (
+            found.classes["digits"][found.labels["digits"][i]]
+            == f"{min(a % 10, b % 10)} {max(a % 10, b % 10)}"
+        )
+    assert found.frames.shape == (19 * 20, 64, 64, 3) and found.frames.strides[-1] == 0, (
+        "grey is kept once"
+    )
 
 
 def test_with_both_files_the_test_file_is_the_test_split(tmp_path):
@@ -57,7 +67,12 @@ def test_with_both_files_the_test_file_is_the_test_split(tmp_path):
 def test_paths_go_straight_and_are_reflected():
     start, direction = np.array([[0.5, 0.95]]), np.array([0.0])  # to the right
     free = moving_mnist.paths(start, direction, 4)
-    assert free[0].tolist() == [[18, 34], [18, 34], [18, 31], [18, 27]]  # 0.95, 1.05, 1.15, 1.25, reflected at 1
+    assert free[0].tolist() == [
+        [18, 34],
+        [18, 34],
+        [18, 31],
+        [18, 27],
+    ]  # 0.95, 1.05, 1.15, 1.25, reflected at 1
     many = moving_mnist.paths(np.random.default_rng(0).random((50, 2)), np.linspace(0, 6, 50), 40)
     assert many.min() == 0 and many.max() == 36
     assert np.abs(np.diff(many, axis=1)).max() <= 4  # 3.6 px a frame
@@ -88,7 +103,9 @@ def test_the_public_array(tmp_path, capsys):
     found = moving_mnist.load(config(tmp_path))
     assert "does not tell its digits" in capsys.readouterr().out
     assert np.array_equal(found.frames[..., 1].reshape(30, 20, 64, 64), array.swapaxes(0, 1))
-    assert np.array_equal(np.sort(np.concatenate([found.splits[name] for name in SPLITS])), np.arange(30))
+    assert np.array_equal(
+        np.sort(np.concatenate([found.splits[name] for name in SPLITS])), np.arange(30)
+    )
     assert found.static == () and found.labels == {}
 
 
@@ -151,6 +168,8 @@ def test_real_digits(tmp_path):
     images = moving_mnist.read_idx(folder / "t10k-images-idx3-ubyte.gz", 2051)
     labels = moving_mnist.read_idx(folder / "t10k-labels-idx1-ubyte.gz", 2049)
     assert images.shape == (10000, 28, 28) and labels[:5].tolist() == [7, 2, 1, 0, 4]
-    assert len(np.unique(images.reshape(10000, -1), axis=0)) == 10000, "no image twice: splits by number share no digit"
+    assert len(np.unique(images.reshape(10000, -1), axis=0)) == 10000, (
+        "no image twice: splits by number share no digit"
+    )
     found = moving_mnist.load(config(tmp_path, folder))
     assert 30 < found.frames.reshape(19, -1).max() and found.frames.any((1, 2, 3)).all()

@@ -15,7 +15,32 @@ from data import mug
 from tests import made
 from utils.errors import UserError
 
-FILMS = [41, 40, 36, 52, 40, 39, 60, 40, 38, 44, 40, 40, 46, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40]
+FILMS = [
+    41,
+    40,
+    36,
+    52,
+    40,
+    39,
+    60,
+    40,
+    38,
+    44,
+    40,
+    40,
+    46,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+    40,
+]
 
 
 def config(folder, seq_len=20, seed=0, **more):
@@ -44,7 +69,9 @@ def test_pixels_are_the_releases_to_the_last_bit(given, loaded):
     _, films, _ = given
     assert loaded.lengths.tolist() == [(length + 1) // 2 for length in FILMS]
     assert isinstance(loaded.frames, np.memmap)
-    release = transforms.Compose([transforms.CenterCrop(160), transforms.Resize(64), transforms.ToTensor()])
+    release = transforms.Compose(
+        [transforms.CenterCrop(160), transforms.Resize(64), transforms.ToTensor()]
+    )
     clips = loaded.split("test")
     for row, clip in enumerate(clips.index[:2]):
         ours = torch.from_numpy(clips.take([row], 0, 20)[0]).movedim(-1, 1) / 255
@@ -70,10 +97,20 @@ def test_labels_and_what_the_rest_needs_to_know(given, loaded):
     for name, rows in loaded.splits.items():
         assert loaded.labels["action"][rows].tolist() == [renamed[a] for a in labels[rows, 1]], name
     assert loaded.labels["identity"].tolist() == labels[:, 0].tolist()
-    assert loaded.classes["identity"] == ("0", "1", "2", "3", "4") and len(loaded.classes["action"]) == 6
-    assert (loaded.static, loaded.dynamic, loaded.fps, loaded.flips) == (("identity",), ("action",), 16, True)
+    assert (
+        loaded.classes["identity"] == ("0", "1", "2", "3", "4")
+        and len(loaded.classes["action"]) == 6
+    )
+    assert (loaded.static, loaded.dynamic, loaded.fps, loaded.flips) == (
+        ("identity",),
+        ("action",),
+        16,
+        True,
+    )
     again = mug.load(config(given[0].parent))
-    for name in loaded.labels:  # the release relabels in place, so that what is read twice is dropped
+    for (
+        name
+    ) in loaded.labels:  # the release relabels in place, so that what is read twice is dropped
         assert np.array_equal(again.labels[name], loaded.labels[name])
 
 
@@ -110,7 +147,9 @@ def test_the_copy_is_made_once_and_anew_when_stale_or_not_whole(folder):
         assert again.fingerprint == first.fingerprint and np.array_equal(again.frames, first.frames)
     made.mug(folder.parent, 8, 4, seed=1)
     assert load().fingerprint != first.fingerprint
-    assert sorted(path.name for path in folder.iterdir()) == sorted([mug.CLIPS, mug.LABELS, mug.COPY, mug.ABOUT])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [mug.CLIPS, mug.LABELS, mug.COPY, mug.ABOUT]
+    )
 
 
 def test_a_copy_that_fails_leaves_nothing(folder, monkeypatch):
@@ -131,9 +170,21 @@ def labels(count=8, **other):
 
 WRONG = {
     "no labels": (films(), None, ["found no", "labels.npz"]),
-    "a float clip": (films(c3=np.zeros((4, 112, 112, 3))), labels(), ["clip 3", "float64 [4, 112, 112, 3]"]),
-    "a small clip": (films(c5=np.zeros((4, 64, 64, 3), np.uint8)), labels(), ["clip 5", "uint8 [4, 64, 64, 3]"]),
-    "an empty clip": (films(c0=np.zeros((0, 112, 112, 3), np.uint8)), labels(), ["clip 0", "[0, 112, 112, 3]"]),
+    "a float clip": (
+        films(c3=np.zeros((4, 112, 112, 3))),
+        labels(),
+        ["clip 3", "float64 [4, 112, 112, 3]"],
+    ),
+    "a small clip": (
+        films(c5=np.zeros((4, 64, 64, 3), np.uint8)),
+        labels(),
+        ["clip 5", "uint8 [4, 64, 64, 3]"],
+    ),
+    "an empty clip": (
+        films(c0=np.zeros((0, 112, 112, 3), np.uint8)),
+        labels(),
+        ["clip 0", "[0, 112, 112, 3]"],
+    ),
     "a clip that is none": (films(c1=7), labels(), ["clip 1", "is int"]),
     "labels of fewer": (films(), labels(7), ["labels for 7 clips", "8 clips"]),
     "labels of one column": (films(), labels()[:, :1], ["int64 [8, 1]", "[clips, 2]"]),
@@ -169,7 +220,12 @@ def test_the_checker_lists_every_fault_and_counts_many(tmp_path, capsys):
     made.write_mug(folder, [np.zeros((4, 112, 112, 3), np.float32)] * 9, labels(8, c4=11))
     assert mug.main([str(tmp_path)]) == 2  # the folder above will do
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 9 and "clip 4 " in lines[4] and "4 clips more" in lines[5] and lines[-1].endswith("8 faults")
+    assert (
+        len(lines) == 9
+        and "clip 4 " in lines[4]
+        and "4 clips more" in lines[5]
+        and lines[-1].endswith("8 faults")
+    )
     np.savez(folder / mug.CLIPS, clips=np.zeros(2))
     assert mug.main([str(tmp_path)]) == 2 and "expected arr_0" in capsys.readouterr().err
     assert mug.main([str(folder / mug.LABELS)]) == 2 and "expected arr_0" in capsys.readouterr().err

@@ -45,7 +45,9 @@ def test_people_held_out_whole(tmp_path):
     made.mug(tmp_path, 80, 2, people=20)
     found = mug.load(config(tmp_path, 1, split_by="identity"))
     people = [set(found.split(name).label("identity")) for name in SPLITS]
-    assert [len(part) for part in people] == [15, 2, 3] and len(set.union(*people)) == 20  # 3 of 20 are 15 %
+    assert [len(part) for part in people] == [15, 2, 3] and len(
+        set.union(*people)
+    ) == 20  # 3 of 20 are 15 %
     other = mug.load(config(tmp_path, 1, seed=1, split_by="identity"))
     assert other.fingerprint != found.fingerprint
     made.mug(tmp_path / "few", 8, 2, people=2)

@@ -47,7 +47,9 @@ def test_splits_are_disjoint_in_initial_states_and_hold_all_colours(pendula):
 def test_initial_states_fill_their_ranges(pendula):
     for name, top in (("angle", np.deg2rad(100)), ("velocity", 3.0)):
         values = pendula.labels[name]
-        assert np.abs(values).max() <= top and values.max() > 0.95 * top and values.min() < -0.95 * top
+        assert (
+            np.abs(values).max() <= top and values.max() > 0.95 * top and values.min() < -0.95 * top
+        )
 
 
 def test_labels_are_the_states_that_were_drawn(pendula):
@@ -61,7 +63,9 @@ def test_energy_is_kept_without_damping_and_lost_with_it():
     start, spin = draw.uniform(-2, 2, 50), draw.uniform(-3, 3, 50)
     for length in (0.5, 1.0, 2.0):
         theta, omega = simulate(start, spin, 60, length, damping=0)
-        energy = omega**2 / 2 - GRAVITY / length * np.cos(theta)  # per mass and length squared, rad^2/s^2
+        energy = omega**2 / 2 - GRAVITY / length * np.cos(
+            theta
+        )  # per mass and length squared, rad^2/s^2
         assert np.abs(energy - energy[:, :1]).max() < 1e-5
     theta, omega = simulate(start, spin, 60)
     energy = omega**2 / 2 - GRAVITY * np.cos(theta)
@@ -73,8 +77,12 @@ def test_period_of_small_swings(length):
     theta, _ = simulate([1e-3], [0.0], 200, length, damping=0)
     time = np.arange(200) * pendulum.FRAME_TIME
     down = np.flatnonzero((theta[0, :-1] > 0) & (theta[0, 1:] <= 0))
-    crossings = time[down] + pendulum.FRAME_TIME * theta[0, down] / (theta[0, down] - theta[0, down + 1])
-    assert np.diff(crossings).mean() == pytest.approx(2 * np.pi * np.sqrt(length / GRAVITY), rel=1e-3)
+    crossings = time[down] + pendulum.FRAME_TIME * theta[0, down] / (
+        theta[0, down] - theta[0, down + 1]
+    )
+    assert np.diff(crossings).mean() == pytest.approx(
+        2 * np.pi * np.sqrt(length / GRAVITY), rel=1e-3
+    )
 
 
 def test_damping_of_small_swings():
@@ -91,8 +99,12 @@ def test_one_frame_is_the_state_itself():
 
 def test_pictures():
     down, right = pendulum.render(np.array([0.0, np.pi / 2]), PALETTE[[0, 5]])
-    assert (down[:20] == 0).all() and down[48, 32].tolist() == list(COLOURS["red"])  # hangs 22 px below the pivot
-    assert (right[:, :24] == 0).all() and right[26, 54].tolist() == list(COLOURS["blue"])  # positive is to the right
+    assert (down[:20] == 0).all() and down[48, 32].tolist() == list(
+        COLOURS["red"]
+    )  # hangs 22 px below the pivot
+    assert (right[:, :24] == 0).all() and right[26, 54].tolist() == list(
+        COLOURS["blue"]
+    )  # positive is to the right
     edge = np.unique(down[..., 0])
     assert len(edge) > 3, "not anti-aliased"
 
@@ -107,11 +119,15 @@ def test_whole_pendulum_is_always_in_the_picture():
 def test_load_makes_as_many_frames_as_are_asked_for(monkeypatch):
     monkeypatch.setattr(pendulum, "make", few)
     plain = {"pendulum_lengths": None, "pendulum_dampings": None}
-    assert pendulum.load(SimpleNamespace(seq_len=8, data_seed=0, **plain)).split("test").num_frames == 16
+    assert (
+        pendulum.load(SimpleNamespace(seq_len=8, data_seed=0, **plain)).split("test").num_frames
+        == 16
+    )
     longer = pendulum.load(SimpleNamespace(seq_len=20, data_seed=3, **plain))
     assert longer.split("test").num_frames == 20 and longer.fingerprint == few(20, 3).fingerprint
     assert np.array_equal(
-        longer.frames.reshape(-1, 20, 64, 64, 3)[:, :16], few(16, 3).frames.reshape(-1, 16, 64, 64, 3)
+        longer.frames.reshape(-1, 20, 64, 64, 3)[:, :16],
+        few(16, 3).frames.reshape(-1, 16, 64, 64, 3),
     )
 
 

@@ -23,7 +23,9 @@ SCRIPT = ROOT / "data" / "sprites" / "create_lpc_dataset.py"
 BANDS = dict(
     zip(compose.DRAW_ORDER, (64, 48, 32, 16), strict=True)
 )  # rows of each cell that a factor's layer covers, from 0
-CENTRES = dict(zip(compose.DRAW_ORDER, (56, 40, 24, 8), strict=True))  # a row where it is the topmost
+CENTRES = dict(
+    zip(compose.DRAW_ORDER, (56, 40, 24, 8), strict=True)
+)  # a row where it is the topmost
 
 
 def code(factor, value):
@@ -37,7 +39,11 @@ def write_clone(root):
     for factor, names in compose.FACTORS.items():
         for value, name in enumerate(names):
             sheet = np.zeros((*row.shape, 4), np.uint8)
-            sheet[..., 0], sheet[..., 1], sheet[..., 2] = row // 64, column // 64, code(factor, value)
+            sheet[..., 0], sheet[..., 1], sheet[..., 2] = (
+                row // 64,
+                column // 64,
+                code(factor, value),
+            )
             sheet[..., 3] = 255 * (row % 64 < BANDS[factor])
             path = root / compose.sheet_path(factor, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,13 +103,19 @@ def test_counts_and_labels(dataset):
     table = np.stack([dataset.labels[name] for name in (*sizes, "character")], 1)
     assert table.dtype == np.int64
     assert len(np.unique(table[:, :5], axis=0)) == 7560
-    assert [(table[:, i].min(), table[:, i].max() + 1) for i in range(6)] == [(0, n) for n in (*sizes.values(), 840)]
+    assert [(table[:, i].min(), table[:, i].max() + 1) for i in range(6)] == [
+        (0, n) for n in (*sizes.values(), 840)
+    ]
     assert (np.bincount(dataset.labels["character"]) == 9).all()
 
 
 def test_every_frame_comes_from_its_cell_and_layers_lie_in_order(dataset):
     rows = np.array([9, 10, 11, 1, 2, 3, 13, 14, 15])
-    columns = np.array([[0, 1, 2, 3, 4, 5, 6, 7]] * 3 + [[0, 1, 2, 3, 4, 5, 6, 6]] * 3 + [[0, 1, 2, 3, 4, 5, 5, 5]] * 3)
+    columns = np.array(
+        [[0, 1, 2, 3, 4, 5, 6, 7]] * 3
+        + [[0, 1, 2, 3, 4, 5, 6, 6]] * 3
+        + [[0, 1, 2, 3, 4, 5, 5, 5]] * 3
+    )
     action = dataset.labels["action"]
     for factor, height in CENTRES.items():
         pixel = np.asarray(dataset.frames[:, height, 32]).reshape(-1, 8, 3)
@@ -114,7 +126,11 @@ def test_every_frame_comes_from_its_cell_and_layers_lie_in_order(dataset):
 
 def test_split_is_by_character_seeded_and_stored(dataset, whole):
     characters = {name: set(dataset.split(name).label("character")) for name in store.SPLITS}
-    assert {name: len(found) for name, found in characters.items()} == {"train": 714, "val": 42, "test": 84}
+    assert {name: len(found) for name, found in characters.items()} == {
+        "train": 714,
+        "val": 42,
+        "test": 84,
+    }
     assert set.union(*characters.values()) == set(range(840))
     assert sum(len(dataset.splits[name]) for name in store.SPLITS) == 7560
     again = store.draw_split(np.arange(840))
@@ -222,8 +238,15 @@ def test_small_set_round_trips(tmp_path):
     small_set(tmp_path / "sprites", value=7)
     found = sprites.load(config(tmp_path))
     assert (found.frames == 7).all()
-    assert {name: len(rows) for name, rows in found.splits.items()} == {"train": 36, "val": 9, "test": 9}
-    assert sorted(path.name for path in (tmp_path / "sprites").iterdir()) == ["dataset.json", "frames.npy"]
+    assert {name: len(rows) for name, rows in found.splits.items()} == {
+        "train": 36,
+        "val": 9,
+        "test": 9,
+    }
+    assert sorted(path.name for path in (tmp_path / "sprites").iterdir()) == [
+        "dataset.json",
+        "frames.npy",
+    ]
 
 
 def test_failure_leaves_the_old_set_and_no_rest(tmp_path):
@@ -327,7 +350,9 @@ def test_an_unfinished_set_is_made_anew_from_the_source(tmp_path, monkeypatch):
     small_set(tmp_path / "sprites")
     no_metadata(tmp_path / "sprites")
     asked = []
-    monkeypatch.setattr(sprites, "make", lambda source, folder: (asked.append(source), small_set(folder, value=5)))
+    monkeypatch.setattr(
+        sprites, "make", lambda source, folder: (asked.append(source), small_set(folder, value=5))
+    )
     assert (sprites.load(config(tmp_path, "CLONE")).frames == 5).all()
     assert asked == ["CLONE"]
     sprites.load(config(tmp_path, "CLONE"))
@@ -363,13 +388,18 @@ def test_release_folders_load(tmp_path, capsys, directed, inside):
     assert found.labels["action"].tolist() == list(range(9)) * 3
     assert found.labels["character"].tolist() == [3] * 9 + [500] * 9 + [839] * 9
     assert [found.labels[factor][-1] for factor in found.static] == [6, 3, 4, 5]
-    assert (found.frames[:, 5, 9, 1].reshape(-1, 8) == np.arange(8) + 10 * found.labels["action"][:, None]).all()
+    assert (
+        found.frames[:, 5, 9, 1].reshape(-1, 8)
+        == np.arange(8) + 10 * found.labels["action"][:, None]
+    ).all()
     assert not found.frames[..., 0].any()
     assert set(found.split("test").label("character")) == {839}
     assert {len(set(found.split(name).label("character"))) for name in ("train", "val")} == {1}
     assert store.read(tmp_path / "sprites")[0]["origin"] == "release"
     assert sprites.RELEASE_NOTE in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "sprites" / inside / "train")  # converted once: the files are not read again
+    shutil.rmtree(
+        tmp_path / "sprites" / inside / "train"
+    )  # converted once: the files are not read again
     assert sprites.load(config(tmp_path)).fingerprint == found.fingerprint
 
 
@@ -474,6 +504,17 @@ def test_real_frames_agree_with_pillow(real, art):
         picture = Image.new("RGBA", (832, 1344), (0, 0, 0, 255))
         for factor in ("body", "legs", "shirt", "hair"):
             name = real.classes[factor][real.labels[factor][clip]]
-            picture.alpha_composite(Image.open(art / compose.sheet_path(factor, name)).convert("RGBA"))
-        cells = np.asarray(picture.convert("RGB"))[14 * 64 : 15 * 64].reshape(64, 13, 64, 3).swapaxes(0, 1)
-        assert np.abs(cells[[0, 1, 2, 3, 4, 5, 5, 5]].astype(int) - real.frames[8 * clip : 8 * clip + 8]).max() <= 1
+            picture.alpha_composite(
+                Image.open(art / compose.sheet_path(factor, name)).convert("RGBA")
+            )
+        cells = (
+            np.asarray(picture.convert("RGB"))[14 * 64 : 15 * 64]
+            .reshape(64, 13, 64, 3)
+            .swapaxes(0, 1)
+        )
+        assert (
+            np.abs(
+                cells[[0, 1, 2, 3, 4, 5, 5, 5]].astype(int) - real.frames[8 * clip : 8 * clip + 8]
+            ).max()
+            <= 1
+        )

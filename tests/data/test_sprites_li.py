@@ -14,8 +14,13 @@ from data.base import fingerprint
 from data.sprites_li import ACTIONS
 from utils.errors import UserError
 
-ROWS = dict(zip(sprites_li.FACTORS, (60, 50, 40, 30)))  # of each cell that a factor's layer covers, from 0
-PUBLISHED = {name: getattr(sprites_li, name) for name in ("VALUES", "NUM_CHARACTERS", "NUM_TRAIN", "NUM_VAL", "SHAPE")}
+ROWS = dict(
+    zip(sprites_li.FACTORS, (60, 50, 40, 30))
+)  # of each cell that a factor's layer covers, from 0
+PUBLISHED = {
+    name: getattr(sprites_li, name)
+    for name in ("VALUES", "NUM_CHARACTERS", "NUM_TRAIN", "NUM_VAL", "SHAPE")
+}
 FEW = (144, 8, 64, 64, 3)
 CELLS = {  # the cells of the eight frames, from the published description
     "walk left": [125, 118, 119, 120, 121, 122, 123, 124],
@@ -45,7 +50,13 @@ def layer(path, rows, value):
 def few():
     """Two values a factor in place of six: 16 characters. `published` has the whole set's numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"VALUES": 2, "NUM_CHARACTERS": 16, "NUM_TRAIN": 12, "NUM_VAL": 2, "SHAPE": FEW}.items():
+        for name, value in {
+            "VALUES": 2,
+            "NUM_CHARACTERS": 16,
+            "NUM_TRAIN": 12,
+            "NUM_VAL": 2,
+            "SHAPE": FEW,
+        }.items():
             patch.setattr(sprites_li, name, value)
         yield
 
@@ -91,9 +102,17 @@ def test_the_published_numbers_and_split(published):
     labels = sprites_li.labels()
     who = labels["character"]
     parts = {name: set(who[rows]) for name, rows in sprites_li.splits().items()}
-    assert {name: len(part) for name, part in parts.items()} == {"train": 950, "val": 50, "test": 296}
-    assert set.union(*parts.values()) == set(range(1296)) and parts["test"] == set(sprites_li.characters()[1000:])
-    for factor, values in zip(sprites_li.FACTORS, (who // 216, who // 36 % 6, who // 6 % 6, who % 6)):
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 950,
+        "val": 50,
+        "test": 296,
+    }
+    assert set.union(*parts.values()) == set(range(1296)) and parts["test"] == set(
+        sprites_li.characters()[1000:]
+    )
+    for factor, values in zip(
+        sprites_li.FACTORS, (who // 216, who // 36 % 6, who // 6 % 6, who % 6)
+    ):
         assert np.array_equal(labels[factor], values)
 
 
@@ -103,7 +122,10 @@ def write_published(folder, frames):
     for action, name in enumerate(ACTIONS):
         for part, chosen in (("train", order[:12]), ("test", order[12:])):
             clips = frames.reshape(16, 9, *FEW[1:])[chosen, action]
-            np.save(folder / f"{name.replace(' ', '_')}_frames_{part}.npy", clips.astype(np.float32) / 256)
+            np.save(
+                folder / f"{name.replace(' ', '_')}_frames_{part}.npy",
+                clips.astype(np.float32) / 256,
+            )
 
 
 def test_published_arrays_load_to_the_same_clips(composed, tmp_path, monkeypatch, capsys):
@@ -157,7 +179,9 @@ def test_missing_art_is_named(tmp_path):
 def test_the_real_art_gives_the_fingerprint_in_the_code(published):
     art = Path(os.environ.get("VDSM_REAL_DATA", "")) / "li_sprites"
     if not art.is_dir():
-        pytest.skip("real art of sprites-li not checked: VDSM_REAL_DATA does not name a folder with li_sprites/")
+        pytest.skip(
+            "real art of sprites-li not checked: VDSM_REAL_DATA does not name a folder with li_sprites/"
+        )
     frames = np.zeros(sprites_li.SHAPE, np.uint8)
     sprites_li.compose(art, frames)
     assert fingerprint(frames, {}, {}) == sprites_li.COMPOSED

@@ -18,7 +18,9 @@ SHADES = (40, 90, 140, 190, 240)
 
 def config(data_dir, source=None, **other):
     given = {"seq_len": 4, "data_seed": 0, "video_step": 1, "split_by": "clip", "quiet": True}
-    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source), **{**given, **other})
+    return SimpleNamespace(
+        data_dir=str(data_dir), source=source and str(source), **{**given, **other}
+    )
 
 
 def clip(shade, frames=6, height=48, width=80):
@@ -84,7 +86,9 @@ def test_every_kind_is_read_upright_in_order_and_cut_to_its_centre(made, tmp_pat
             assert frames[..., 2].max() < 60, "the margins are cut off"
             seen[shade] = found.classes["identity"][clips.label("identity", [i])[0]]
     assert [seen[shade] for shade in SHADES] == ["ann", "ann", "ann", "bob", "bob"]
-    assert found.static == ("identity",) and not set(found.splits["train"]) & set(found.splits["test"])
+    assert found.static == ("identity",) and not set(found.splits["train"]) & set(
+        found.splits["test"]
+    )
 
 
 def test_a_video_that_was_filmed_sideways_is_turned(tmp_path):
@@ -127,10 +131,19 @@ def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
     (root / "notes.txt").write_text("left alone")
     found = videos.load(config(tmp_path, root))
     said = capsys.readouterr().out.splitlines()
-    for name in ("ann/text.mp4", "ann/cut.mp4", "ann/cut.gif", "ann/empty.gif", "bob/frames", "bob/copy.mp4"):
+    for name in (
+        "ann/text.mp4",
+        "ann/cut.mp4",
+        "ann/cut.gif",
+        "ann/empty.gif",
+        "bob/frames",
+        "bob/copy.mp4",
+    ):
         assert sum(f"left out {name}: " in line for line in said) == 1, (name, said)
     assert any("the same as ann/a.mp4" in line for line in said)
-    assert any("left out 1 clips of fewer than 4 frames" in line for line in said) and len(said) == 7
+    assert (
+        any("left out 1 clips of fewer than 4 frames" in line for line in said) and len(said) == 7
+    )
     assert sum(len(found.splits[name]) for name in SPLITS) == 5
     assert found.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
 
@@ -194,11 +207,16 @@ def test_splits_are_disjoint_seeded_and_never_empty():
     assert [list(chosen.values()).count(name) for name in SPLITS] == [32, 4, 4]
     assert chosen == videos.assign(units[::-1], {}, 0) != videos.assign(units, {}, 1)
     assert set(videos.assign(units[:3], {}, 0).values()) == set(SPLITS)
-    assert set(videos.assign(units[:3], dict.fromkeys(units[:3], "train"), 0).values()) == set(SPLITS)
+    assert set(videos.assign(units[:3], dict.fromkeys(units[:3], "train"), 0).values()) == set(
+        SPLITS
+    )
 
 
 def test_too_little(made, tmp_path):
-    for source, words in ((tmp_path / "none", "no folder"), (tmp_path, "no video, GIF or folder of pictures")):
+    for source, words in (
+        (tmp_path / "none", "no folder"),
+        (tmp_path, "no video, GIF or folder of pictures"),
+    ):
         with pytest.raises(UserError, match=words):
             videos.load(config(tmp_path / "data", source))
     with pytest.raises(UserError, match="found 2 clips of --seq_len frames .*, expected 3"):

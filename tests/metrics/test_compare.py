@@ -14,10 +14,16 @@ from models.vdsm.settings import VDSMSettings
 @pytest.fixture
 def runs(tmp_path):
     """Two seeds of one run, and another kind of run."""
-    for name, seed, size, psnr in (("demo", 0, 30, 34.0), ("demo-s1", 1, 30, 36.0), ("small", 0, 8, 20.0)):
+    for name, seed, size, psnr in (
+        ("demo", 0, 30, 34.0),
+        ("demo-s1", 1, 30, 36.0),
+        ("small", 0, 8, 20.0),
+    ):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        settings = dataclasses.asdict(VDSMSettings(RUN=name, seed=seed, z_dim=size, dataset_name="sprites"))
+        settings = dataclasses.asdict(
+            VDSMSettings(RUN=name, seed=seed, z_dim=size, dataset_name="sprites")
+        )
         (folder / "config.json").write_text(json.dumps({"Seq": settings}))
         figures = {"seq_reconstruction_psnr": psnr, "consistency_accuracy": psnr / 100}
         notes = {
@@ -35,7 +41,10 @@ def compared(capsys, runs, *flags):
 
 def test_seeds_share_a_column(runs, capsys):
     lines = compared(capsys, runs, "demo", "demo-s1", "small").splitlines()
-    assert lines[0] == "| figure | demo (vdsm, sprites, test), 2 seeds | small (vdsm, sprites, test) | reported |"
+    assert (
+        lines[0]
+        == "| figure | demo (vdsm, sprites, test), 2 seeds | small (vdsm, sprites, test) | reported |"
+    )
     assert "| `seq_reconstruction_psnr` | 35 ± 1.4 | 20 |  |" in lines
     assert "| `consistency_accuracy` | 0.35 ± 0.014 | 0.2 ± 0.01 | VDSM 0.9953 |" in lines
     alone = compared(capsys, runs, "demo", str(runs / "small"))
@@ -43,7 +52,9 @@ def test_seeds_share_a_column(runs, capsys):
 
 
 def test_csv_and_latex(runs, capsys):
-    table = list(csv.reader(io.StringIO(compared(capsys, runs, "demo", "demo-s1", "--format", "csv"))))
+    table = list(
+        csv.reader(io.StringIO(compared(capsys, runs, "demo", "demo-s1", "--format", "csv")))
+    )
     assert table[0] == ["figure", "demo (vdsm, sprites, test), 2 seeds", "spread", "reported"]
     assert table[2][0] == "consistency_accuracy" and float(table[2][1]) == pytest.approx(0.35)
     tex = compared(capsys, runs, "demo", "small", "--format", "latex")

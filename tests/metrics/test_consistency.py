@@ -34,7 +34,9 @@ def test_agreement_counts_clips_and_asks_no_label():
 def test_prior_entropies_are_means_over_factors():
     found = prior_entropies({"hair": np.eye(3)[[0, 1, 2]], "action": np.full((3, 4), 0.25)})
     assert found["inter_entropy"] == pytest.approx((np.log(3) + np.log(4)) / 2)
-    assert found["intra_entropy"] == pytest.approx(np.log(4) / 2) and found["kl"] == pytest.approx(np.log(3) / 2)
+    assert found["intra_entropy"] == pytest.approx(np.log(4) / 2) and found["kl"] == pytest.approx(
+        np.log(3) / 2
+    )
 
 
 def test_each_code_tells_its_own_factor_and_chance_stands_beside():
@@ -47,7 +49,9 @@ def test_each_code_tells_its_own_factor_and_chance_stands_beside():
             "identity_code": np.eye(4)[labels["hair"]] + noise[0],
             "dynamics_code": np.eye(4)[labels["action"]] + noise[1],
         }
-        return {name: 100 + 5 * code.reshape(n, 2, 2) for name, code in codes.items()}, labels  # of any scale and shape
+        return {
+            name: 100 + 5 * code.reshape(n, 2, 2) for name, code in codes.items()
+        }, labels  # of any scale and shape
 
     train, test = side(300), side(200)
     found = code_table(*train, *test, CLASSES)

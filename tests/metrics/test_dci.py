@@ -30,16 +30,27 @@ def test_codes_that_hold_a_factor_each_and_codes_that_mix():
     draw = np.random.default_rng(0)
     hair, action = draw.integers(0, 4, (2, 600))
     labels = {"hair": ("static", hair), "action": ("dynamic", action)}
-    halves = [{name: (kind, v[half]) for name, (kind, v) in labels.items()} for half in (slice(400), slice(400, None))]
+    halves = [
+        {name: (kind, v[half]) for name, (kind, v) in labels.items()}
+        for half in (slice(400), slice(400, None))
+    ]
 
     def scores(static, dynamic):
         codes = [(static[half], dynamic[half]) for half in (slice(400), slice(400, None))]
         return dci(codes[0], halves[0], codes[1], halves[1])
 
     apart = scores(hair[:, None] + 0.0, action[:, None, None] + 0.0)
-    for name in ("disentanglement", "completeness", "informativeness", "subset_disentanglement", "subset_completeness"):
+    for name in (
+        "disentanglement",
+        "completeness",
+        "informativeness",
+        "subset_disentanglement",
+        "subset_completeness",
+    ):
         assert apart[name] == pytest.approx(1), name
-    swapped = scores(action[:, None] + 0.0, hair[:, None] + 0.0)  # each subset still carries one kind
+    swapped = scores(
+        action[:, None] + 0.0, hair[:, None] + 0.0
+    )  # each subset still carries one kind
     assert swapped["subset_disentanglement"] == pytest.approx(1)
     both = np.stack([hair, action], 1) + 0.0
     mixed = scores(both, both)

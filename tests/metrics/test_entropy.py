@@ -14,7 +14,10 @@ def softmax(logits):
 @pytest.mark.parametrize("balanced", [False, True])
 def test_the_inception_score_is_exp_of_the_difference(seed, balanced):
     draw = np.random.default_rng(seed)
-    p, labels = softmax(draw.normal(size=(50, 6)) * 3), draw.integers(0, 6, 50) if balanced else None
+    p, labels = (
+        softmax(draw.normal(size=(50, 6)) * 3),
+        draw.integers(0, 6, 50) if balanced else None,
+    )
     found = entropies(p, labels)
     assert found.inception_score == pytest.approx(np.exp(found.inter - found.intra))
     assert found.kl == pytest.approx(found.inter - found.intra) and 0 <= found.intra <= found.inter
@@ -29,9 +32,9 @@ def test_ceilings(classes, ceiling):
 
 def test_a_judge_at_a_loss_and_one_that_always_says_the_same():
     lost = entropies(np.full((8, 4), 0.25))
-    assert (lost.inter, lost.intra) == pytest.approx((np.log(4), np.log(4))) and lost.inception_score == pytest.approx(
-        1
-    )
+    assert (lost.inter, lost.intra) == pytest.approx(
+        (np.log(4), np.log(4))
+    ) and lost.inception_score == pytest.approx(1)
     assert entropies(np.eye(4)[np.zeros(8, int)]) == pytest.approx((0, 0, 0))
 
 

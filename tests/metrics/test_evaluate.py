@@ -43,7 +43,9 @@ class Oracle:
         return as_float(torch.from_numpy(drawn.reshape(*angles.shape, 64, 64, 3)))
 
     def draw(self, clips, frames):
-        return torch.randint(8, (clips, 1)), torch.rand(clips, 3).double() * torch.tensor([1.5, 2, 0])
+        return torch.randint(8, (clips, 1)), torch.rand(clips, 3).double() * torch.tensor(
+            [1.5, 2, 0]
+        )
 
 
 @pytest.fixture
@@ -61,7 +63,9 @@ def test_an_oracle_scores_1_and_a_model_that_ignores_its_static_code_0(pendula, 
     found = _evaluate(pendula, Oracle(), "EncDec", folder, "swap")
     assert found["swap_identity_accuracy"] == 1 and found["swap_leak_accuracy"] == 0
     assert (
-        found["swap_pose_error_deg"] < 0.5 and found["reconstruction_psnr"] > 30 and found["reconstruction_ssim"] > 0.99
+        found["swap_pose_error_deg"] < 0.5
+        and found["reconstruction_psnr"] > 30
+        and found["reconstruction_ssim"] > 0.99
     )
     assert found["swap_amplitude_accuracy"] > 0.9 and found["swap_prior_colour_accuracy"] == 1
     assert found["swap_prior_variety"] > 0.8 and found["judge_colour_accuracy"] == 1
@@ -72,15 +76,25 @@ def test_an_oracle_scores_1_and_a_model_that_ignores_its_static_code_0(pendula, 
     assert saved["swap_identity_accuracy"] == 1 and saved["transfer_leak_accuracy"] == 1
     notes = saved["details"]["EncDec"]
     assert notes["n"] == 24 and notes["spread"]["swap_identity_accuracy"] == 0
-    assert notes["protocols"]["swap"]["seeds"] == [0, 1, 2] and notes["protocols"]["swap"]["warnings"] == []
+    assert (
+        notes["protocols"]["swap"]["seeds"] == [0, 1, 2]
+        and notes["protocols"]["swap"]["warnings"] == []
+    )
     assert "swap_identity_accuracy" in capsys.readouterr().out
 
 
 def test_protocols_add_up_and_the_same_seed_gives_the_same_figures(pendula, folder):
     first = _evaluate(pendula, Oracle(), "Seq", folder, "consistency", "dci", epoch=3)
     assert first["consistency_accuracy"] > 0.9 and first["consistency_real_joint"] > 0.95
-    assert first["consistency_identity_code_colour"] == 1 and first["consistency_identity_code_start"] < 0.6
-    assert first["consistency_dynamics_code_start"] > 0.7 > first["consistency_dynamics_code_start_shuffled"]
+    assert (
+        first["consistency_identity_code_colour"] == 1
+        and first["consistency_identity_code_start"] < 0.6
+    )
+    assert (
+        first["consistency_dynamics_code_start"]
+        > 0.7
+        > first["consistency_dynamics_code_start_shuffled"]
+    )
     assert 0 < first["consistency_intra_entropy"] < first["consistency_inter_entropy"]
     assert first["dci_informativeness_colour"] > 0.6
     before = torch.get_rng_state()
@@ -89,11 +103,15 @@ def test_protocols_add_up_and_the_same_seed_gives_the_same_figures(pendula, fold
     }
     assert torch.equal(before, torch.get_rng_state())
     saved = json.loads(folder.metrics.read_text())
-    assert saved["dci_disentanglement"] == first["dci_disentanglement"]  # of the same epoch: it stays
+    assert (
+        saved["dci_disentanglement"] == first["dci_disentanglement"]
+    )  # of the same epoch: it stays
     table = list(csv.DictReader(folder.metrics.with_suffix(".csv").open()))
     assert {row["figure"] for row in table} == set(saved) - {"details"}
     _evaluate(pendula, Oracle(), "Seq", folder, epoch=4)
-    assert "dci_disentanglement" not in json.loads(folder.metrics.read_text())  # of an older model: it goes
+    assert "dci_disentanglement" not in json.loads(
+        folder.metrics.read_text()
+    )  # of an older model: it goes
 
 
 def test_without_weights_fid_is_left_out_and_the_others_go_on(pendula, folder, monkeypatch, capsys):
@@ -103,19 +121,26 @@ def test_without_weights_fid_is_left_out_and_the_others_go_on(pendula, folder, m
     monkeypatch.setattr(module, "Features", offline)
     found = _evaluate(pendula, Oracle(), "Seq", folder, "fid", "dci")
     assert "fid" not in found and "dci_disentanglement" in found
-    assert "fid is left out: supply them with --fid_weights FILE" in capsys.readouterr().out.splitlines()
+    assert (
+        "fid is left out: supply them with --fid_weights FILE"
+        in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_fid_of_prior_samples(pendula, folder, monkeypatch):
     monkeypatch.setattr(
         module,
         "Features",
-        lambda *_: type("F", (), {"name": "mean colour", "size": 3, "__call__": lambda _, c: c.mean((1, 2, 3))})(),
+        lambda *_: type(
+            "F", (), {"name": "mean colour", "size": 3, "__call__": lambda _, c: c.mean((1, 2, 3))}
+        )(),
     )
     found = _evaluate(pendula, Oracle(), "Seq", folder, "fid")
     assert found["fid"] > 0
     notes = json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]["fid"]
-    assert notes["network"] == "mean colour" and notes["clips"] == [24, 24] and notes["frames"] == 16
+    assert (
+        notes["network"] == "mean colour" and notes["clips"] == [24, 24] and notes["frames"] == 16
+    )
 
 
 def test_a_file_that_is_not_figures_is_left_alone(pendula, folder):
@@ -138,9 +163,16 @@ def squares():
         for time in range(6):
             x = 24 + 4 * time * (2 * labels["action"][clip] - 1)
             video[clip, time, 24:40, x : x + 16, labels["colour"][clip]] = 200 + clip % 50
-    splits = dict(zip(("train", "val", "test"), np.split(np.random.default_rng(0).permutation(240), [150, 180])))
+    splits = dict(
+        zip(
+            ("train", "val", "test"),
+            np.split(np.random.default_rng(0).permutation(240), [150, 180]),
+        )
+    )
     classes = {"colour": ("red", "green", "blue"), "action": ("left", "right")}
-    return Dataset("sprites", *flat(video), labels, classes, splits, ("colour",), ("action",), "f" * 64)
+    return Dataset(
+        "sprites", *flat(video), labels, classes, splits, ("colour",), ("action",), "f" * 64
+    )
 
 
 class Paints:
@@ -191,21 +223,39 @@ def test_a_set_with_a_trained_judge(squares, folder, monkeypatch, capsys):
     found = _evaluate(squares, Paints(), "Seq", folder, "default")
     assert seen["path"] == folder.root.parent / "judges" / "sprites-ffffffffffff-6.pth"
     assert seen["held out"][:2] == (150, 150)  # the training split, all of it reconstructed
-    assert found["consistency_accuracy"] == found["transfer_colour_accuracy"] == found["transfer_action_accuracy"] == 1
-    assert found["consistency_identity_code_colour"] == 1 and found["consistency_identity_code_action"] < 0.7
-    assert found["consistency_dynamics_code_action"] == 1 and found["consistency_dynamics_code_colour"] < 0.6
-    assert found["dci_subset_disentanglement"] > 0.9 and found["transfer_action_inception_score"] == pytest.approx(2)
+    assert (
+        found["consistency_accuracy"]
+        == found["transfer_colour_accuracy"]
+        == found["transfer_action_accuracy"]
+        == 1
+    )
+    assert (
+        found["consistency_identity_code_colour"] == 1
+        and found["consistency_identity_code_action"] < 0.7
+    )
+    assert (
+        found["consistency_dynamics_code_action"] == 1
+        and found["consistency_dynamics_code_colour"] < 0.6
+    )
+    assert found["dci_subset_disentanglement"] > 0.9 and found[
+        "transfer_action_inception_score"
+    ] == pytest.approx(2)
     said = capsys.readouterr().out
     assert "reported" in said and "VDSM 0.9953" in said and "C-DSVAE 0.9999" in said
     saved = json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]
     assert saved["swap"]["reported"]["transfer_action_accuracy"]["S3VAE"] == 0.9949
     idle = _evaluate(squares, Paints(constant=True), "Seq", folder, "swap")
-    assert idle["transfer_colour_accuracy"] == pytest.approx(1 / 3, abs=0.15) and idle["transfer_prior_variety"] < 0.01
+    assert (
+        idle["transfer_colour_accuracy"] == pytest.approx(1 / 3, abs=0.15)
+        and idle["transfer_prior_variety"] < 0.01
+    )
 
 
 def test_a_weak_judge_is_said_to_be_one(squares, folder, monkeypatch, capsys):
     blind = type(
-        "Blind", (Reads,), {"probabilities": lambda self, clips: super(type(self), self).probabilities(clips * 0 + 1)}
+        "Blind",
+        (Reads,),
+        {"probabilities": lambda self, clips: super(type(self), self).probabilities(clips * 0 + 1)},
     )
     monkeypatch.setattr(module, "load_or_train_judge", lambda *_, **__: (blind(), {}))
     _evaluate(squares, Paints(), "Seq", folder, "swap")

@@ -27,7 +27,12 @@ def sample(mean, cov, n=50):
 def test_two_gaussians_in_closed_form():
     """Covariances that commute: |a - b|^2 + sum (sqrt p - sqrt q)^2; and two that do not, by the root of their product."""
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    p, q, zero, far = np.array([1.0, 4, 9]), np.array([4.0, 1, 16]), np.zeros(3), np.array([1.0, 2, 2])
+    p, q, zero, far = (
+        np.array([1.0, 4, 9]),
+        np.array([4.0, 1, 16]),
+        np.zeros(3),
+        np.array([1.0, 2, 2]),
+    )
     first, second, third = turn @ np.diag(p) @ turn.T, turn @ np.diag(q) @ turn.T, np.diag(q)
     assert video.frechet(sample(zero, first), sample(far, second, 70)) == pytest.approx(9 + 3)
     expected = np.trace(first + third - 2 * sqrtm(first @ third).real)
@@ -69,7 +74,11 @@ def test_the_users_resnext_as_it_is_published(small, tmp_path):
     assert seen.shape == (3, 2048) and np.allclose(features(clips, batch=1), seen, atol=1e-5)
     figure, notes = video.fid(features, clips, clips)
     assert figure == pytest.approx(0, abs=1e-6)
-    assert notes["clips"] == [3, 3] and notes["frames"] == 5 and "fewer than 2049" in notes["warnings"][0]
+    assert (
+        notes["clips"] == [3, 3]
+        and notes["frames"] == 5
+        and "fewer than 2049" in notes["warnings"][0]
+    )
     torch.save({name: v for name, v in tensors.items() if name != "layer4.0.conv2.weight"}, path)
     with pytest.raises(UserError, match="found nothing as 'layer4.0.conv2.weight'"):
         video.Features(path)
@@ -78,10 +87,15 @@ def test_the_users_resnext_as_it_is_published(small, tmp_path):
 def test_the_published_resnext_has_its_names_and_sizes():
     with torch.device("meta"):
         own = video.ResNeXt3D().state_dict()
-    assert own["layer3.22.conv2.weight"].shape == (512, 16, 3, 3, 3) and own["layer4.2.conv3.weight"].shape[0] == 2048
+    assert (
+        own["layer3.22.conv2.weight"].shape == (512, 16, 3, 3, 3)
+        and own["layer4.2.conv3.weight"].shape[0] == 2048
+    )
     assert own["layer1.0.downsample.0.weight"].shape == (256, 64, 1, 1, 1)
     count = sum(v.numel() for name, v in own.items() if name.endswith(("weight", "bias")))
-    assert round((count + 2049 * 600) / 1e6, 2) == 48.75  # with Kinetics-600's head, as Kopuklu et al. 2019 print
+    assert (
+        round((count + 2049 * 600) / 1e6, 2) == 48.75
+    )  # with Kinetics-600's head, as Kopuklu et al. 2019 print
 
 
 def test_without_weights_and_network_a_line_says_how_to_supply_them(monkeypatch):

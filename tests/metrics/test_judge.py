@@ -24,9 +24,13 @@ def squares(clips=120, frames=4, classes=CLASSES):
         x, y = rng.integers(0, 4, 2) + (24, 20)
         x += 6 * time * (2 * labels["action"][clip] - 1)
         video[clip, time, y : y + 16, x : x + 16, labels["colour"][clip]] = 255
-    splits = dict(zip(("train", "val", "test"), np.split(number, [clips - 48, clips - 24]), strict=True))
+    splits = dict(
+        zip(("train", "val", "test"), np.split(number, [clips - 48, clips - 24]), strict=True)
+    )
     mark = fingerprint(video, labels, splits)
-    return Dataset("squares", *flat(video), labels, classes, splits, ("colour",), ("action", "speed"), mark)
+    return Dataset(
+        "squares", *flat(video), labels, classes, splits, ("colour",), ("action", "speed"), mark
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,10 @@ def trained(data):
 def test_shapes():
     judge = judging.Judge({"colour": 3, "action": 2}, width=4)
     logits = judge(torch.rand(5, 6, 3, 64, 64))
-    assert {factor: tuple(values.shape) for factor, values in logits.items()} == {"colour": (5, 3), "action": (5, 2)}
+    assert {factor: tuple(values.shape) for factor, values in logits.items()} == {
+        "colour": (5, 3),
+        "action": (5, 2),
+    }
 
 
 def test_learns_and_reports_held_out_accuracy(data, trained):
@@ -61,7 +68,11 @@ def test_predict_takes_both_layouts_and_any_batch(data, trained):
     for factor in CLASSES:
         assert verdicts[factor].dtype == np.int64
         assert np.array_equal(verdicts[factor], data.split("test").label(factor))
-    for frames, batch in ((floats, 7), (torch.tensor(floats), 24), (data.split("test").take(np.arange(24)), 1)):
+    for frames, batch in (
+        (floats, 7),
+        (torch.tensor(floats), 24),
+        (data.split("test").take(np.arange(24)), 1),
+    ):
         again = judging.verdicts(judge.probabilities(frames, batch))
         assert all(np.array_equal(again[factor], verdicts[factor]) for factor in CLASSES)
     shares = judge.probabilities(clips)
@@ -81,7 +92,9 @@ def test_slightly_blurred_clips_stay_in_range():
 def test_the_same_for_a_seed_and_random_numbers_outside_untouched(data):
     before = torch.get_rng_state()
     few = QUICK | {"steps": 3}
-    first, second, other = (judging.train_judge(data, seed=seed, **few)[0].state_dict() for seed in (1, 1, 2))
+    first, second, other = (
+        judging.train_judge(data, seed=seed, **few)[0].state_dict() for seed in (1, 1, 2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["heads.colour.weight"], other["heads.colour.weight"])
     assert torch.equal(before, torch.get_rng_state())
@@ -123,7 +136,9 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
     kept, kept_report, anew = trains(data)
     assert not anew
     assert kept_report == report
-    assert all(torch.equal(value, kept.state_dict()[name]) for name, value in judge.state_dict().items())
+    assert all(
+        torch.equal(value, kept.state_dict()[name]) for name, value in judge.state_dict().items()
+    )
     assert trains(data, seed=5)[2]
     assert "seed" in lines[0]
     before = path.read_bytes()
@@ -144,9 +159,16 @@ def test_it_goes_on_with_reconstructions_and_the_first_is_left_alone(data, train
     judge = trained[0]
     state = {name: value.clone() for name, value in judge.state_dict().items()}
     train = data.split("train")
-    clips, labels = train.take(np.arange(len(train))), {factor: train.label(factor) for factor in CLASSES}
-    cyan = np.where(clips.any(-1, keepdims=True), 255 - clips, 0)  # reconstructions that show red as cyan, and so on
-    few = [judging.adapt(judge, clips, cyan, labels, steps=1, batch=8).state_dict() for _ in range(2)]
+    clips, labels = (
+        train.take(np.arange(len(train))),
+        {factor: train.label(factor) for factor in CLASSES},
+    )
+    cyan = np.where(
+        clips.any(-1, keepdims=True), 255 - clips, 0
+    )  # reconstructions that show red as cyan, and so on
+    few = [
+        judging.adapt(judge, clips, cyan, labels, steps=1, batch=8).state_dict() for _ in range(2)
+    ]
     assert all(torch.equal(value, few[1][name]) for name, value in few[0].items())
     adapted = judging.adapt(judge, clips, cyan, labels, steps=120, batch=16)
     assert all(torch.equal(value, judge.state_dict()[name]) for name, value in state.items())

@@ -71,16 +71,26 @@ def test_frames_that_cannot_be_read_are_wrong():
 
 
 def test_angle_error_goes_the_short_way():
-    assert angle_error(np.array([3.1]), np.array([-3.1])) == pytest.approx(np.rad2deg(2 * np.pi - 6.2))
+    assert angle_error(np.array([3.1]), np.array([-3.1])) == pytest.approx(
+        np.rad2deg(2 * np.pi - 6.2)
+    )
 
 
 def test_perfect_swaps_score_1_and_none_score_0(swings):
     _, _, colour, angles = swings
     partner = np.roll(np.arange(24), 1)
     oracle = swap_figures(film(angles, colour[partner]), angles, colour, colour[partner])
-    assert oracle["identity_accuracy"] == 1 and oracle["leak_accuracy"] == 0 and oracle["pose_error_deg"] < 0.5
+    assert (
+        oracle["identity_accuracy"] == 1
+        and oracle["leak_accuracy"] == 0
+        and oracle["pose_error_deg"] < 0.5
+    )
     idle = swap_figures(film(angles, colour), angles, colour, colour[partner])
-    assert idle["identity_accuracy"] == 0 and idle["leak_accuracy"] == 1 and idle["pose_error_deg"] < 0.5
+    assert (
+        idle["identity_accuracy"] == 0
+        and idle["leak_accuracy"] == 1
+        and idle["pose_error_deg"] < 0.5
+    )
     wrong = swap_figures(film(angles[partner], colour[partner]), angles, colour, colour[partner])
     assert wrong["identity_accuracy"] == 1 and wrong["pose_error_deg"] > 10
     black = swap_figures(np.zeros((24, 40, 64, 64, 3), np.uint8), angles, colour, colour[partner])
@@ -89,7 +99,9 @@ def test_perfect_swaps_score_1_and_none_score_0(swings):
 
 def test_leakage_is_counted_on_pairs_that_differ(swings):
     _, _, colour, angles = swings
-    found = swap_figures(film(angles, colour), angles, colour, np.where(np.arange(24) < 12, colour, (colour + 1) % 8))
+    found = swap_figures(
+        film(angles, colour), angles, colour, np.where(np.arange(24) < 12, colour, (colour + 1) % 8)
+    )
     assert found["identity_accuracy"] == 0.5 and found["leak_accuracy"] == 1
 
 
@@ -107,13 +119,20 @@ def test_the_physics_itself_continues_perfectly(swings):
 
 
 def test_the_physics_of_other_lengths_and_dampings_too():
-    made = pendulum.make(40, 3, {"train": 8, "val": 8, "test": 8}, lengths=(0.6, 1.2), dampings=(0.05, 0.5))
+    made = pendulum.make(
+        40, 3, {"train": 8, "val": 8, "test": 8}, lengths=(0.6, 1.2), dampings=(0.05, 0.5)
+    )
     clips = made.split("test")
     state, film = (clips.label("angle"), clips.label("velocity")), clips.take(np.arange(8))
     physics = pendulum.constants({name: clips.label(name) for name in made.classes}, made.classes)
     found = figures(continuation_measures(film, *state, **physics))
-    assert found["amplitude_ok"] == found["period_ok"] == found["frames_read"] == 1 and found["pose_error_deg"] < 0.5
-    assert figures(continuation_measures(film, *state))["pose_error_deg"] > 10, "not those of the usual pendula"
+    assert (
+        found["amplitude_ok"] == found["period_ok"] == found["frames_read"] == 1
+        and found["pose_error_deg"] < 0.5
+    )
+    assert figures(continuation_measures(film, *state))["pose_error_deg"] > 10, (
+        "not those of the usual pendula"
+    )
 
 
 def test_known_failures_of_a_continuation(swings):
@@ -121,13 +140,18 @@ def test_known_failures_of_a_continuation(swings):
     small = continuation_figures(film(0.4 * angles, colour), angle, velocity)
     assert small["amplitude_ok"] == 0 and small["period_ok"] == 1
     time = np.arange(40) * 0.1
-    slow = np.stack([np.interp(time / 1.3, time, path) for path in simulate(angle, velocity, 40)[0]])
+    slow = np.stack(
+        [np.interp(time / 1.3, time, path) for path in simulate(angle, velocity, 40)[0]]
+    )
     late = continuation_figures(film(slow, colour), angle, velocity)
     assert late["period_ok"] < 0.05 and late["amplitude_ok"] > 0.9
     still = continuation_figures(film(np.repeat(angles[:, 15:16], 40, 1), colour), angle, velocity)
     assert still["amplitude_ok"] == 0
     black = continuation_figures(np.zeros((24, 40, 64, 64, 3), np.uint8), angle, velocity)
-    assert black["amplitude_ok"] == black["period_ok"] == black["frames_read"] == 0 and black["pose_error_deg"] == 180
+    assert (
+        black["amplitude_ok"] == black["period_ok"] == black["frames_read"] == 0
+        and black["pose_error_deg"] == 180
+    )
 
 
 def test_unread_frames_of_a_continuation(swings):
@@ -135,7 +159,9 @@ def test_unread_frames_of_a_continuation(swings):
     blinking = film(angles, colour)
     blinking[:, 25] = 0
     found = continuation_figures(blinking, angle, velocity)
-    assert found["amplitude_ok"] == found["period_ok"] == 0 and found["frames_read"] == pytest.approx(23 / 24)
+    assert found["amplitude_ok"] == found["period_ok"] == 0 and found[
+        "frames_read"
+    ] == pytest.approx(23 / 24)
     before = film(angles, colour)
     before[:, :16] = 0  # the frames that were given do not count
     assert continuation_figures(before, angle, velocity)["period_ok"] == 1
@@ -166,8 +192,13 @@ def test_it_reads_the_generating_values_of_real_clips(pendula):
 def test_states_are_carried_back_by_physics(swings):
     angle, velocity, _, angles = swings
     told = states(angles)
-    assert np.abs(told[0] - angle[:, None]).max() < 0.02 and np.abs(told[1] - velocity[:, None]).max() < 0.1
-    assert [part.shape for part in states(angles[:, :4])] == [(24, 0)] * 2  # too few frames for a velocity
+    assert (
+        np.abs(told[0] - angle[:, None]).max() < 0.02
+        and np.abs(told[1] - velocity[:, None]).max() < 0.1
+    )
+    assert [part.shape for part in states(angles[:, :4])] == [
+        (24, 0)
+    ] * 2  # too few frames for a velocity
 
 
 def test_a_swing_at_rest_at_its_peak():

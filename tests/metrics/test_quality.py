@@ -10,7 +10,9 @@ from metrics.weights import Missing
 
 
 def test_psnr_of_a_tenth_off_is_20_dB():
-    error = quality.squared_error(torch.full((2, 3, 3, 4, 4), 0.6), torch.full((2, 3, 3, 4, 4), 0.5))
+    error = quality.squared_error(
+        torch.full((2, 3, 3, 4, 4), 0.6), torch.full((2, 3, 3, 4, 4), 0.5)
+    )
     assert error.shape == (2,) and quality.psnr(error) == pytest.approx(20, abs=1e-4)
     assert quality.psnr(np.zeros(3)) == 100
 
@@ -19,7 +21,9 @@ def test_ssim_by_hand():
     clips = torch.rand(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert quality.ssim(clips, clips) == pytest.approx(1)
     found = quality.ssim(torch.full((1, 1, 3, 16, 16), 0.5), torch.full((1, 1, 3, 16, 16), 0.7))
-    assert found == pytest.approx((2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4)  # only the means differ
+    assert found == pytest.approx(
+        (2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4
+    )  # only the means differ
     noisy = quality.ssim(torch.cat([clips[:1], clips[:1]]), torch.cat([clips[:1], clips[1:2]]))
     assert noisy[0] == pytest.approx(1) and noisy[1] < 0.5
 
@@ -28,7 +32,9 @@ def test_ssim_is_that_of_torchmetrics():
     made, true = torch.rand(2, 3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     made = (0.3 * made + 0.7 * true).clamp(0, 1)
     pictures = made.flatten(0, 1), true.flatten(0, 1)
-    _, places = structural_similarity_index_measure(*pictures, data_range=1.0, return_full_image=True)
+    _, places = structural_similarity_index_measure(
+        *pictures, data_range=1.0, return_full_image=True
+    )
     inner = (
         places[..., 5:-5, 5:-5].reshape(3, -1).mean(1)
     )  # Wang's places: where the window fits; it counts mirrored edges too

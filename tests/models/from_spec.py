@@ -47,7 +47,12 @@ def encode_frames(P, x, release):
     """x [B, 3, 64, 64] -> z loc, z scale [B, Z], s loc, s scale [B, K]."""
     slope = 1.0 if release else 0.01
     for i in CONVS[:4]:
-        x = blur(leaky(F.conv2d(x, P[f"enc.encoder.{i}.weight"], P[f"enc.encoder.{i}.bias"], padding=1), slope))
+        x = blur(
+            leaky(
+                F.conv2d(x, P[f"enc.encoder.{i}.weight"], P[f"enc.encoder.{i}.bias"], padding=1),
+                slope,
+            )
+        )
     x = leaky(F.conv2d(x, P["enc.encoder.12.weight"], P["enc.encoder.12.bias"]), slope)[:, :, 0, 0]
     s = linear(P, "enc.BC_2", leaky(linear(P, "enc.BC_1", x)))
     return *halves(linear(P, "enc.muvar", x)), *halves(s)
@@ -55,7 +60,9 @@ def encode_frames(P, x, release):
 
 def encode_clips(P, x, release):
     """x [N, T, 3, 64, 64] -> the same four, per frame: [N, T, .]."""
-    return tuple(torch.stack(part) for part in zip(*(encode_frames(P, clip, release) for clip in x)))
+    return tuple(
+        torch.stack(part) for part in zip(*(encode_frames(P, clip, release) for clip in x))
+    )
 
 
 def identity(P, frame_loc, frame_scale):
@@ -163,7 +170,9 @@ def combine(P, z, h, d):
     """q(z_t | z_{t-1}, h_t, d): z [N, Z], h [N, R], d [N, D] -> loc, scale [N, Z]."""
     u = leaky(linear(P, "comb.h_rnn_to_hidden", torch.cat([h, d], -1)))
     v = 0.5 * (torch.tanh(linear(P, "comb.lin_z_to_hidden", z)) + u)
-    return linear(P, "comb.lin_hidden_to_loc", v), softplus(linear(P, "comb.lin_hidden_to_scale", v))
+    return linear(P, "comb.lin_hidden_to_loc", v), softplus(
+        linear(P, "comb.lin_hidden_to_scale", v)
+    )
 
 
 def posterior_path(P, d, frames, path=None):
@@ -199,7 +208,9 @@ def logs(value, q, p, analytic):
         return log_normal(value, *q), log_normal(value, *p)
     (m, s), (mean, scale) = q, p
     log_q = -0.5 * math.log(2 * math.pi) - torch.log(s) - 0.5
-    log_p = -0.5 * math.log(2 * math.pi) - torch.log(scale) - (s**2 + (m - mean) ** 2) / (2 * scale**2)
+    log_p = (
+        -0.5 * math.log(2 * math.pi) - torch.log(scale) - (s**2 + (m - mean) ** 2) / (2 * scale**2)
+    )
     return log_q.sum(), log_p.sum()
 
 

@@ -21,9 +21,15 @@ class Encoder(nn.Module):
         super().__init__()
         blocks, below = [], 3
         for width in enc_widths[:4]:
-            blocks += [nn.Conv2d(below, width, 4, 1, 1), nn.LeakyReLU(1.0), BlurPool(width, filt_size=4, stride=2)]
+            blocks += [
+                nn.Conv2d(below, width, 4, 1, 1),
+                nn.LeakyReLU(1.0),
+                BlurPool(width, filt_size=4, stride=2),
+            ]
             below = width
-        self.encoder = nn.Sequential(*blocks, nn.Conv2d(below, enc_widths[4], 4), nn.LeakyReLU(1.0), nn.Flatten())
+        self.encoder = nn.Sequential(
+            *blocks, nn.Conv2d(below, enc_widths[4], 4), nn.LeakyReLU(1.0), nn.Flatten()
+        )
         self.muvar = nn.Linear(enc_widths[4], 2 * z_dim)
         self.BC_1 = nn.Linear(enc_widths[4], 128)
         self.BC_2 = nn.Linear(128, 2 * n_e_w)
@@ -43,7 +49,9 @@ class Decoder(nn.Module):
             bank = torch.randn(n_e_w, channels[i], channels[i + 1], 4, 4) / channels[i] ** 0.5
             self.register_parameter(f"EW{i + 1}", nn.Parameter(bank))
         for i in range(5):
-            self.register_parameter(f"EB{i + 1}", nn.Parameter(0.1 * torch.randn(n_e_w, channels[i + 1])))
+            self.register_parameter(
+                f"EB{i + 1}", nn.Parameter(0.1 * torch.randn(n_e_w, channels[i + 1]))
+            )
 
     def forward(self, z, w):
         """One sequence: z [T, z_dim], w [K] -> frames [T, 3, 64, 64]."""
@@ -51,7 +59,9 @@ class Decoder(nn.Module):
         for i in range(1, 6):
             kernel = torch.einsum("k,kabij->abij", w, getattr(self, f"EW{i}"))
             bias = torch.einsum("k,kb->b", w, getattr(self, f"EB{i}"))
-            x = F.conv_transpose2d(x, kernel, bias, stride=1 if i == 1 else 2, padding=0 if i == 1 else 1)
+            x = F.conv_transpose2d(
+                x, kernel, bias, stride=1 if i == 1 else 2, padding=0 if i == 1 else 1
+            )
             x = F.leaky_relu(x, 0.01) if i < 5 else torch.sigmoid(x)
         return x
 
@@ -121,7 +131,9 @@ class ReleasedSeq(nn.Module):
 
     def __init__(self, sizes):
         super().__init__()
-        z_dim, d, r, layers = (sizes[name] for name in ("z_dim", "dynamics_dim", "rnn_dim", "rnn_layers"))
+        z_dim, d, r, layers = (
+            sizes[name] for name in ("z_dim", "dynamics_dim", "rnn_dim", "rnn_layers")
+        )
         self.layers, self.rnn_dim = layers, r
         for name, shape in (("h_0_enc", (1, 1, r)), ("c_0_enc", (1, 1, r)), ("c_0_dec", (1, 1, r)), ("z_q_0", (z_dim,)),
                             ("dec_inp_0", (r,))):  # fmt: skip
@@ -147,13 +159,18 @@ class ReleasedSeq(nn.Module):
 
     def dynamics(self, z_loc):
         """One sequence's d [dynamics_dim] from its pose means [T, z_dim]."""
-        start = [given.expand(2 * self.layers, 1, -1).contiguous() for given in (self.h_0_enc, self.c_0_enc)]
+        start = [
+            given.expand(2 * self.layers, 1, -1).contiguous()
+            for given in (self.h_0_enc, self.c_0_enc)
+        ]
         _, (h, _) = self.seq2seq_enc.rnn(z_loc[:, None], tuple(start))
         return F.leaky_relu(self.cats(h.flatten()).chunk(2)[0], 0.01)
 
     def path(self, d, frames):
         """The pose means [frames, z_dim] that d generates."""
-        h, c = (to(d).view(self.layers, 1, self.rnn_dim) for to in (self.dz_to_dec_h, self.dz_to_dec_c))
+        h, c = (
+            to(d).view(self.layers, 1, self.rnn_dim) for to in (self.dz_to_dec_h, self.dz_to_dec_c)
+        )
         fed, z, out = self.dec_inp_0.view(1, 1, -1), self.z_q_0, []
         for _ in range(frames):
             fed, (h, c) = self.seq2seq_dec(fed, (h, c))
@@ -167,7 +184,9 @@ class ReleasedSeq(nn.Module):
         net, x = self.transitions, torch.cat([z, d])
         gate = torch.sigmoid(net.lin_gate_hidden_to_z(F.relu(net.lin_gate_z_to_hidden(x))))
         proposal = net.lin_proposed_mean_hidden_to_z(F.relu(net.lin_proposed_mean_z_to_hidden(x)))
-        return (1 - gate) * net.lin_z_to_loc(z) + gate * proposal, F.softplus(net.lin_sig(F.relu(proposal)))
+        return (1 - gate) * net.lin_z_to_loc(z) + gate * proposal, F.softplus(
+            net.lin_sig(F.relu(proposal))
+        )
 
     def trained(self):
         return {name: p for name, p in self.named_parameters() if "image" not in name}
@@ -183,11 +202,17 @@ def checkpoint(stage, epoch, sizes=SIZES, seed=0, old=True, encdec=None):
     torch.manual_seed(seed)
     module = MAKERS[stage](sizes)
     if encdec is not None:
-        module.image_enc, module.image_dec, module.id_layers = encdec.enc, encdec.dec, encdec.id_layers
+        module.image_enc, module.image_dec, module.id_layers = (
+            encdec.enc,
+            encdec.dec,
+            encdec.id_layers,
+        )
     adam = torch.optim.Adam([{"params": list(module.trained().values()), "lr": 0.001}])
     for step in range(2):
         descend(module.trained(), adam, step)
-    state = copy.deepcopy({"epoch": epoch + 1, "model": module.state_dict(), "optimizer": adam.state_dict()})
+    state = copy.deepcopy(
+        {"epoch": epoch + 1, "model": module.state_dict(), "optimizer": adam.state_dict()}
+    )
     if old:
         for moments in state["optimizer"]["state"].values():
             moments["step"] = int(moments["step"])
@@ -201,5 +226,7 @@ def descend(named, adam, step):
     """One step of Adam along a gradient that name and step tell; what the release never uses gets none."""
     for name, parameter in named.items():
         if not name.startswith(UNUSED):
-            parameter.grad = torch.sin(torch.arange(parameter.numel()) * (step + 1.0) + len(name)).view_as(parameter)
+            parameter.grad = torch.sin(
+                torch.arange(parameter.numel()) * (step + 1.0) + len(name)
+            ).view_as(parameter)
     adam.step()

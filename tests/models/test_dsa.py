@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
-from models.base import View
 from models.dsa import DSA, DSAStage
 from models.settings import DSASettings
+from models.view import View
 
 N, T = 3, 4
 WEIGHTS = {"f": 3.0, "z": 0.5}
@@ -87,7 +87,9 @@ def test_release_has_leaky_heads_of_f_and_norms_that_start_at_one():
     heads, features = dsa.static.heads, torch.randn(50, 2 * SMALL["rnn_dim"], dtype=torch.float64)
     loc, scale = heads(features)
     torch.testing.assert_close(loc, F.leaky_relu(heads.loc(features), 0.2))
-    torch.testing.assert_close(scale.square().log(), F.leaky_relu(heads.log_variance(features), 0.2))
+    torch.testing.assert_close(
+        scale.square().log(), F.leaky_relu(heads.log_variance(features), 0.2)
+    )
     for fidelity, bias in (("paper", 0), ("release", 1)):
         norms = [m for m in small(fidelity=fidelity).modules() if "BatchNorm" in type(m).__name__]
         assert len(norms) == 6 + 5 and all((norm.bias == bias).all() for norm in norms)
@@ -99,10 +101,18 @@ def test_what_z_t_is_read_from(posterior):
     dsa, x = small(posterior=posterior), clips()
     other = x.clone()
     other[:, -1] = torch.rand_like(other[:, -1])
-    v, v_other, f = dsa._features(x), dsa._features(other), torch.randn(2, N, SMALL["f_dim"], dtype=torch.float64)
-    z, from_other, with_other_f = (dsa.dynamic(*given)[0] for given in ((v, f[0]), (v_other, f[0]), (v, f[1])))
+    v, v_other, f = (
+        dsa._features(x),
+        dsa._features(other),
+        torch.randn(2, N, SMALL["f_dim"], dtype=torch.float64),
+    )
+    z, from_other, with_other_f = (
+        dsa.dynamic(*given)[0] for given in ((v, f[0]), (v_other, f[0]), (v, f[1]))
+    )
     own_frame_alone = torch.equal(z[:, :-1], from_other[:, :-1]) and torch.equal(z, with_other_f)
-    assert own_frame_alone == (posterior == "factorised") and not torch.equal(z[:, -1], from_other[:, -1])
+    assert own_frame_alone == (posterior == "factorised") and not torch.equal(
+        z[:, -1], from_other[:, -1]
+    )
 
 
 # --- the prior ---
@@ -110,7 +120,10 @@ def test_what_z_t_is_read_from(posterior):
 
 def step_by_step(prior, given=None, noise=None):
     """loc, scale of each step, by a cell that is fed with the codes given [N, T, z_dim], or with its own samples by the noise."""
-    weights = [getattr(prior.rnn, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+    weights = [
+        getattr(prior.rnn, name)
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    ]
     z = torch.zeros(N, SMALL["z_dim"], dtype=torch.float64)
     h = c = torch.zeros(N, SMALL["rnn_dim"], dtype=torch.float64)
     steps = []
@@ -133,7 +146,9 @@ def test_prior_on_its_own_samples_is_the_recurrence():
     for mine, slow in zip(fast, step_by_step(prior, noise=noise)):
         torch.testing.assert_close(mine, slow)
     torch.testing.assert_close(z, fast[0] + fast[1] * noise)
-    torch.testing.assert_close(prior.walk(z[:, :2], noise[:, 2:])[0], z[:, 2:])  # going on is not starting anew
+    torch.testing.assert_close(
+        prior.walk(z[:, :2], noise[:, 2:])[0], z[:, 2:]
+    )  # going on is not starting anew
 
 
 # --- the objective ---
@@ -162,11 +177,14 @@ def test_terms_against_distributions_and_monte_carlo(fidelity, posterior):
             own = torch.randn_like(z) if fidelity == "release" else None
             p_z = Normal(*step_by_step(dsa.prior, z, own))
             of_f, of_z = (
-                (q.log_prob(s) - p.log_prob(s)).sum() for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
+                (q.log_prob(s) - p.log_prob(s)).sum()
+                for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
             )
             kept.append(torch.stack([terms["f"].raw, terms["z"].raw, of_f, of_z]))
         mean = dsa._pictures(f, z)
-    likelihood = Normal(mean, math.sqrt(0.5)).log_prob(2 * x - 1).sum() + x.numel() * 0.5 * math.log(math.pi)
+    likelihood = Normal(mean, math.sqrt(0.5)).log_prob(
+        2 * x - 1
+    ).sum() + x.numel() * 0.5 * math.log(math.pi)
     torch.testing.assert_close(terms["x"].raw, -likelihood)
     torch.testing.assert_close(terms["z"].raw, kl_divergence(q_z, p_z).sum())
     torch.testing.assert_close(terms["f"].raw, kl_divergence(q_f, Normal(0.0, 1.0)).sum())
@@ -179,7 +197,9 @@ def test_terms_against_distributions_and_monte_carlo(fidelity, posterior):
 def test_the_objective_is_divided_by_the_batch():
     stage = DSAStage(DSASettings(**SMALL))
     terms = stage.network.loss(clips().float(), WEIGHTS)
-    torch.testing.assert_close(stage.objective(terms, N) * N, sum(term.weighted for term in terms.values()))
+    torch.testing.assert_close(
+        stage.objective(terms, N) * N, sum(term.weighted for term in terms.values())
+    )
 
 
 @both_fidelities
@@ -208,7 +228,9 @@ def test_the_kl_reaches_the_posterior_through_the_prior_too():
     kl_divergence(Normal(z, scale), Normal(*step_by_step(dsa.prior, z))).sum().backward()
     torch.testing.assert_close(got, z.grad, rtol=1e-4, atol=1e-4)
     own = z.detach().requires_grad_()
-    kl_divergence(Normal(own, scale), Normal(*(p.detach() for p in step_by_step(dsa.prior, z)))).sum().backward()
+    kl_divergence(
+        Normal(own, scale), Normal(*(p.detach() for p in step_by_step(dsa.prior, z)))
+    ).sum().backward()
     assert (got - own.grad).abs().max() > 0.01
 
 

@@ -34,7 +34,11 @@ def networks(fidelity):
     encdec = EncDec(settings)
     seq = Seq(settings, encdec)
     encdec.decoder = NoPixels()
-    codes = torch.randn(CLIPS, FRAMES, 3), torch.randn(CLIPS, FRAMES, 4), torch.rand(CLIPS, FRAMES, 4)
+    codes = (
+        torch.randn(CLIPS, FRAMES, 3),
+        torch.randn(CLIPS, FRAMES, 4),
+        torch.rand(CLIPS, FRAMES, 4),
+    )
     scale = torch.rand(CLIPS, FRAMES, 3) + 0.2
     encdec.frame_codes = lambda x: (codes[0], scale, *codes[1:])
     return encdec, seq, codes
@@ -53,7 +57,11 @@ def assert_same_mean(loss):
     means = {kl: values.mean(0) for kl, values in drawn.items()}
     error = sum(values.var(0) for values in drawn.values()).div(DRAWS).sqrt()
     assert (error < 0.05 * means["analytic"].abs()).all(), "too few draws to tell"
-    assert ((means["mc"] - means["analytic"]).abs() <= 4 * error + 1e-5).all(), (names, means, error)
+    assert ((means["mc"] - means["analytic"]).abs() <= 4 * error + 1e-5).all(), (
+        names,
+        means,
+        error,
+    )
     return names
 
 
@@ -75,7 +83,12 @@ def test_stage_2_mean_of_the_draws_is_the_closed_form(fidelity):
         seq.combiner.scale.bias -= 1
         seq.dynamics.code.bias += 0.5
     x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
-    assert assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl)) == ["s", "d", "z_1", "z"]
+    assert assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl)) == [
+        "s",
+        "d",
+        "z_1",
+        "z",
+    ]
 
 
 def test_weights_of_the_two_sides():

@@ -21,14 +21,20 @@ def seq():
 def test_foresight_is_the_gap_between_the_two_paths(seq):
     poses = torch.randn(2, 6, 4)
     own = seq.poses(seq.dynamics(poses)[0], 12)[:, 6:]
-    told = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[:, 3:]  # its steps 4 to 9 are the clip's 7 to 12
-    assert seq.foresight(poses).item() == pytest.approx(((own - told) ** 2).sum().item() / 2, rel=1e-6)
+    told = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[
+        :, 3:
+    ]  # its steps 4 to 9 are the clip's 7 to 12
+    assert seq.foresight(poses).item() == pytest.approx(
+        ((own - told) ** 2).sum().item() / 2, rel=1e-6
+    )
 
 
 def test_only_the_whole_clips_reading_learns_from_it(seq):
     poses = torch.randn(2, 6, 4)
     seq.foresight(poses).backward()
-    own = {name for name, p in seq.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    own = {
+        name for name, p in seq.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert {"dynamics.code.weight", "context.to_h.weight", "combiner.loc.weight"} <= own
     assert not any(name.startswith(("encdec", "transition", "identity")) for name in own)
     told = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[:, 3:].detach()

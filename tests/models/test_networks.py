@@ -27,7 +27,14 @@ SMALL = {"enc_widths": (4, 5, 3, 6, 7), "dec_widths": (8, 6, 5, 4)}
 
 
 def settings(**changes):
-    sizes = {"z_dim": POSE, "n_e_w": K, "dynamics_dim": DYNAMICS, "rnn_dim": RNN, "rnn_layers": 2, "trans_dim": 9}
+    sizes = {
+        "z_dim": POSE,
+        "n_e_w": K,
+        "dynamics_dim": DYNAMICS,
+        "rnn_dim": RNN,
+        "rnn_layers": 2,
+        "trans_dim": 9,
+    }
     return VDSMSettings(**{**sizes, **SMALL, **changes})
 
 
@@ -51,7 +58,9 @@ def test_every_encoder_blur_is_a_buffer_of_the_released_name_and_shape():
     state = FrameEncoder(POSE, K).state_dict()
     row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     for i, width in enumerate(ENCODER_WIDTHS[:4]):
-        torch.testing.assert_close(state[f"blurs.{i}.filt"], torch.outer(row, row).expand(width, 1, 4, 4))
+        torch.testing.assert_close(
+            state[f"blurs.{i}.filt"], torch.outer(row, row).expand(width, 1, 4, 4)
+        )
 
 
 @pytest.mark.parametrize("fidelity, slope", [("paper", 0.01), ("release", 1.0)])
@@ -83,7 +92,9 @@ def test_decoder_starts_at_a_colour():
     colour = torch.tensor([0.1, 0.5, 0.8])
     decoder.start_at(colour)
     pictures = torch.sigmoid(decoder(torch.randn(N, T, POSE), torch.softmax(torch.randn(N, K), -1)))
-    torch.testing.assert_close(pictures, colour[:, None, None].expand_as(pictures), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        pictures, colour[:, None, None].expand_as(pictures), atol=0.03, rtol=0
+    )
 
 
 def test_a_clip_of_one_expert_is_that_experts_decoder():
@@ -91,7 +102,9 @@ def test_a_clip_of_one_expert_is_that_experts_decoder():
     alone = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
     with torch.no_grad():
         for k in range(K):  # every bank of `alone` is expert 2 of `decoder`
-            for mine, theirs in zip([*alone.kernels, *alone.biases], [*decoder.kernels, *decoder.biases]):
+            for mine, theirs in zip(
+                [*alone.kernels, *alone.biases], [*decoder.kernels, *decoder.biases]
+            ):
                 mine[k] = theirs[2]
     w = torch.eye(K)[[2]]
     z = torch.randn(1, T, POSE)
@@ -100,7 +113,9 @@ def test_a_clip_of_one_expert_is_that_experts_decoder():
 
 def test_the_single_decoder_reads_the_weights_as_a_code_and_blends_nothing():
     single = EncDec(settings(n_decoders=1)).decoder.double()
-    assert isinstance(single, SingleDecoder) and {len(bank) for bank in [*single.kernels, *single.biases]} == {1}
+    assert isinstance(single, SingleDecoder) and {
+        len(bank) for bank in [*single.kernels, *single.biases]
+    } == {1}
     same = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
     with torch.no_grad():
         for mine, theirs in zip([*same.kernels, *same.biases], [*single.kernels, *single.biases]):
@@ -114,7 +129,9 @@ def test_the_single_decoder_reads_the_weights_as_a_code_and_blends_nothing():
 def test_decoder_of_single_clips_and_frames(clips, frames):
     decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
     z, w = torch.randn(N, T, POSE).double(), torch.softmax(torch.randn(N, K), -1).double()
-    torch.testing.assert_close(decoder(z[:clips, :frames], w[:clips]), decoder(z, w)[:clips, :frames])
+    torch.testing.assert_close(
+        decoder(z[:clips, :frames], w[:clips]), decoder(z, w)[:clips, :frames]
+    )
 
 
 def test_identity_is_pooled_after_its_layers():
@@ -134,7 +151,9 @@ def test_posterior_scales_of_stage_2_start_where_they_are_told():
     d_loc, d_scale = seq.dynamics(torch.randn(N, T, POSE))
     torch.testing.assert_close(d_scale, torch.full((N, DYNAMICS), 0.03))
     assert d_loc.std() > 0.01  # its location goes its own way
-    torch.testing.assert_close(seq.combiner(torch.randn(N, POSE), torch.randn(N, RNN))[1], torch.full((N, POSE), 0.05))
+    torch.testing.assert_close(
+        seq.combiner(torch.randn(N, POSE), torch.randn(N, RNN))[1], torch.full((N, POSE), 0.05)
+    )
 
 
 def test_start_from_data_gives_every_layer_unit_variance():
@@ -146,7 +165,9 @@ def test_start_from_data_gives_every_layer_unit_variance():
         conv.register_forward_hook(lambda _, args, out: outputs.append(out.clone()))
     _, _, frame_loc, frame_scale = encdec.frame_codes(x)
     for out in outputs:
-        torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(out.shape[1]), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            out.mean((0, 2, 3)), torch.zeros(out.shape[1]), atol=1e-3, rtol=0
+        )
         torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(out.shape[1]), atol=1e-2, rtol=0)
     before_slope = encdec.identity.loc(frame_loc.mean(1))
     torch.testing.assert_close(before_slope.std(0), torch.full((K,), 0.125), atol=1e-3, rtol=0)
@@ -162,12 +183,16 @@ def test_an_exploding_transition_stays_finite():
     for _ in range(40):
         z, scale = transition(z, d)
         assert torch.isfinite(z).all() and torch.isfinite(scale).all() and (scale > 0).all()
-    kl_divergence(Normal(torch.randn(4, 3), torch.ones(4, 3)), Normal(*transition(z.detach(), d))).sum().backward()
+    kl_divergence(
+        Normal(torch.randn(4, 3), torch.ones(4, 3)), Normal(*transition(z.detach(), d))
+    ).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in transition.parameters())
 
 
 def test_mixing_weights_do_not_overflow():
-    s = torch.tensor([[50.0, 0.0, -50.0]], requires_grad=True)  # exp(80 * 50) is not a number in floating point
+    s = torch.tensor(
+        [[50.0, 0.0, -50.0]], requires_grad=True
+    )  # exp(80 * 50) is not a number in floating point
     w = mixing_weights(s, 80.0)
     assert torch.equal(w, torch.tensor([[1.0, 0.0, 0.0]]))
     w[0, 0].backward()
@@ -199,7 +224,9 @@ def test_scales_stay_positive(level):
         transition(poses[:, 0], d)[1],
     ]
     for scale in scales:
-        assert (scale > 0).all() and scale.log().isfinite().all() and (1 / scale**2).isfinite().all()
+        assert (
+            (scale > 0).all() and scale.log().isfinite().all() and (1 / scale**2).isfinite().all()
+        )
 
 
 def test_dynamics_posterior():
@@ -219,8 +246,12 @@ def test_pose_context_runs_on_beyond_the_training_length(layers):
     assert net.first.abs().max() == 0
     assert short.shape == (N, T, RNN) and long.shape == (N, 10 * T, RNN)
     torch.testing.assert_close(long[:, :T], short)
-    fed = torch.cat([net.first.expand(N, 1, -1), long[:, :-1]], 1)  # its own output is its next input
-    state = tuple(to(d).view(N, layers, RNN).transpose(0, 1).contiguous() for to in (net.to_h, net.to_c))
+    fed = torch.cat(
+        [net.first.expand(N, 1, -1), long[:, :-1]], 1
+    )  # its own output is its next input
+    state = tuple(
+        to(d).view(N, layers, RNN).transpose(0, 1).contiguous() for to in (net.to_h, net.to_c)
+    )
     torch.testing.assert_close(net.rnn(fed, state)[0], long)
 
 
@@ -249,7 +280,9 @@ def test_transition_per_fidelity():
     for layer in release.children():
         assert layer.bias.abs().max() == 0
         if layer.weight.numel() > 1000:  # Kaiming-normal, gain sqrt 2
-            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / layer.in_features), rel=0.1)
+            assert layer.weight.std().item() == pytest.approx(
+                math.sqrt(2 / layer.in_features), rel=0.1
+            )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 20])

@@ -25,7 +25,14 @@ SMALL = {
     "z_dim": 5, "n_e_w": 4, "dynamics_dim": 3, "rnn_dim": 6, "rnn_layers": 3, "trans_dim": 7,
     "enc_widths": (4, 5, 3, 6, 7), "dec_widths": (8, 6, 5, 4),
 }  # fmt: skip
-README = {"z_dim": 30, "n_e_w": 15, "dynamics_dim": 50, "rnn_dim": 512, "rnn_layers": 3, "rnn_dropout": 0.2}  # MUG-FED
+README = {
+    "z_dim": 30,
+    "n_e_w": 15,
+    "dynamics_dim": 50,
+    "rnn_dim": 512,
+    "rnn_layers": 3,
+    "rnn_dropout": 0.2,
+}  # MUG-FED
 WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
 fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 
@@ -67,8 +74,16 @@ def dressed(net, names):
     with torch.no_grad():
         for ours, tensor in net.state_dict().items():
             if "blurs" not in ours:
-                inputs = 30 if tensor.dim() == 1 else tensor[0].numel() if tensor.dim() < 5 else 4 * tensor.shape[1]
-                gain = 2.0 if "decoder" in ours else 1.2  # so that frames, codes and pictures differ and none saturates
+                inputs = (
+                    30
+                    if tensor.dim() == 1
+                    else tensor[0].numel()
+                    if tensor.dim() < 5
+                    else 4 * tensor.shape[1]
+                )
+                gain = (
+                    2.0 if "decoder" in ours else 1.2
+                )  # so that frames, codes and pictures differ and none saturates
                 tensor.copy_(gain / math.sqrt(inputs) * torch.randn(tensor.shape, generator=draw))
             P[released_name(ours, names)] = tensor.double()
     return P
@@ -135,7 +150,10 @@ def test_blended_kernels():
     w = mixing_weights(noise(N, 4), 2.0)
     for layer in range(5):
         expected = [spec.blended(P, layer + 1, w_n) for w_n in w.double()]
-        close(Blend.apply(w, net.decoder.kernels[layer]), torch.stack([kernel for kernel, _ in expected]))
+        close(
+            Blend.apply(w, net.decoder.kernels[layer]),
+            torch.stack([kernel for kernel, _ in expected]),
+        )
         close(w @ net.decoder.biases[layer], torch.stack([bias for _, bias in expected]))
 
 
@@ -164,7 +182,9 @@ def assert_same_sequences(fidelity, sizes, n, frames, longer):
     path = noise(n, longer, net.encdec.pose_dim)  # not the means: the densities of any path
     first, rest = net.pose_posterior(short, longer)
     rest = rest(path[:, 0]).steps(path[:, 1:])
-    found = [torch.cat([getattr(first, p)[:, None], getattr(rest, p)], 1) for p in ("mean", "stddev")]
+    found = [
+        torch.cat([getattr(first, p)[:, None], getattr(rest, p)], 1) for p in ("mean", "stddev")
+    ]
     close(found, spec.posterior_path(P, d, longer, path.double()))
     prior = net.pose_prior(short, path[:, 0], longer).steps(path[:, 1:])
     steps = [spec.transit(P, path[:, t].double(), d) for t in range(longer - 1)]
@@ -188,7 +208,10 @@ def test_at_the_sizes_of_the_readme(fidelity):
 def test_sampling_draws_from_the_priors_and_the_transition(fidelity, monkeypatch):
     net, P = stage_2(fidelity)
     drawn = iter([noise(N, 4), noise(N, 3) / 2, noise(N, 5) / 3, noise(N, T - 1, 5) / 4])
-    s, d, z_1, e = [x.double() for x in (noise(N, 4) / 4, noise(N, 3) / 2 / 3, noise(N, 5) / 3, noise(N, T - 1, 5) / 4)]
+    s, d, z_1, e = [
+        x.double()
+        for x in (noise(N, 4) / 4, noise(N, 3) / 2 / 3, noise(N, 5) / 3, noise(N, T - 1, 5) / 4)
+    ]
     monkeypatch.setattr(torch, "randn", lambda *_, **__: next(drawn))
     path = [z_1]
     for t in range(T - 1):
@@ -220,7 +243,12 @@ def assert_same_terms(ours, expected):
 @torch.no_grad()
 def test_terms_of_stage_1(fidelity, kl):
     net, P = stage_1(fidelity)
-    net, x, s, z = net.double(), clips(N, T).double(), noise(N, 4).double() / 4, noise(N, T, 5).double()
+    net, x, s, z = (
+        net.double(),
+        clips(N, T).double(),
+        noise(N, 4).double() / 4,
+        noise(N, T, 5).double(),
+    )
     at_sites(net, x, WEIGHTS, s=s, z=z)
     expected = spec.objective_1(P, x, s, z, WEIGHTS, fidelity == "release", kl == "analytic")
     assert_same_terms(net.loss(x, WEIGHTS, kl), expected)
@@ -231,7 +259,11 @@ def test_terms_of_stage_1(fidelity, kl):
 @torch.no_grad()
 def test_terms_of_stage_2(fidelity, kl):
     net, P = stage_2(fidelity)
-    net, x, s, d, z = net.double(), clips(N, T).double(), *(noise(N, *n).double() / 2 for n in ((4,), (3,), (T, 5)))
+    net, x, s, d, z = (
+        net.double(),
+        clips(N, T).double(),
+        *(noise(N, *n).double() / 2 for n in ((4,), (3,), (T, 5))),
+    )
     codes = net.frame_codes(x)
     at_sites(net, codes, x, None, WEIGHTS, s=s, d=d, z_1=z[:, 0], z=z[:, 1:])
     expected = spec.objective_2(P, x, s, d, z, WEIGHTS, fidelity == "release", kl == "analytic")
@@ -258,14 +290,26 @@ def test_a_step_moves_what_its_stage_trains_and_nothing_else(fidelity, name):
     names = STAGE_1 if name == "EncDec" else STAGE_2
     dressed(stage.network, names)
     stage.network.train()
-    store = FrameStore(pendulum.make(T, 0, {"train": 4, "val": 1, "test": 1}).split("train"), torch.device("cpu"))
+    store = FrameStore(
+        pendulum.make(T, 0, {"train": 4, "val": 1, "test": 1}).split("train"), torch.device("cpu")
+    )
     before = {ours: tensor.clone() for ours, tensor in stage.network.state_dict().items()}
     found, _ = stage.loss(Sampler(store.clips, T), store, 0, WEIGHTS)
     Stepper(stage.trainable())(sum(term.weighted for term in found.values()), 0.01)
     after = stage.network.state_dict()
-    moved = {released_name(ours, names) for ours, tensor in before.items() if not torch.equal(tensor, after[ours])}
+    moved = {
+        released_name(ours, names)
+        for ours, tensor in before.items()
+        if not torch.equal(tensor, after[ours])
+    }
     trained = TRAINED[name] + (("id_layers.",) if (name, fidelity) == ("Seq", "release") else ())
     released = {released_name(ours, names) for ours in before}
-    assert moved == {tensor for tensor in released if tensor.startswith(trained) and not tensor.endswith(".filt")}
-    graded = {released_name(ours, names): p.grad for ours, p in stage.network.named_parameters() if p.grad is not None}
+    assert moved == {
+        tensor for tensor in released if tensor.startswith(trained) and not tensor.endswith(".filt")
+    }
+    graded = {
+        released_name(ours, names): p.grad
+        for ours, p in stage.network.named_parameters()
+        if p.grad is not None
+    }
     assert graded.keys() == moved and all(gradient.isfinite().all() for gradient in graded.values())

@@ -5,12 +5,12 @@ import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
 
+from benchmarks import reference
 from models.elbo import Chain
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import MixtureOfExpertsDecoder
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
-from tests.models import reference
 
 CLOSE = 1e-10
 SIZES = {
@@ -92,7 +92,9 @@ def test_decoder_is_one_blended_decoder_a_sequence():
 @pytest.mark.parametrize("batch, widths", [(1, (4, 5, 3, 6, 7)), (5, (16, 16, 32, 32, 8))])
 @fidelities
 def test_encoder(fidelity, batch, widths):
-    net = stirred(EncDec(VDSMSettings(fidelity=fidelity, **{**SIZES, "enc_widths": widths}))).encoder
+    net = stirred(
+        EncDec(VDSMSettings(fidelity=fidelity, **{**SIZES, "enc_widths": widths}))
+    ).encoder
     x = torch.rand(batch, 3, 64, 64, requires_grad=True)
     for fast, slow in zip(net(x), reference.encode(net, x, 1.0 if fidelity == "release" else 0.01)):
         torch.testing.assert_close(fast, slow, rtol=CLOSE, atol=CLOSE)
@@ -128,13 +130,17 @@ def test_stage_2(fidelity, kl, picks):
     noise = noise_of(net.guide, codes, seen, picked, WEIGHTS)
     slow = reference.SeqReference(net, fidelity == "release", noise)
     trained = assert_same(
-        net.loss(codes, seen, WEIGHTS, picked, kl), reference.terms(slow, x, picked, WEIGHTS, kl=kl), net
+        net.loss(codes, seen, WEIGHTS, picked, kl),
+        reference.terms(slow, x, picked, WEIGHTS, kl=kl),
+        net,
     )
     frozen = {name for name, _ in net.named_parameters() if name.startswith("encdec.")}
     if fidelity == "paper":
         frozen |= {name for name, _ in net.named_parameters() if name.startswith("identity.")}
     assert set(trained) == {name for name, _ in net.named_parameters()} - frozen
-    assert {id(p) for p in net.trainable()} == {id(p) for name, p in net.named_parameters() if name in trained}
+    assert {id(p) for p in net.trainable()} == {
+        id(p) for name, p in net.named_parameters() if name in trained
+    }
     assert all(gradient.abs().max() > 0 for gradient in trained.values())
 
 
@@ -149,7 +155,9 @@ def test_monte_carlo_terms_add_up_to_pyros_own_elbo(fidelity):
 
     net, x = stage_2(fidelity)
     codes = net.frame_codes(x)
-    slow = reference.SeqReference(net, fidelity == "release", noise_of(net.guide, codes, x, None, WEIGHTS))
+    slow = reference.SeqReference(
+        net, fidelity == "release", noise_of(net.guide, codes, x, None, WEIGHTS)
+    )
     total = sum(weighted for _, weighted in net.loss(codes, x, WEIGHTS, None, "mc").values())
     theirs = Trace_ELBO().differentiable_loss(slow.model, slow.guide, x, None, WEIGHTS)
     torch.testing.assert_close(total, theirs, rtol=CLOSE, atol=0)

@@ -32,7 +32,9 @@ def our_checkpoint(stage):
     stepper = stepper_of(network)
     for step in range(2):
         for i, parameter in enumerate(stepper.parameters):
-            parameter.grad = torch.cos(torch.arange(parameter.numel()) + step + i).view_as(parameter)
+            parameter.grad = torch.cos(torch.arange(parameter.numel()) + step + i).view_as(
+                parameter
+            )
         stepper.adam.step()
     state = {
         "epoch": 7, "model": network.state_dict(), "optimizer": stepper.adam.state_dict(),
@@ -59,18 +61,24 @@ def assert_same(a, b, path=""):
 
 
 @stages
-@pytest.mark.parametrize("sizes", [{}, {"z_dim": 30, "n_e_w": 40, "dynamics_dim": 50}], ids=["defaults", "sprites"])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"z_dim": 30, "n_e_w": 40, "dynamics_dim": 50}], ids=["defaults", "sprites"]
+)
 def test_names_shapes_and_order_at_full_size(stage, sizes):
     settings = VDSMSettings(fidelity="release", **sizes)
     with torch.device("meta"):
         expected = released.MAKERS[stage](vars(settings)).state_dict()
         made = ours(stage, settings).state_dict()
         entries = release.layout(stage, vars(settings))
-    assert [(t.released, t.shape) for t in entries] == [(name, tuple(t.shape)) for name, t in expected.items()]
+    assert [(t.released, t.shape) for t in entries] == [
+        (name, tuple(t.shape)) for name, t in expected.items()
+    ]
     named = {t.ours: t.shape for t in entries if t.ours}
     twins = {f"encdec.{name}" for name in made if name.startswith("identity.")}
     assert named == {name: tuple(t.shape) for name, t in made.items() if name not in twins}
-    assert {t.released for t in entries if not t.ours} == {n for n in expected if n.startswith(released.UNUSED)}
+    assert {t.released for t in entries if not t.ours} == {
+        n for n in expected if n.startswith(released.UNUSED)
+    }
     assert release.sizes_of(expected, stage).items() <= vars(settings).items()
 
 
@@ -113,7 +121,9 @@ def test_the_releases_own_module_and_adam_take_what_we_write(stage):
     adam = torch.optim.Adam([{"params": list(module.trained().values())}])
     adam.load_state_dict(there["optimizer"])
     held = {name: adam.state[p] for name, p in module.trained().items() if p in adam.state}
-    assert held.keys() == {name for name in module.trained() if not name.startswith(released.UNUSED)}
+    assert held.keys() == {
+        name for name in module.trained() if not name.startswith(released.UNUSED)
+    }
     for name, moments in held.items():
         assert moments["exp_avg"].shape == module.get_parameter(name).shape and moments["step"] == 2
 
@@ -131,7 +141,11 @@ def test_the_same_weights_are_the_same_model(stage):
         if stage == "Seq":
             for n in range(3):
                 loc, scale = network.transition(z[n : n + 1, 0], code[n : n + 1])
-                assert torch.allclose(torch.cat([loc, scale]), torch.stack(module.transit(z[n, 0], code[n])), atol=1e-5)
+                assert torch.allclose(
+                    torch.cat([loc, scale]),
+                    torch.stack(module.transit(z[n, 0], code[n])),
+                    atol=1e-5,
+                )
 
 
 @stages
@@ -159,7 +173,9 @@ def test_positions_follow_the_files_own_order():
     order = [name for name in state["model"] if not name.endswith(".filt")]
     turned = order[::-1]
     held = state["optimizer"]["state"]
-    state["model"] = {name: state["model"][name] for name in [*turned, *(set(state["model"]) - set(order))]}
+    state["model"] = {
+        name: state["model"][name] for name in [*turned, *(set(state["model"]) - set(order))]
+    }
     state["optimizer"]["state"] = {turned.index(order[i]): moments for i, moments in held.items()}
     found = release.to_ours(state)["optimizer"]["moments"]
     assert found.keys() == given.keys()
@@ -184,7 +200,10 @@ def test_an_adam_that_does_not_fit_is_left():
     [
         (lambda m: m.pop("dec.EW3"), "EW3"),
         (lambda m: m.pop("dec.EB3"), "'dec.EB3' is not in it"),
-        (lambda m: m.update({"enc.BC_1.bias": torch.zeros(5)}), r"'enc.BC_1.bias' is \[5\], expected \[128\]"),
+        (
+            lambda m: m.update({"enc.BC_1.bias": torch.zeros(5)}),
+            r"'enc.BC_1.bias' is \[5\], expected \[128\]",
+        ),
         (lambda m: m.update({"enc.muvar.weight": torch.zeros(())}), "do not tell its sizes"),
         (lambda m: m.update({"enc.muvar.bias": [0.0]}), "not a tensor"),
         (lambda m: m.update(more=torch.zeros(1)), "'more' is not of the release"),

@@ -11,9 +11,10 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from data.base import Clips, Dataset
 from data.batches import Sampler
 from data.pendulum import make
-from models.base import View, mean_colour
 from models.settings import UnorderedSettings
+from models.start import mean_colour
 from models.unordered import Unordered, UnorderedStage, triples
+from models.view import View
 from tests.tiny import FEW
 
 N = 3
@@ -38,14 +39,26 @@ def test_published_sizes(f_dim):
         h = network.features(torch.empty(6, 3, 64, 64))
         order = torch.empty(2, 1, 3, dtype=torch.long)
     assert h.shape == (6, 256, 4, 4)
-    assert [m.weight.shape for m in network.features.convs] == [(256, 3, 4, 4)] + 3 * [(256, 256, 4, 4)]
-    assert all(conv.stride == (2, 2) for part in (network.features, network.decoder) for conv in part.convs)
+    assert [m.weight.shape for m in network.features.convs] == [(256, 3, 4, 4)] + 3 * [
+        (256, 256, 4, 4)
+    ]
+    assert all(
+        conv.stride == (2, 2) for part in (network.features, network.decoder) for conv in part.convs
+    )
     assert network.static.compare.weight.shape == (512, 512, 3, 3)
     assert network.static.join.weight.shape == (512, 1536, 3, 3)
     assert network.static.dense.weight.shape == (512, 512 * 16)
     assert network.static.heads.weight.shape == (2 * f_dim, 512)
-    assert [m.weight.shape for m in network.dynamic.dense[::2]] == [(512, f_dim + 4096), (512, 512), (4, 512)]
-    assert [m.weight.shape for m in network.prior.dense[::2]] == [(512, f_dim), (512, 512), (4, 512)]
+    assert [m.weight.shape for m in network.dynamic.dense[::2]] == [
+        (512, f_dim + 4096),
+        (512, 512),
+        (4, 512),
+    ]
+    assert [m.weight.shape for m in network.prior.dense[::2]] == [
+        (512, f_dim),
+        (512, 512),
+        (4, 512),
+    ]
     assert network.decoder.dense.weight.shape == (256 * 16, f_dim + 2)
     assert [m.weight.shape[1] for m in network.decoder.convs] == [256, 256, 256, 3]
     assert network.static(h.unflatten(0, (2, 3)), order)[0].shape == (2, f_dim)
@@ -54,8 +67,20 @@ def test_published_sizes(f_dim):
 
 def test_published_setting():
     c = UnorderedSettings()
-    assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim, c.epochs * c.bs_per_epoch) == (3, 120, 0.0001, 2, 64, 60_000)
-    assert (c.dataset_name, c.seq_len, c.kl_f, c.kl_z) == ("moving-mnist", 20, 3, 3)  # grey in three channels
+    assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim, c.epochs * c.bs_per_epoch) == (
+        3,
+        120,
+        0.0001,
+        2,
+        64,
+        60_000,
+    )
+    assert (c.dataset_name, c.seq_len, c.kl_f, c.kl_z) == (
+        "moving-mnist",
+        20,
+        3,
+        3,
+    )  # grey in three channels
 
 
 def test_static_posterior_pair_by_pair(network):
@@ -65,9 +90,12 @@ def test_static_posterior_pair_by_pair(network):
     for own, mine in zip(h, order):
         for a, b, c in mine:
             seen = [
-                F.relu(layers.compare(torch.cat([own[i], own[j]])[None]))[0] for i, j in ((a, b), (a, c), (b, c))
+                F.relu(layers.compare(torch.cat([own[i], own[j]])[None]))[0]
+                for i, j in ((a, b), (a, c), (b, c))
             ]  # Conv_C, the same for every pair
-            heads = layers.heads(F.relu(layers.dense(F.relu(layers.join(torch.cat(seen)[None])).flatten(1))))[0]
+            heads = layers.heads(
+                F.relu(layers.dense(F.relu(layers.join(torch.cat(seen)[None])).flatten(1)))
+            )[0]
             locs.append(heads[: SMALL["f_dim"]])
             variances.append(heads[SMALL["f_dim"] :].exp())
     loc, scale = layers(h, order)
@@ -102,11 +130,14 @@ def test_terms_against_distributions_and_monte_carlo(network):
             z = q_z.rsample()
             p_z = Normal(*(part[:, None].expand_as(z) for part in network.prior(f)))
             of_f, of_z = (
-                (q.log_prob(s) - p.log_prob(s)).sum() for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
+                (q.log_prob(s) - p.log_prob(s)).sum()
+                for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
             )
             kept.append(torch.stack([terms["f"].raw, terms["z"].raw, of_f, of_z]))
         logits = network._logits(f, z)
-    likelihood = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum()  # grey levels: not normalised
+    likelihood = (
+        Bernoulli(logits=logits, validate_args=False).log_prob(x).sum()
+    )  # grey levels: not normalised
     torch.testing.assert_close(terms["x"].raw, -likelihood)
     torch.testing.assert_close(terms["z"].raw, kl_divergence(q_z, p_z).sum())
     torch.testing.assert_close(terms["f"].raw, kl_divergence(q_f, Normal(0.0, 1.0)).sum())
@@ -140,7 +171,9 @@ def test_uses(network, frames):
     torch.manual_seed(0)
     drawn = view.draw_dynamic(f, 4000)
     loc, scale = network.prior(f)
-    assert ((drawn.mean(1) - loc).abs() < 0.1 * scale + 1e-9).all() and ((drawn.std(1) / scale - 1).abs() < 0.1).all()
+    assert ((drawn.mean(1) - loc).abs() < 0.1 * scale + 1e-9).all() and (
+        (drawn.std(1) / scale - 1).abs() < 0.1
+    ).all()
     assert view.sample(2, 5).shape == (2, 5, 3, 64, 64)
 
 
@@ -168,7 +201,13 @@ def test_frames_of_all_the_clips_that_are_joined():
     labels = {"who": np.repeat([0, 1], 3)}
     splits = {name: np.arange(6) for name in ("train", "val", "test")}
     frames = np.zeros((24, 64, 64, 3), np.uint8)
-    common = {"frames": frames, "lengths": np.full(6, 4), "labels": labels, "classes": {}, "splits": splits}
+    common = {
+        "frames": frames,
+        "lengths": np.full(6, 4),
+        "labels": labels,
+        "classes": {},
+        "splits": splits,
+    }
     common |= {"static": ("who",), "dynamic": (), "fingerprint": "", "name": "made"}
     grouped, alone = Dataset(**common, group="who", clips_per_sample=2), Dataset(**common)
     settings = UnorderedSettings(**SMALL, bs=50, seq_len=4, clips_per_sample=3)
@@ -185,9 +224,14 @@ def test_the_pixels_reach_both_posteriors_through_the_samples(network):
 
 
 def test_pictures_start_at_the_mean_colour():
-    settings, clips = UnorderedSettings(**SMALL, output_bias="data"), make(16, 0, FEW).split("train")
+    settings, clips = (
+        UnorderedSettings(**SMALL, output_bias="data"),
+        make(16, 0, FEW).split("train"),
+    )
     network = UnorderedStage.build(settings, clips).network
-    made = network.decode(torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"]), 4).mean((0, 1, 3, 4))
+    made = network.decode(
+        torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"]), 4
+    ).mean((0, 1, 3, 4))
     torch.testing.assert_close(made, mean_colour(clips), atol=0.01, rtol=0)
 
 
@@ -222,5 +266,7 @@ def test_scales_start_where_the_flags_say():
     h = network._features(x)
     f, scale = network.static(h, triples(N, 3))
     torch.testing.assert_close(scale, torch.full_like(f, 0.1))
-    torch.testing.assert_close(network.dynamic(f, h)[1], torch.full((N, 3, SMALL["z_dim"]), 0.3, dtype=torch.float64))
+    torch.testing.assert_close(
+        network.dynamic(f, h)[1], torch.full((N, 3, SMALL["z_dim"]), 0.3, dtype=torch.float64)
+    )
     assert Unordered(UnorderedSettings(**SMALL)).static.heads.weight[SMALL["f_dim"] :].any()

@@ -32,14 +32,22 @@ def settings(tmp_path, monkeypatch):
 
 
 def state(**changes):
-    return {"epoch": 1, "model": {"w": torch.ones(2)}, "optimizer": {}, "settings": {"z_dim": 20}, "rng": {}} | changes
+    return {
+        "epoch": 1,
+        "model": {"w": torch.ones(2)},
+        "optimizer": {},
+        "settings": {"z_dim": 20},
+        "rng": {},
+    } | changes
 
 
 def test_places(settings):
     folder = RunFolder(settings)
     assert [str(p) for p in (folder.root, folder.images, folder.checkpoints, folder.tensorboard, folder.codes)] == [
         "runs/r", "runs/r/images", "runs/r/checkpoints", "runs/r/tensorboard", "runs/r/codes"]  # fmt: skip
-    folder = RunFolder(replace(settings, image_path="i", model_save_path="m", log_dir="l", code_path="c"))
+    folder = RunFolder(
+        replace(settings, image_path="i", model_save_path="m", log_dir="l", code_path="c")
+    )
     assert [str(p) for p in (folder.root, folder.images, folder.checkpoints, folder.tensorboard, folder.codes)] == [
         "runs/r", "i/r", "m/r", "l/r", "c/r"]  # fmt: skip
 
@@ -85,7 +93,10 @@ def test_places_are_by_number_and_a_step_is_after_its_epoch(settings):
         (12, 0),
         (12, 0),
     ]
-    assert folder.newest("Seq").name == "step_12_0_VDSM_seq.pth" and folder.choose("Seq").name == "11_VDSM_seq.pth"
+    assert (
+        folder.newest("Seq").name == "step_12_0_VDSM_seq.pth"
+        and folder.choose("Seq").name == "11_VDSM_seq.pth"
+    )
     folder.prune("Seq", folder.checkpoint("Seq", 11), keep=2, spared=(9, None))
     assert {path.name.split("_V")[0] for _, path in folder.places("Seq")} == {"9", "10", "11"}
     folder.prune("Seq", folder.checkpoint("Seq", 11), keep=1)
@@ -104,7 +115,10 @@ def test_any_change_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         except Damaged:
             noticed += 1
             continue
-        assert torch.equal(found["model"]["w"], before["model"]["w"]) and found["epoch"] == before["epoch"]
+        assert (
+            torch.equal(found["model"]["w"], before["model"]["w"])
+            and found["epoch"] == before["epoch"]
+        )
     assert noticed > len(whole) / 97 / 3  # the rest is padding, dates and the like
     for length in range(0, len(whole), 211):
         path.write_bytes(whole[:length])
@@ -128,13 +142,17 @@ def test_a_saver_writes_a_copy_one_at_a_time(settings, monkeypatch):
         saver.save(folder.checkpoint("EncDec", 0), state(model={"w": weights}))
         weights.zero_()  # training goes on while the disk is slow
         assert folder.epochs("EncDec") == []
-        second = threading.Thread(target=saver.save, args=(folder.checkpoint("EncDec", 1), state(model={"w": weights})))
+        second = threading.Thread(
+            target=saver.save, args=(folder.checkpoint("EncDec", 1), state(model={"w": weights}))
+        )
         second.start()
         second.join(0.2)
         assert second.is_alive() and started == ["0_VDSM_EncDec.pth"]
         go_on.set()
         second.join()
-    assert [load_checkpoint(folder.checkpoint("EncDec", e))["model"]["w"].sum().item() for e in (0, 1)] == [2, 0]
+    assert [
+        load_checkpoint(folder.checkpoint("EncDec", e))["model"]["w"].sum().item() for e in (0, 1)
+    ] == [2, 0]
 
 
 def test_what_goes_wrong_in_the_background_is_said(settings):
@@ -154,7 +172,9 @@ def small_disk(tmp_path):
     place.mkdir()
 
     def mount(options):
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True
+        )
         if done.returncode:
             pytest.skip("mounting is not permitted here")
         return place
@@ -169,7 +189,9 @@ def test_a_full_disk_and_a_read_only_one(small_disk):
     for size in (5_000, 20_000, 10**6):  # full while it buffers, while it writes, at once
         with pytest.raises(UserError, match="No space left on device"):
             while True:
-                save_checkpoint(place / f"{len(os.listdir(place))}.pth", state(model={"w": torch.ones(size)}))
+                save_checkpoint(
+                    place / f"{len(os.listdir(place))}.pth", state(model={"w": torch.ones(size)})
+                )
         assert all(load_checkpoint(place / name)["epoch"] == 1 for name in os.listdir(place))
     kept = os.listdir(place)
     small_disk("remount,ro")
@@ -222,7 +244,12 @@ def test_sizes(settings):
     saved = {"z_dim": 20, "enc_widths": [32, 32, 64, 64, 256]}  # a list, as JSON has it
     check_sizes(state(settings=saved), "c.pth", settings, settings.info("EncDec").sizes)
     with pytest.raises(UserError, match="--z_dim is 20 here and 3 there") as caught:
-        check_sizes(state(settings=saved | {"z_dim": 3, "bs": 9}), "c.pth", settings, settings.info("EncDec").sizes)
+        check_sizes(
+            state(settings=saved | {"z_dim": 3, "bs": 9}),
+            "c.pth",
+            settings,
+            settings.info("EncDec").sizes,
+        )
     assert "bs" not in str(caught.value)
 
 
@@ -231,7 +258,9 @@ def test_set_aside_loses_nothing(settings):
     assert folder.set_aside() == []
     for times in (1, 2):
         folder.make()
-        assert folder.set_aside() == [f"runs/r.kept{times}"]  # empty folders of pictures are not worth a name
+        assert folder.set_aside() == [
+            f"runs/r.kept{times}"
+        ]  # empty folders of pictures are not worth a name
     folder.make()
     (folder.images / "a.png").touch()
     assert folder.set_aside() == ["runs/r.kept3", "pictures/r.kept1"]
@@ -246,7 +275,9 @@ def test_noise_comes_back():
     assert torch.equal(torch.randn(3), first)
 
 
-@pytest.mark.parametrize("epochs, interval, expected", [(1, 2, [0]), (6, 2, [2, 4, 5]), (4, 1, [1, 2, 3]), (3, 9, [2])])
+@pytest.mark.parametrize(
+    "epochs, interval, expected", [(1, 2, [0]), (6, 2, [2, 4, 5]), (4, 1, [1, 2, 3]), (3, 9, [2])]
+)
 def test_saves(epochs, interval, expected):
     settings = VDSMSettings(epochs=epochs, model_save_interval=interval)
     assert [epoch for epoch in range(epochs) if saves(settings, epoch)] == expected

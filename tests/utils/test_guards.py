@@ -22,7 +22,10 @@ class Sampler:
 def test_the_first_bad_step_is_named(bad, asked_after):
     network = torch.nn.Linear(2, 1)
     stage = SimpleNamespace(network=network, settings=SimpleNamespace(bs=2))
-    stepper, place = Stepper({1.0: list(network.parameters())}), Place(step=6, losses=[torch.ones(4)])
+    stepper, place = (
+        Stepper({1.0: list(network.parameters())}),
+        Place(step=6, losses=[torch.ones(4)]),
+    )
     for i in range(1 + asked_after):  # steps 6, 7, ...; 7 is the first bad one
         loss, values = network(torch.ones(2)).sum(), torch.full((4,), float(i))
         if bad == "term" and i == 1:

@@ -16,7 +16,9 @@ def test_held_once_and_named(tmp_path, capsys):
     root = tmp_path / "runs" / "demo"
     with only_run(root) as held:
         assert held
-        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on .* since 2.*--override_lock True"):
+        with pytest.raises(
+            UserError, match=f"in use by process {os.getpid()} on .* since 2.*--override_lock True"
+        ):
             with only_run(root):
                 pass
         with only_run(root, override=True) as second:
@@ -36,7 +38,9 @@ def test_released_when_the_run_fails(tmp_path):
 
 def test_a_killed_owner_holds_nothing(tmp_path):
     code = "import os, pathlib, sys; from utils.lock import only_run\nwith only_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "demo"], cwd=os.path.dirname(lock.__file__) + "/..")
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "demo"], cwd=os.path.dirname(lock.__file__) + "/.."
+    )
     assert done.returncode == -9 and os.listdir(tmp_path) == [".demo.lock"]
     with only_run(tmp_path / "demo") as held:
         assert held
@@ -54,5 +58,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(UserError, match="cannot write to .*demo"), only_run(tmp_path / "taken" / "demo"):
+    with (
+        pytest.raises(UserError, match="cannot write to .*demo"),
+        only_run(tmp_path / "taken" / "demo"),
+    ):
         pass

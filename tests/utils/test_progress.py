@@ -57,7 +57,11 @@ def test_warnings_are_said_once_even_when_quiet_and_kept(capsys, monkeypatch, tm
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     for quiet in (True, False):
         shown = Progress("stage 1", 0, 4, quiet, tmp_path / "log.txt")
-        for found in ({"one expert": "expert 3 has it all"}, {"one expert": "expert 3 has still"}, {}):
+        for found in (
+            {"one expert": "expert 3 has it all"},
+            {"one expert": "expert 3 has still"},
+            {},
+        ):
             shown.trouble(found)
             shown.epoch(1, 4, LOSSES)
         out, err = capsys.readouterr()

@@ -55,6 +55,8 @@ def test_the_second_one_ends_the_process(number, code):
         "    print('alive')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=os.path.dirname(signals.__file__) + "/..", capture_output=True
+        [sys.executable, "-c", script],
+        cwd=os.path.dirname(signals.__file__) + "/..",
+        capture_output=True,
     )
     assert done.returncode == -number and b"alive" not in done.stdout

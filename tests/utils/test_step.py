@@ -24,7 +24,9 @@ def test_a_step_is_adams_and_each_group_has_its_share():
     start = torch.tensor([1.0, -2.0])
     fast, slow = (torch.nn.Parameter(start.clone()) for _ in range(2))
     stepper = Stepper({1.0: [fast], 0.1: [slow]})
-    stepper((fast**2).sum() + (slow**2).sum(), 0.01)  # Adam's first step is the rate, against the gradient's sign
+    stepper(
+        (fast**2).sum() + (slow**2).sum(), 0.01
+    )  # Adam's first step is the rate, against the gradient's sign
     assert torch.allclose(fast.data, start - 0.01 * start.sign(), atol=1e-6)
     assert torch.allclose(slow.data, start - 0.001 * start.sign(), atol=1e-6)
 
@@ -55,7 +57,11 @@ def test_what_is_not_finite_updates_nothing_from_then_on(clip, bad):
 
     stepper(loss(), 0.1)
     assert stepper.bad_step() is None
-    known = [p.detach().clone(), q.detach().clone(), copy.deepcopy(stepper.adam.state_dict()["state"])]
+    known = [
+        p.detach().clone(),
+        q.detach().clone(),
+        copy.deepcopy(stepper.adam.state_dict()["state"]),
+    ]
     spoiled = {
         "loss": loss() + float("nan"),
         "gradient": loss() + torch.sqrt(q[0] - q[0]),

@@ -10,8 +10,8 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
+from pictures.files import save_png, sheet
 from utils.frames import as_float, as_uint8
-from utils.pictures import save_png, sheet
 
 SIDE = 9  # of the grid
 BLOCKS = 3  # clips whose static code is held fixed
@@ -27,8 +27,14 @@ def draw_plane(view, dataset, rows, length, images, epoch):
     static, dynamic = view.encode(as_float(torch.from_numpy(clips.take(some, 0, length))))
     own = np.searchsorted(some, rows)
     save_png(images / f"plane_{epoch}.png", grid(view, static[own[:BLOCKS]], dynamic))
-    save_png(images / f"manifold_{epoch}.png", manifold(dynamic.numpy(), colourings(dataset, some, length)))
-    save_png(images / f"curve_{epoch}.png", curve(dynamic[own[0]].numpy(), clips.take(rows[:1], 0, length)[0]))
+    save_png(
+        images / f"manifold_{epoch}.png",
+        manifold(dynamic.numpy(), colourings(dataset, some, length)),
+    )
+    save_png(
+        images / f"curve_{epoch}.png",
+        curve(dynamic[own[0]].numpy(), clips.take(rows[:1], 0, length)[0]),
+    )
 
 
 def grid(view, static, dynamic):
@@ -36,10 +42,14 @@ def grid(view, static, dynamic):
     component to the right, second upwards."""
     low, high = np.percentile(dynamic.flatten(0, 1).numpy(), INSIDE, axis=0)
     across, up = (np.linspace(low[i], high[i], SIDE) for i in (0, 1))
-    points = torch.tensor(np.stack(np.meshgrid(across, up[::-1]), -1), dtype=dynamic.dtype).view(1, -1, 2)
+    points = torch.tensor(np.stack(np.meshgrid(across, up[::-1]), -1), dtype=dynamic.dtype).view(
+        1, -1, 2
+    )
     made = as_uint8(view.decode(static, points.expand(len(static), -1, -1), SIDE**2))
     return sheet(
-        np.stack([sheet(block.reshape(SIDE, SIDE, *block.shape[1:])) for block in made])[None], gap=8, shade=255
+        np.stack([sheet(block.reshape(SIDE, SIDE, *block.shape[1:])) for block in made])[None],
+        gap=8,
+        shade=255,
     )
 
 
@@ -52,7 +62,10 @@ def colourings(dataset, rows, length):
         found.update({name: clips.label(name, rows) for name in dataset.dynamic[:1]})
     found = found or {"frame": np.broadcast_to(np.arange(length), (len(rows), length))}
     found.update({name: clips.label(name, rows) for name in dataset.static[:1]})
-    return {name: np.broadcast_to(v if v.ndim == 2 else v[:, None], (len(rows), length)) for name, v in found.items()}
+    return {
+        name: np.broadcast_to(v if v.ndim == 2 else v[:, None], (len(rows), length))
+        for name, v in found.items()
+    }
 
 
 def manifold(codes, colours):

@@ -13,11 +13,11 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from data import pendulum
+from pictures.drawing import expert_use
+from pictures.report import experts, figures, pictures, read_events, write_report
 from tests.conftest import few
 from tests.tiny import TEST, TINY
 from utils.config import parse
-from utils.drawing import expert_use
-from utils.report import experts, figures, pictures, read_events, write_report
 
 LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dataset, {
     pictures: document.images.length, missing: [...document.images].filter(i => !i.naturalWidth).length,
@@ -75,22 +75,51 @@ def test_the_page_holds_everything_and_asks_for_nothing(run):
             assert iio.imread(data, extension=f".{kind.removeprefix('image/')}").size, alt
     shown = {alt for alt, _, _ in page.images}
     assert {
-        path.name for path in (run / "images").iterdir() if path.suffix in (".png", ".gif") and "_0" not in path.name
+        path.name
+        for path in (run / "images").iterdir()
+        if path.suffix in (".png", ".gif") and "_0" not in path.name
     } <= shown
-    assert {"curves of Stage 1", "curves of Stage 2", "seq_traverse_d_1.gif", "traverse_z_1.png"} <= shown
+    assert {
+        "curves of Stage 1",
+        "curves of Stage 2",
+        "seq_traverse_d_1.gif",
+        "traverse_z_1.png",
+    } <= shown
     assert "seq_0_rec.png" not in shown  # the newest of each
     figure = json.loads((run / "metrics.json").read_text())["seq_reconstruction_psnr"]
-    for words in ("seq_reconstruction_psnr", f"{figure:.4g}", "--RUN demo", "commit", "cpu", "colour red", "min"):
+    for words in (
+        "seq_reconstruction_psnr",
+        f"{figure:.4g}",
+        "--RUN demo",
+        "commit",
+        "cpu",
+        "colour red",
+        "min",
+    ):
         assert words in page.text
 
 
 def test_a_browser_sees_it(run, tmp_path):
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if chromium is None:
         pytest.skip("no chromium on PATH: nobody looked at the report")
     (tmp_path / "look.html").write_text((run / "report.html").read_text().replace("</body>", LOOK))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=500,900"]
-    command = [chromium, *flags, f"--user-data-dir={tmp_path}/profile", "--dump-dom", (tmp_path / "look.html").as_uri()]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--window-size=500,900",
+    ]
+    command = [
+        chromium,
+        *flags,
+        f"--user-data-dir={tmp_path}/profile",
+        "--dump-dom",
+        (tmp_path / "look.html").as_uri(),
+    ]
     seen = subprocess.run(command, capture_output=True, text=True, timeout=60)
     count = len(Page((run / "report.html").read_text()).images)
     for fact in (f'data-pictures="{count}"', 'data-missing="0"', 'data-wide="false"'):
@@ -100,17 +129,25 @@ def test_a_browser_sees_it(run, tmp_path):
 
 def test_every_picture_and_table_of_a_run_has_its_caption(run):
     shots, tables = pictures(run / "images")
-    assert all(" (after epoch 1)" in caption and "{" not in caption for caption, *_ in [*shots, *tables])
+    assert all(
+        " (after epoch 1)" in caption and "{" not in caption for caption, *_ in [*shots, *tables]
+    )
     assert len(tables) == 2
     assert any("continued to 60 frames" in caption for caption, *_ in shots)
 
 
 def test_events_of_two_sittings(run, tmp_path):
     log = read_events(run / "tensorboard" / "Seq")
-    assert sorted(log["scalars"]["total loss"]) == [0, 1] and sorted(log["scalars"]["loss/d"]) == [0, 1]
+    assert sorted(log["scalars"]["total loss"]) == [0, 1] and sorted(log["scalars"]["loss/d"]) == [
+        0,
+        1,
+    ]
     assert log["seconds"] > 0 and "cpu" in log["origins"][0] and len(log["origins"]) == 1
     assert read_events(tmp_path) == {"scalars": {}, "seconds": 0.0, "origins": []}
-    for begin, values in ((0, (5.0, 4.0, 9.0)), (1, (3.0,))):  # killed in the third epoch, resumed in the second
+    for begin, values in (
+        (0, (5.0, 4.0, 9.0)),
+        (1, (3.0,)),
+    ):  # killed in the third epoch, resumed in the second
         with SummaryWriter(str(tmp_path), purge_step=begin, filename_suffix=str(begin)) as writer:
             for epoch, value in enumerate(values, begin):
                 writer.add_scalar("total loss", value, epoch)
@@ -155,12 +192,20 @@ def test_figures_stand_beside_published_ones(tmp_path):
         "reported": {"accuracy": {"VDSM": 0.9953}},
     }
     details = {
-        "Seq": {"n": 8, "spread": {"accuracy": 0.002}, "protocols": {"consistency": {**found, "warnings": ["weak"]}}}
+        "Seq": {
+            "n": 8,
+            "spread": {"accuracy": 0.002},
+            "protocols": {"consistency": {**found, "warnings": ["weak"]}},
+        }
     }
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"accuracy": 0.98765, "details": details}))
     (table,) = figures(path)
-    assert table["title"] == "Stage 2, consistency" and table["warnings"] == ["weak"] and table["notes"] == "n: 8"
+    assert (
+        table["title"] == "Stage 2, consistency"
+        and table["warnings"] == ["weak"]
+        and table["notes"] == "n: 8"
+    )
     assert table["rows"] == [("accuracy", "0.9877", "0.002", "0.01", "VDSM 0.9953")]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from data.base import Dataset, flat
-from utils.drawing import draw_stage
+from pictures.drawing import draw_stage
+from pictures.files import save_gif, save_png, sheet, with_margins
 from utils.frames import as_float, as_uint8
-from utils.pictures import save_gif, save_png, sheet, with_margins
 
 
 def test_sheet_and_margins_place_every_tile(tmp_path):
@@ -43,7 +43,10 @@ class Painter:
         return frames[:, 0, :, 0, 0] / light[:, :1], light
 
     def decode(self, static, dynamic, frames):
-        picture = static[:, None, :, None, None] * dynamic[:, :1].expand(-1, frames)[..., None, None, None]
+        picture = (
+            static[:, None, :, None, None]
+            * dynamic[:, :1].expand(-1, frames)[..., None, None, None]
+        )
         return picture.expand(-1, -1, -1, 64, 64)
 
     def sample(self, clips, frames):
@@ -55,7 +58,17 @@ def _dataset(clips=4, frames=2):
     pixels = np.broadcast_to(colours[:, None, None, None], (clips, frames, 64, 64, 3))
     every = np.arange(clips)
     splits = {"train": every, "val": every, "test": every}
-    return Dataset("colours", *flat(np.ascontiguousarray(pixels)), {}, {}, splits, (), (), "0", continuations=(3,))
+    return Dataset(
+        "colours",
+        *flat(np.ascontiguousarray(pixels)),
+        {},
+        {},
+        splits,
+        (),
+        (),
+        "0",
+        continuations=(3,),
+    )
 
 
 def _stage(name):
@@ -89,7 +102,9 @@ class Drawing(Painter):
     """A Painter with priors: every identity drawn is blue, every motion drawn is at half light."""
 
     def draw(self, clips, frames):
-        return torch.tensor([0.0, 0.0, 1.0]).expand(clips, 3), self.draw_dynamic(torch.zeros(clips), frames)
+        return torch.tensor([0.0, 0.0, 1.0]).expand(clips, 3), self.draw_dynamic(
+            torch.zeros(clips), frames
+        )
 
     def draw_dynamic(self, static, frames):
         return torch.full((len(static), frames), 0.5)
@@ -99,13 +114,18 @@ def test_what_is_held_fixed_and_what_is_drawn(tmp_path):
     stage = _stage("DSA")
     stage.view = Drawing
     draw_stage(stage, _dataset(), None, None, tmp_path, 3, lambda *_: None, True)
-    tiles = {held: iio.imread(tmp_path / f"fixed_{held}_3.png")[2::65, 2::65].astype(int) for held in "fz"}
+    tiles = {
+        held: iio.imread(tmp_path / f"fixed_{held}_3.png")[2::65, 2::65].astype(int)
+        for held in "fz"
+    }
     each = 3  # a clip, and under it two that were drawn
     for clip in range(len(tiles["f"]) // each):
         real = tiles["f"][each * clip, 0]
         light = real.max()
         for row in (each * clip + 1, each * clip + 2):
-            assert np.abs(tiles["f"][row] - real * 127.5 / light).max() <= 1  # its identity in the light that was drawn
+            assert (
+                np.abs(tiles["f"][row] - real * 127.5 / light).max() <= 1
+            )  # its identity in the light that was drawn
             assert (
                 np.abs(tiles["z"][row] - np.array([0, 0, light])).max() <= 1
             )  # its light on the identity that was drawn
@@ -114,6 +134,18 @@ def test_what_is_held_fixed_and_what_is_drawn(tmp_path):
 def test_stage_2_writes_the_releases_names_and_ours(tmp_path):
     draw_stage(_stage("Seq"), _dataset(), None, None, tmp_path, 3, lambda *_: None, True)
     names = {path.name for path in tmp_path.iterdir()}
-    release = {"seq_3_rec.png", "seq_3_gt.png", "vid_3_gen.gif", "seq_swap_id_3_gen.png", "vid_swap_3_gen.gif"}
-    ours = {"transfer_3.png", "samples_3.png", "samples_3.gif", "continue_3_3.png", "continue_3_3.gif"}
+    release = {
+        "seq_3_rec.png",
+        "seq_3_gt.png",
+        "vid_3_gen.gif",
+        "seq_swap_id_3_gen.png",
+        "vid_swap_3_gen.gif",
+    }
+    ours = {
+        "transfer_3.png",
+        "samples_3.png",
+        "samples_3.gif",
+        "continue_3_3.png",
+        "continue_3_3.gif",
+    }
     assert names == release | ours

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
+from models.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
 from models.vdsm.settings import VDSMSettings
-from utils.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
 from utils.config import parse, preset_names
 
 # The README's four commands: their schedule flags (stage 1 and 2; MUG-FED's and Sprites' agree but for the epochs)
@@ -24,7 +24,10 @@ STAGE_2 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac
 def settings(flags, **changes):
     pairs = {name: float(value) for name, value in re.findall(r"--(\w+) (\S+)", flags)}
     return VDSMSettings(
-        **{**{n: int(v) if "frac_" in n or n.endswith("_frac") else v for n, v in pairs.items()}, **changes}
+        **{
+            **{n: int(v) if "frac_" in n or n.endswith("_frac") else v for n, v in pairs.items()},
+            **changes,
+        }
     )
 
 
@@ -86,13 +89,17 @@ def test_schedules_of_the_first_stage_in_the_readme(epochs):
     z = curves["z"]
     assert z[0] == 30 and z[-1] == pytest.approx(1) and z.min() == LOWEST
     assert z[epochs // 2] == pytest.approx(0.2) and z[int(0.8 * epochs)] == pytest.approx(0.4)
-    assert 0.15 < (z == LOWEST).mean() < 0.25  # the curve undershoots for about a fifth of the epochs
+    assert (
+        0.15 < (z == LOWEST).mean() < 0.25
+    )  # the curve undershoots for about a fifth of the epochs
 
 
 def test_schedules_of_the_second_stage_in_the_readme():
     curves = schedules(settings(STAGE_2, epochs=200))
     assert (curves["temperature"] == 10).all()
-    assert curves["z"][0] == pytest.approx(0.1) and curves["z"][100] == curves["z"][160] == pytest.approx(0.4)
+    assert curves["z"][0] == pytest.approx(0.1) and curves["z"][100] == curves["z"][
+        160
+    ] == pytest.approx(0.4)
     assert curves["z"][-1] == pytest.approx(1)
     assert curves["d"][-1] == pytest.approx(1)
     assert curves["s"][65] < 0.9999 and curves["s"][66:] == pytest.approx(np.ones(134))
@@ -127,13 +134,22 @@ def expected_schedules(c):
     }
     if c.schedule == "geometric":
         shares = [e / max(c.epochs - 1, 1) for e in times]
-        curves = {key: [in_logarithm(a, b, 0, 1 / frac, x) for x in shares] for key, (a, b, frac) in weights.items()}
+        curves = {
+            key: [in_logarithm(a, b, 0, 1 / frac, x) for x in shares]
+            for key, (a, b, frac) in weights.items()
+        }
         curves["z"] = [in_logarithm(c.anneal_start_t, c.anneal_end_t, *middle, x) for x in shares]
     else:
         values = [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t]
-        curves = {"z": through([0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs)}
+        curves = {
+            "z": through(
+                [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs
+            )
+        }
         ramps |= weights
-    return curves | {key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()}
+    return curves | {
+        key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()
+    }
 
 
 @pytest.mark.parametrize("preset", ["", *preset_names()])
@@ -145,7 +161,9 @@ def test_schedules_of_every_preset(preset):
             curves, expected = schedules(c), expected_schedules(c)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
-                np.testing.assert_allclose(curve, expected[key], rtol=1e-12, err_msg=f"{name}, {epochs}: {key}")
+                np.testing.assert_allclose(
+                    curve, expected[key], rtol=1e-12, err_msg=f"{name}, {epochs}: {key}"
+                )
 
 
 @pytest.mark.parametrize("epochs", range(1, 13))
@@ -164,14 +182,18 @@ def test_clip():
 
 def test_geometric():
     values = geometric([16, 1], [0.25, 0.75], 101)
-    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(np.ones(26))
+    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(
+        np.ones(26)
+    )
     assert values[50] == pytest.approx(4)  # half way in the logarithm
     assert geometric([16, 1], [0.25, 0.75], 1) == pytest.approx([16])
 
 
 def test_geometric_schedules():
     curves = schedules(settings(STAGE_1, epochs=101, schedule="geometric"))
-    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0)) and curves["z"][80:] == pytest.approx(np.ones(21))
+    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0)) and curves["z"][
+        80:
+    ] == pytest.approx(np.ones(21))
     assert curves["z"][65] == pytest.approx(np.sqrt(30))  # through no middle value
     assert curves["s"][0] == pytest.approx(0.1) and curves["s"][34:] == pytest.approx(np.ones(67))
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])

@@ -4,12 +4,8 @@ import math
 
 import torch
 
-DEAD_SPREAD = (
-    0.08  # of the prior's scale 1/K. At K 16 good runs spread s by 0.03 to 0.04, and identity was dead under 0.005
-)
-UNIFORM = (
-    0.002  # nats that the mixing weights of a clip are from uniform: a dead spread at temperature 10, and a little
-)
+DEAD_SPREAD = 0.08  # of the prior's scale 1/K. At K 16 good runs spread s by 0.03 to 0.04, and identity was dead under 0.005
+UNIFORM = 0.002  # nats that the mixing weights of a clip are from uniform: a dead spread at temperature 10, and a little
 ALL = 0.95  # share of the mixture that one expert has over all clips
 NOTHING = 0.05  # nats a sequence
 PATIENCE, LEAST = 0.25, 200  # share of the steps, and steps, before which a code may sleep

@@ -15,7 +15,9 @@ def cosine_ramp(start, end, frac, epochs):
     """
     ramp = math.ceil(epochs / frac)
     phase = np.cos(np.pi * (ramp - 1 - np.arange(ramp)) / (epochs / frac))
-    return np.concatenate([start + (end - start) * (1 + phase) / 2, np.full(epochs - ramp, end, float)])
+    return np.concatenate(
+        [start + (end - start) * (1 + phase) / 2, np.full(epochs - ramp, end, float)]
+    )
 
 
 def quadratic_spline(values, midfracs, epochs):
@@ -50,13 +52,23 @@ def schedules(settings):
         return {
             "temperature": temperature,
             "s": geometric([c.anneal_start_id, c.anneal_end_id], [0, 1 / c.anneal_frac_id], epochs),
-            "d": geometric([c.anneal_start_dynamics, c.anneal_end_dynamics], [0, 1 / c.anneal_frac_dynamics], epochs),
-            "z": geometric([c.anneal_start_t, c.anneal_end_t], [c.anneal_t_midfrac1, c.anneal_t_midfrac2], epochs),
+            "d": geometric(
+                [c.anneal_start_dynamics, c.anneal_end_dynamics],
+                [0, 1 / c.anneal_frac_dynamics],
+                epochs,
+            ),
+            "z": geometric(
+                [c.anneal_start_t, c.anneal_end_t],
+                [c.anneal_t_midfrac1, c.anneal_t_midfrac2],
+                epochs,
+            ),
         }
     return {
         "temperature": temperature,
         "s": cosine_ramp(c.anneal_start_id, c.anneal_end_id, c.anneal_frac_id, epochs),
-        "d": cosine_ramp(c.anneal_start_dynamics, c.anneal_end_dynamics, c.anneal_frac_dynamics, epochs),
+        "d": cosine_ramp(
+            c.anneal_start_dynamics, c.anneal_end_dynamics, c.anneal_frac_dynamics, epochs
+        ),
         "z": quadratic_spline(
             [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t],
             [c.anneal_t_midfrac1, c.anneal_t_midfrac2],

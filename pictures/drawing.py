@@ -9,10 +9,10 @@ import io
 import numpy as np
 import torch
 
+from pictures.files import save_gif, save_png, sheet, with_margins
+from pictures.plane import draw_plane
 from utils.checkpoints import write_text
 from utils.frames import as_float, as_uint8
-from utils.pictures import save_gif, save_png, sheet, with_margins
-from utils.plane import draw_plane
 
 MOST = 12  # identities in a grid: a larger one is unreadable and grows with the square
 ROWS = 6  # clips in a sheet of sequences, and dimensions in a traversal
@@ -53,7 +53,9 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
     """
     view, settings = stage.view(), stage.settings
     clips = dataset.split("test")
-    rows = np.random.default_rng(0).choice(len(clips), min(settings.num_test_ids, len(clips)), replace=False)
+    rows = np.random.default_rng(0).choice(
+        len(clips), min(settings.num_test_ids, len(clips)), replace=False
+    )
     length = min(settings.seq_len, clips.num_frames)
     real = clips.take(rows, 0, length)  # [n, T, 64, 64, 3] uint8
     if stage.name == "EncDec":
@@ -72,13 +74,19 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
     save_gif(images / f"vid_{epoch}_gen.gif", _film(made[None, :MOST]), dataset.fps)
     grid = _swap_grid(view, real[:MOST])  # [T, R + 1, C + 1, 64, 64, 3]
     _draw(images, f"seq_swap_id_{epoch}_gen.png", grid[0], log, epoch)
-    save_gif(images / f"vid_swap_{epoch}_gen.gif", np.stack([sheet(tiles) for tiles in grid]), dataset.fps)
+    save_gif(
+        images / f"vid_swap_{epoch}_gen.gif",
+        np.stack([sheet(tiles) for tiles in grid]),
+        dataset.fps,
+    )
     _draw(images, f"transfer_{epoch}.png", _transfer_rows(real, grid), log, epoch)
     if last:
         drawn = as_uint8(view.sample(ROWS, length))
         _draw(images, f"samples_{epoch}.png", drawn, log, epoch)
         save_gif(images / f"samples_{epoch}.gif", _film(drawn[None]), dataset.fps)
-        for longer in (dataset.continuations or (2 * length,)) if getattr(view, "continues", True) else ():
+        for longer in (
+            (dataset.continuations or (2 * length,)) if getattr(view, "continues", True) else ()
+        ):
             _draw_continuation(view, real[:ROWS], longer, images, epoch, dataset.fps)
         _draw_codes(view, dataset, clips, length, images, "seq_", epoch)
         if hasattr(view, "draw_dynamic"):
@@ -104,7 +112,9 @@ def _swap_grid(view, real):
     n, length = real.shape[:2]
     static, dynamic = view.encode(as_float(torch.from_numpy(real)))
     row, column = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    made = as_uint8(view.decode(static[column], dynamic[row], length)).reshape(n, n, *real.shape[1:])
+    made = as_uint8(view.decode(static[column], dynamic[row], length)).reshape(
+        n, n, *real.shape[1:]
+    )
     return np.stack([with_margins(made[:, :, t], real[:, t], real[:, t]) for t in range(length)])
 
 
@@ -115,21 +125,30 @@ def _transfer_rows(real, grid):
     for row in range(n):
         column = (row + 1) % n
         blank = np.zeros_like(real[:1, 0])
-        out += [np.concatenate([blank, real[row]]), np.concatenate([real[column][:1], grid[:, row + 1, column + 1]])]
+        out += [
+            np.concatenate([blank, real[row]]),
+            np.concatenate([real[column][:1], grid[:, row + 1, column + 1]]),
+        ]
     return np.stack(out)
 
 
 def _held_fixed(view, real):
     """{'f', 'z': tiles}: each clip of real [n, T, ...] above clips that keep its static ('f') or dynamic ('z') code."""
     length = real.shape[1]
-    static, dynamic = (np.repeat(code, DRAWN, 0) for code in view.encode(as_float(torch.from_numpy(real))))
+    static, dynamic = (
+        np.repeat(code, DRAWN, 0) for code in view.encode(as_float(torch.from_numpy(real)))
+    )
     made = {
         "f": view.decode(static, view.draw_dynamic(static, length), length),
         "z": view.decode(view.draw(len(static), length)[0], dynamic, length),
     }
-    shown = {held: as_uint8(frames).reshape(len(real), DRAWN, *real.shape[1:]) for held, frames in made.items()}
+    shown = {
+        held: as_uint8(frames).reshape(len(real), DRAWN, *real.shape[1:])
+        for held, frames in made.items()
+    }
     return {
-        held: np.concatenate([real[:, None], frames], 1).reshape(-1, *real.shape[1:]) for held, frames in shown.items()
+        held: np.concatenate([real[:, None], frames], 1).reshape(-1, *real.shape[1:])
+        for held, frames in shown.items()
     }
 
 
@@ -150,20 +169,28 @@ def _draw_continuation(view, real, length, images, epoch, fps):
 
 
 def _draw_codes(view, dataset, clips, length, images, prefix, epoch):
-    """Traversals of the codes, and the use of experts, of a model that has them (see models/base.py)."""
+    """Traversals of the codes, and the use of experts, of a model that has them (see models/view.py)."""
     rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:LOOK])
     frames = as_float(torch.from_numpy(clips.take(rows, 0, length)))
     if hasattr(view, "vary"):
         codes = view.codes(frames)
         for i, (name, code) in enumerate(codes.items()):
             still = i == 0 or code.dim() == 3  # what stays, or one frame's
-            made = as_uint8(_traverse(view, codes, name, 1 if still else length))  # [dimensions, STEPS, T, 64, 64, 3]
+            made = as_uint8(
+                _traverse(view, codes, name, 1 if still else length)
+            )  # [dimensions, STEPS, T, 64, 64, 3]
             save_png(images / f"{prefix}traverse_{name}_{epoch}.png", sheet(made[:, :, 0]))
             if not still:
                 save_gif(images / f"{prefix}traverse_{name}_{epoch}.gif", _film(made), dataset.fps)
     if hasattr(view, "mixing_weights"):
-        named = {factor: (clips.label(factor, rows), dataset.classes.get(factor, ())) for factor in dataset.static}
-        write_text(images / f"{prefix}experts_{epoch}.csv", expert_use(view.mixing_weights(frames).numpy(), named))
+        named = {
+            factor: (clips.label(factor, rows), dataset.classes.get(factor, ()))
+            for factor in dataset.static
+        }
+        write_text(
+            images / f"{prefix}experts_{epoch}.csv",
+            expert_use(view.mixing_weights(frames).numpy(), named),
+        )
 
 
 def _traverse(view, codes, name, length):
@@ -192,7 +219,15 @@ def expert_use(weights, named):
         lines += [(factor, name, labels == value) for value, name in enumerate(names)]
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["factor", "value", "clips", "entropy", *(f"expert_{k}" for k in range(1, weights.shape[1] + 1))])
+    table.writerow(
+        [
+            "factor",
+            "value",
+            "clips",
+            "entropy",
+            *(f"expert_{k}" for k in range(1, weights.shape[1] + 1)),
+        ]
+    )
     for factor, value, of in lines:
         if of.any():
             shares = (f"{share:.4g}" for share in weights[of].mean(0))

@@ -54,7 +54,9 @@ def encode(encoder, x, slope):
 
 def identity_posterior(layers, frame_loc, frame_scale):
     """One sequence: s loc, s scale of its frames [T, K] -> loc, scale [K], the means over the frames."""
-    return F.leaky_relu(layers.loc(frame_loc), 0.01).mean(0), F.softplus(layers.scale(frame_scale)).mean(0)
+    return F.leaky_relu(layers.loc(frame_loc), 0.01).mean(0), F.softplus(
+        layers.scale(frame_scale)
+    ).mean(0)
 
 
 def decode(decoder, z, w):
@@ -90,7 +92,10 @@ class EncDecReference:
 
     def guide(self, x, weights):
         clips, frames = x.shape[:2]
-        codes = [part.reshape(clips, frames, -1) for part in encode(self.network.encoder, x.flatten(0, 1), self.slope)]
+        codes = [
+            part.reshape(clips, frames, -1)
+            for part in encode(self.network.encoder, x.flatten(0, 1), self.slope)
+        ]
         for n in range(clips):
             z_loc, z_scale, frame_loc, frame_scale = (part[n] for part in codes)
             s_loc, s_scale = identity_posterior(self.network.identity, frame_loc, frame_scale)
@@ -103,12 +108,16 @@ class EncDecReference:
         experts, pose_dim = self.network.experts, self.network.pose_dim
         for n in range(len(x)):
             with poutine.scale(scale=weights["s"]):
-                s = pyro.sample(f"s/{n}", normal(x.new_zeros(experts), x.new_full((experts,), 1 / experts)))
+                s = pyro.sample(
+                    f"s/{n}", normal(x.new_zeros(experts), x.new_full((experts,), 1 / experts))
+                )
             with poutine.scale(scale=weights["z"]):
                 shape = (x.shape[1], pose_dim)
                 z = pyro.sample(f"z/{n}", normal(x.new_zeros(shape), x.new_ones(shape)))
             logits = decode(self.network.decoder, z, softmax(s, weights["temperature"]))
-            pyro.sample(f"x/{n}", Bernoulli(logits=logits, validate_args=False).to_event(4), obs=x[n])
+            pyro.sample(
+                f"x/{n}", Bernoulli(logits=logits, validate_args=False).to_event(4), obs=x[n]
+            )
 
 
 class SeqReference:
@@ -164,7 +173,9 @@ class SeqReference:
         d_loc, d_scale = self._dynamics(poses)
         for n in range(clips):
             with poutine.scale(scale=weights["s"]):
-                s_loc, s_scale = identity_posterior(self.network.identity, frame_loc[n], frame_scale[n])
+                s_loc, s_scale = identity_posterior(
+                    self.network.identity, frame_loc[n], frame_scale[n]
+                )
                 pyro.sample(f"s/{n}", normal(s_loc, s_scale, self._noise("s", n)))
             with poutine.scale(scale=weights["d"]):
                 d = pyro.sample(f"d/{n}", normal(d_loc[n], d_scale[n], self._noise("d", n)))
@@ -172,29 +183,44 @@ class SeqReference:
             for t, h in enumerate(self._context(d, frames)):
                 noise = self._noise("z", n, t - 1) if t else self._noise("z_1", n)
                 with poutine.scale(scale=weights["z"]):
-                    z = pyro.sample(f"z/{n}/{t}" if t else f"z_1/{n}", normal(*self._combine(z, h, d), noise))
+                    z = pyro.sample(
+                        f"z/{n}/{t}" if t else f"z_1/{n}", normal(*self._combine(z, h, d), noise)
+                    )
 
     def model(self, x, picked, weights):
         experts, pose_dim = self.network.encdec.experts, self.network.encdec.pose_dim
         dynamics_dim, frames = self.network.dynamics_dim, x.shape[1]
         for n in range(len(x)):
             with poutine.scale(scale=weights["s"]):
-                s = pyro.sample(f"s/{n}", normal(x.new_zeros(experts), x.new_full((experts,), 1 / experts)))
+                s = pyro.sample(
+                    f"s/{n}", normal(x.new_zeros(experts), x.new_full((experts,), 1 / experts))
+                )
             with poutine.scale(scale=weights["d"]):
                 d = pyro.sample(
-                    f"d/{n}", normal(x.new_zeros(dynamics_dim), x.new_full((dynamics_dim,), 1 / dynamics_dim))
+                    f"d/{n}",
+                    normal(
+                        x.new_zeros(dynamics_dim), x.new_full((dynamics_dim,), 1 / dynamics_dim)
+                    ),
                 )
             with poutine.scale(scale=1.0 if self.release else weights["z"]):
-                path = [pyro.sample(f"z_1/{n}", normal(x.new_zeros(pose_dim), x.new_ones(pose_dim)))]
+                path = [
+                    pyro.sample(f"z_1/{n}", normal(x.new_zeros(pose_dim), x.new_ones(pose_dim)))
+                ]
             for t in range(1, frames):
                 with poutine.scale(scale=weights["z"]):
                     path.append(pyro.sample(f"z/{n}/{t}", normal(*self._transit(path[-1], d))))
             seen = range(frames) if picked is None else picked[n].tolist()
             logits = decode(
-                self.network.encdec.decoder, torch.stack([path[t] for t in seen]), softmax(s, weights["temperature"])
+                self.network.encdec.decoder,
+                torch.stack([path[t] for t in seen]),
+                softmax(s, weights["temperature"]),
             )
             with poutine.scale(scale=frames / len(seen)):
-                pyro.sample(f"x/{n}", Bernoulli(logits=logits, validate_args=False).to_event(4), obs=x[n, list(seen)])
+                pyro.sample(
+                    f"x/{n}",
+                    Bernoulli(logits=logits, validate_args=False).to_event(4),
+                    obs=x[n, list(seen)],
+                )
 
 
 def terms(reference, *args, kl):
@@ -211,7 +237,9 @@ def terms(reference, *args, kl):
         else:
             q, weight_q = guide.nodes[name]["fn"], guide.nodes[name]["scale"]
             log_q, log_p = (
-                (q.log_prob(value), p.log_prob(value)) if kl == "mc" else _expected_logs(q.base_dist, p.base_dist)
+                (q.log_prob(value), p.log_prob(value))
+                if kl == "mc"
+                else _expected_logs(q.base_dist, p.base_dist)
             )
             raw, weighted = log_q - log_p, weight_q * log_q - weight * log_p
         before = sums.get(name.split("/")[0], (0.0, 0.0))
@@ -222,7 +250,14 @@ def terms(reference, *args, kl):
 def _expected_logs(q, p):
     """E_q log q and E_q log p of two diagonal Normals."""
     log_q = log_p = 0.0
-    for m, s, mean, scale in zip(q.loc.flatten(), q.scale.flatten(), p.loc.flatten(), p.scale.flatten()):
+    for m, s, mean, scale in zip(
+        q.loc.flatten(), q.scale.flatten(), p.loc.flatten(), p.scale.flatten()
+    ):
         log_q = log_q - 0.5 * math.log(2 * math.pi) - torch.log(s) - 0.5
-        log_p = log_p - 0.5 * math.log(2 * math.pi) - torch.log(scale) - (s**2 + (m - mean) ** 2) / (2 * scale**2)
+        log_p = (
+            log_p
+            - 0.5 * math.log(2 * math.pi)
+            - torch.log(scale)
+            - (s**2 + (m - mean) ** 2) / (2 * scale**2)
+        )
     return log_q, log_p

@@ -1,4 +1,4 @@
-"""utils/collapse.py: each way of dying is named with a flag that exists; what lives is left alone."""
+"""models/vdsm/collapse.py: each way of dying is named with a flag that exists; what lives is left alone."""
 
 import dataclasses
 import re
@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
+from models.vdsm.collapse import collapsed, may_sleep
 from models.vdsm.settings import VDSMSettings
-from utils.collapse import collapsed, may_sleep
 
 KL = {"s": 3.0, "d": 7.0, "z_1": 5.0, "z": 60.0}
 
@@ -25,14 +25,19 @@ def words(found):
 
 
 @pytest.mark.parametrize("stage", ["EncDec", "Seq"])
-@pytest.mark.parametrize("spread, experts", [(0.035, 16), (0.03, 16), (0.016, 32), (0.0125, 40), (0.1, 8)])
+@pytest.mark.parametrize(
+    "spread, experts", [(0.035, 16), (0.03, 16), (0.016, 32), (0.0125, 40), (0.1, 8)]
+)
 def test_good_runs_are_left_alone(stage, spread, experts):
     assert collapsed(stage, codes(spread, experts), 10.0, KL) == {}
 
 
 def test_a_spread_that_fell_to_nothing():
     assert words(collapsed("EncDec", codes(0.0045), 30.0, KL)) == {"s the same for all clips"}
-    assert words(collapsed("EncDec", codes(0.001), 10.0, KL)) == {"s the same for all clips", "uniform mixing weights"}
+    assert words(collapsed("EncDec", codes(0.001), 10.0, KL)) == {
+        "s the same for all clips",
+        "uniform mixing weights",
+    }
 
 
 def test_mixing_weights_that_stay_uniform_though_s_spreads():

@@ -12,9 +12,10 @@ def sheet(tiles, gap=1, shade=96):
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), shade, np.uint8)
     for r in range(rows):
         for c in range(columns):
-            out[r * (height + gap) : r * (height + gap) + height, c * (width + gap) : c * (width + gap) + width] = (
-                tiles[r, c]
-            )
+            out[
+                r * (height + gap) : r * (height + gap) + height,
+                c * (width + gap) : c * (width + gap) + width,
+            ] = tiles[r, c]
     return out
 
 
@@ -33,7 +34,10 @@ def save_png(path, picture):
 
 def save_gif(path, frames, fps):
     """Write frames [T, H, W, 3] as an endlessly looping GIF at `fps` frames a second."""
-    _replace(path, lambda beside: iio.imwrite(beside, frames, extension=".gif", duration=1000 / fps, loop=0))
+    _replace(
+        path,
+        lambda beside: iio.imwrite(beside, frames, extension=".gif", duration=1000 / fps, loop=0),
+    )
 
 
 def _replace(path, write):

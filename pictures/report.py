@@ -24,9 +24,9 @@ from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
+from pictures.drawing import CAPTIONS
 from utils.checkpoints import RunFolder, write_text
 from utils.config import RunSettings, as_flags, settings_class, shown
-from utils.drawing import CAPTIONS
 from utils.errors import UserError
 from utils.origin import commit
 
@@ -43,11 +43,15 @@ def write_report(settings):
     saved = folder.saved_settings()
     logs = {stage: read_events(folder.tensorboard / stage) for stage in saved}
     shots, tables = pictures(folder.images)
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text()
+    )
     text = page.render(
         settings=next(iter(saved.values()), dataclasses.asdict(settings)),
         stages=[_stage(name, values, logs[name]) for name, values in saved.items()],
-        curves=[(label(name), curves(log["scalars"])) for name, log in logs.items() if log["scalars"]],
+        curves=[
+            (label(name), curves(log["scalars"])) for name, log in logs.items() if log["scalars"]
+        ],
         shots=[shot for shot in shots if "traverse_" not in shot[1]],
         traversals=[shot for shot in shots if "traverse_" in shot[1]],
         experts=[(title, *experts(text)) for title, text in tables],
@@ -70,7 +74,9 @@ def _stage(name, values, log):
     """What the page says of a stage: its flags, its size, where and for how long it was trained."""
     cls = settings_class(values["model"])
     known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-    known = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    known = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in known.items()
+    }
     return {
         "label": label(name),
         "command": "python main.py " + shlex.join(as_flags(cls(**known))),
@@ -94,7 +100,9 @@ def read_events(folder):
         times = []
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
-            if event.session_log.status == SessionLog.START:  # the run went on from here, not from where it was killed
+            if (
+                event.session_log.status == SessionLog.START
+            ):  # the run went on from here, not from where it was killed
                 for line in scalars.values():
                     for epoch in [epoch for epoch in line if epoch >= event.step]:
                         del line[epoch]
@@ -110,13 +118,19 @@ def read_events(folder):
 
 def curves(scalars):
     """Loss, its other terms and the schedules, one above the other over the epochs, as a picture's data URI."""
-    terms = {tag.removeprefix("loss/"): line for tag, line in scalars.items() if tag.startswith("loss/")}
+    terms = {
+        tag.removeprefix("loss/"): line for tag, line in scalars.items() if tag.startswith("loss/")
+    }
     loss = {"training, weighted": scalars.get("total loss", {})}
     if LIKELIHOOD in terms:
         loss["likelihood alone"] = terms.pop(LIKELIHOOD)
     if "held out/ELBO" in scalars:
-        loss["held out, weights 1"] = {epoch: -value for epoch, value in scalars["held out/ELBO"].items()}
-    schedules = {tag: line for tag, line in scalars.items() if "/" not in tag and tag != "total loss"}
+        loss["held out, weights 1"] = {
+            epoch: -value for epoch, value in scalars["held out/ELBO"].items()
+        }
+    schedules = {
+        tag: line for tag, line in scalars.items() if "/" not in tag and tag != "total loss"
+    }
     panels = [("loss, nats a sequence", "linear", loss), ("KLs and more, nats a sequence", "log", terms),
               ("schedules", "log", schedules)]  # fmt: skip
     panels = [panel for panel in panels if panel[2]]
@@ -126,7 +140,12 @@ def curves(scalars):
         for axis, (title, scale, lines) in zip(axes, panels):
             for name, line in lines.items():
                 epochs = sorted(line)
-                axis.plot(epochs, [line[e] for e in epochs], label=name, marker="." if len(epochs) < 30 else None)
+                axis.plot(
+                    epochs,
+                    [line[e] for e in epochs],
+                    label=name,
+                    marker="." if len(epochs) < 30 else None,
+                )
             positive = [v for line in lines.values() for v in line.values() if v > 0]
             axis.set(title=title, yscale=scale if positive else "linear")
             axis.legend()
@@ -156,17 +175,23 @@ def pictures(folder):
             tables.append((caption, path.read_text()))
         else:
             width = iio.improps(path, index=0).shape[1]
-            shots.append((caption, path.name, _uri(TYPES[path.suffix], path.read_bytes()), width > COLUMN))
+            shots.append(
+                (caption, path.name, _uri(TYPES[path.suffix], path.read_bytes()), width > COLUMN)
+            )
     return shots, tables
 
 
 def _pattern(name):
     """The regular expression of a name of CAPTIONS."""
-    return re.sub(r"\\{(\w+)\\}", lambda m: rf"(?P<{m[1]}>{'[a-z]+' if m[1] == 'code' else '[0-9]+'})", re.escape(name))
+    return re.sub(
+        r"\\{(\w+)\\}",
+        lambda m: rf"(?P<{m[1]}>{'[a-z]+' if m[1] == 'code' else '[0-9]+'})",
+        re.escape(name),
+    )
 
 
 def experts(text):
-    """Of a table by `utils.drawing.expert_use`: lines about all clips, a heat map's data URI, rows (who, clips, expert, its share,
+    """Of a table by `pictures.drawing.expert_use`: lines about all clips, a heat map's data URI, rows (who, clips, expert, its share,
     entropy) by identity."""
     every, *rows = csv.DictReader(io.StringIO(text))
     names = [name for name in every if name.startswith("expert_")]
@@ -185,7 +210,8 @@ def experts(text):
         image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
         axis.set(yticks=range(len(who)), yticklabels=who, xlabel="expert")
         axis.set_xticks(
-            range(0, len(names), max(1, len(names) // 8)), range(1, len(names) + 1, max(1, len(names) // 8))
+            range(0, len(names), max(1, len(names) // 8)),
+            range(1, len(names) + 1, max(1, len(names) // 8)),
         )
         figure.colorbar(image, label="mean mixing weight", location="top", shrink=0.7)
         heat = _svg(figure)
@@ -218,12 +244,16 @@ def _table(numbers, stage, details, protocol, found):
     reported = found.get("reported", {})
     rows = []
     for name in found["figures"]:
-        others = ", ".join(f"{system} {value:g}" for system, value in reported.get(name, {}).items())
+        others = ", ".join(
+            f"{system} {value:g}" for system, value in reported.get(name, {}).items()
+        )
         rows.append((name, *(_short(part.get(name)) for part in (numbers, errors, seeds)), others))
     return {
         "title": f"{label(stage)}, {protocol}",
         "is": found.get("is", details.get("protocol")),
-        "notes": "; ".join(f"{key}: {value}" for key, value in details.items() if isinstance(value, (str, int))),
+        "notes": "; ".join(
+            f"{key}: {value}" for key, value in details.items() if isinstance(value, (str, int))
+        ),
         "warnings": found.get("warnings", []),
         "rows": rows,
     }
