@@ -26,7 +26,8 @@ SMALL = {
 }  # fmt: skip
 # The README's command for MUG-FED.
 README = {
-    "z_dim": 30, "n_e_w": 15, "dynamics_dim": 50, "rnn_dim": 512, "rnn_layers": 3, "rnn_dropout": 0.2,
+    "z_dim": 30, "n_e_w": 15, "dynamics_dim": 50,
+    "rnn_dim": 512, "rnn_layers": 3, "rnn_dropout": 0.2,
 }  # fmt: skip
 WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
 fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
