@@ -1,4 +1,4 @@
-"""Schedules against their formulas and against the numbers that the release's runs show."""
+"""Schedules against their formulas and against values from runs of the release."""
 
 import dataclasses
 import math
@@ -12,23 +12,29 @@ from models.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_
 from models.vdsm.settings import VDSMSettings
 from utils.config import parse, preset_names
 
-# The README's four commands: their schedule flags (stage 1 and 2; MUG-FED's and Sprites' agree but for the epochs)
-STAGE_1 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10 --temp_id_start 1
-    --temp_id_frac 2 --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3 --anneal_start_t 30.0 --anneal_mid_t1 0.2
-    --anneal_mid_t2 0.4 --anneal_end_t 1 --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
-STAGE_2 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1 --temp_id_end 10.0 --temp_id_start 10.0
-    --temp_id_frac 1 --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3 --anneal_start_t 0.1 --anneal_mid_t1 0.4
-    --anneal_mid_t2 0.4 --anneal_end_t 1 --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
+# The flags of the schedules in the README's commands, which are the same for both data sets.
+STAGE_1 = """
+    --anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1
+    --temp_id_end 10 --temp_id_start 1 --temp_id_frac 2
+    --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3
+    --anneal_start_t 30.0 --anneal_mid_t1 0.2 --anneal_mid_t2 0.4 --anneal_end_t 1
+    --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8
+"""
+STAGE_2 = """
+    --anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1
+    --temp_id_end 10.0 --temp_id_start 10.0 --temp_id_frac 1
+    --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3
+    --anneal_start_t 0.1 --anneal_mid_t1 0.4 --anneal_mid_t2 0.4 --anneal_end_t 1
+    --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8
+"""
 
 
 def settings(flags, **changes):
-    pairs = {name: float(value) for name, value in re.findall(r"--(\w+) (\S+)", flags)}
-    return VDSMSettings(
-        **{
-            **{n: int(v) if "frac_" in n or n.endswith("_frac") else v for n, v in pairs.items()},
-            **changes,
-        }
-    )
+    values = {}
+    for name, value in re.findall(r"--(\w+) (\S+)", flags):
+        whole = "frac_" in name or name.endswith("_frac")
+        values[name] = int(value) if whole else float(value)
+    return VDSMSettings(**{**values, **changes})
 
 
 def test_cosine_ramp_of_the_release():
@@ -42,7 +48,7 @@ def test_cosine_ramp_of_the_release():
 @pytest.mark.parametrize("frac", range(1, 8))
 @pytest.mark.parametrize("epochs", [*range(1, 13), 200, 250])
 def test_cosine_ramp_formula(epochs, frac):
-    """Also where frac does not divide the epochs, or exceeds them."""
+    """Also if frac does not divide the epochs, or exceeds them."""
     values = cosine_ramp(0.1, 0.6, frac, epochs)
     n = -(-epochs // frac)
     assert len(values) == epochs
@@ -52,7 +58,7 @@ def test_cosine_ramp_formula(epochs, frac):
     assert values[n - 1] == pytest.approx(0.6, abs=1e-12) and (np.diff(values) > -1e-12).all()
 
 
-def test_cosine_ramp_falls_too():
+def test_cosine_ramp_downwards():
     np.testing.assert_allclose(cosine_ramp(2, 1, 1, 50), 3 - cosine_ramp(1, 2, 1, 50))
 
 
@@ -73,12 +79,6 @@ def test_short_runs_have_all_their_values(epochs):
             assert (curve > 0).all() and (curve <= HIGHEST).all(), name
 
 
-def test_spline_where_nodes_coincide_is_linear():
-    """Two epochs: the nodes 0, 1, 1.6 and E - 1 = 1 are out of order."""
-    values = quadratic_spline([30, 0.2, 0.4, 1], [0.5, 0.8], 2)
-    assert values[0] == 30 and values[1] in (0.2, 1)
-
-
 @pytest.mark.parametrize("epochs", [200, 250])
 def test_schedules_of_the_first_stage_in_the_readme(epochs):
     curves = schedules(settings(STAGE_1, epochs=epochs))
@@ -89,24 +89,20 @@ def test_schedules_of_the_first_stage_in_the_readme(epochs):
     z = curves["z"]
     assert z[0] == 30 and z[-1] == pytest.approx(1) and z.min() == LOWEST
     assert z[epochs // 2] == pytest.approx(0.2) and z[int(0.8 * epochs)] == pytest.approx(0.4)
-    assert (
-        0.15 < (z == LOWEST).mean() < 0.25
-    )  # the curve undershoots for about a fifth of the epochs
+    # The curve undershoots for about a fifth of the epochs.
+    assert 0.15 < (z == LOWEST).mean() < 0.25
 
 
 def test_schedules_of_the_second_stage_in_the_readme():
     curves = schedules(settings(STAGE_2, epochs=200))
     assert (curves["temperature"] == 10).all()
-    assert curves["z"][0] == pytest.approx(0.1) and curves["z"][100] == curves["z"][
-        160
-    ] == pytest.approx(0.4)
-    assert curves["z"][-1] == pytest.approx(1)
+    assert curves["z"][[0, 100, 160, 199]] == pytest.approx([0.1, 0.4, 0.4, 1])
     assert curves["d"][-1] == pytest.approx(1)
     assert curves["s"][65] < 0.9999 and curves["s"][66:] == pytest.approx(np.ones(134))
 
 
 def ramp(start, end, frac, epochs, e):
-    """The description's cosine ramp at epoch e; n epochs long, the last of which is the end."""
+    """The cosine ramp of the description at epoch e."""
     n = math.ceil(epochs / frac)
     if e >= n:
         return end
@@ -114,13 +110,13 @@ def ramp(start, end, frac, epochs, e):
 
 
 def through(nodes, values, epochs):
-    """interp1d itself through the nodes, in whatever order they are; linear where two coincide."""
+    """interp1d through the nodes, in any order; linear if two nodes coincide."""
     kind = "quadratic" if len(set(nodes)) == 4 else "linear"
     return np.clip(interp1d(nodes, values, kind=kind)(np.arange(epochs)), 0.005, 80)
 
 
 def in_logarithm(start, end, first, last, share):
-    """From start at the share `first` of the run to end at `last`, evenly in the logarithm, constant outside."""
+    """Linear in the logarithm from start, at the share `first` of the run, to end, at `last`."""
     part = min(max((share - first) / (last - first), 0), 1)
     return start ** (1 - part) * end**part
 
@@ -141,11 +137,8 @@ def expected_schedules(c):
         curves["z"] = [in_logarithm(c.anneal_start_t, c.anneal_end_t, *middle, x) for x in shares]
     else:
         values = [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t]
-        curves = {
-            "z": through(
-                [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs
-            )
-        }
+        nodes = [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1]
+        curves = {"z": through(nodes, values, c.epochs)}
         ramps |= weights
     return curves | {
         key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()
@@ -154,22 +147,22 @@ def expected_schedules(c):
 
 @pytest.mark.parametrize("preset", ["", *preset_names()])
 def test_schedules_of_every_preset(preset):
-    """And of the defaults (''), at its own epochs and at few; the README's four commands are two of the presets."""
-    for name, own in parse(["--preset", preset] if preset else []).stages.items():
-        for epochs in (own.epochs, *range(1, 13)) if own.model == "vdsm" else ():
-            c = dataclasses.replace(own, epochs=epochs)
+    """And of the defaults (''), for the preset's number of epochs and for short runs."""
+    for name, stage_settings in parse(["--preset", preset] if preset else []).stages.items():
+        vdsm = stage_settings.model == "vdsm"
+        for epochs in (stage_settings.epochs, *range(1, 13)) if vdsm else ():
+            c = dataclasses.replace(stage_settings, epochs=epochs)
             curves, expected = schedules(c), expected_schedules(c)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
-                np.testing.assert_allclose(
-                    curve, expected[key], rtol=1e-12, err_msg=f"{name}, {epochs}: {key}"
-                )
+                case = f"{name}, {epochs}: {key}"
+                np.testing.assert_allclose(curve, expected[key], rtol=1e-12, err_msg=case)
 
 
 @pytest.mark.parametrize("epochs", range(1, 13))
 @pytest.mark.parametrize("middle", [(0.3, 0.6), (0.5, 0.8), (0.33, 0.77), (0.25, 1.0), (0.0, 0.5)])
 def test_spline_of_short_runs(epochs, middle):
-    """Nodes out of order, as with 3 epochs (0, 1.5, 2.4, 2), are a spline's all the same: interp1d sorts them."""
+    """With 3 epochs, the nodes 0, 1.5, 2.4, 2 are out of order, and interp1d sorts them."""
     values = [30, 0.2, 0.4, 1]
     expected = through([0, epochs * middle[0], epochs * middle[1], epochs - 1], values, epochs)
     np.testing.assert_allclose(quadratic_spline(values, middle, epochs), expected, rtol=1e-12)
@@ -182,18 +175,17 @@ def test_clip():
 
 def test_geometric():
     values = geometric([16, 1], [0.25, 0.75], 101)
-    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(
-        np.ones(26)
-    )
-    assert values[50] == pytest.approx(4)  # half way in the logarithm
+    assert values[:26] == pytest.approx(np.full(26, 16.0))
+    assert values[75:] == pytest.approx(np.ones(26))
+    assert values[50] == pytest.approx(4)
     assert geometric([16, 1], [0.25, 0.75], 1) == pytest.approx([16])
 
 
 def test_geometric_schedules():
     curves = schedules(settings(STAGE_1, epochs=101, schedule="geometric"))
-    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0)) and curves["z"][
-        80:
-    ] == pytest.approx(np.ones(21))
-    assert curves["z"][65] == pytest.approx(np.sqrt(30))  # through no middle value
+    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0))
+    assert curves["z"][80:] == pytest.approx(np.ones(21))
+    # Between the nodes, the middle values of the flags do not count.
+    assert curves["z"][65] == pytest.approx(np.sqrt(30))
     assert curves["s"][0] == pytest.approx(0.1) and curves["s"][34:] == pytest.approx(np.ones(67))
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])

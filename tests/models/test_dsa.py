@@ -201,8 +201,10 @@ def test_the_objective_is_divided_by_the_batch():
 def test_every_parameter_has_a_gradient(fidelity, posterior):
     dsa = small(fidelity=fidelity, posterior=posterior).train()
     sum(term.weighted for term in dsa.loss(clips(), WEIGHTS).values()).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in dsa.prior.parameters())
-    assert all(p.grad is not None for p in dsa.parameters())
+    for name, parameter in dsa.named_parameters():
+        # A batch norm takes the mean off, and with it the bias of the layer before.
+        if parameter.dim() > 1 or "prior" in name:
+            assert parameter.grad.abs().max() > 1e-9, name
 
 
 @both_fidelities
