@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from data.base import IMAGE_SIZE, SPLITS, Dataset, fingerprint, flat
-from utils.checkpoints import unused, write_text
 from utils.errors import UserError
+from utils.files import unused, write_text
 from utils.frames import as_float, as_uint8
 from utils.origin import commit
 from utils.progress import Progress

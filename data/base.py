@@ -102,6 +102,7 @@ class Dataset:
     flips: bool = False
     fps: int = 10
     continuations: tuple[int, ...] = ()
+    split_flag: str | None = None
 
     def __post_init__(self):
         check_frames(self.frames, self.name)

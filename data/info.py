@@ -7,15 +7,15 @@ import numpy as np
 
 import data
 from data.base import SPLITS
-from utils.config import parse
 from utils.errors import UserError, in_one_line
+from utils.settings import DATASETS, parse
 
 
 def dataset_of(argv, usage):
     """(Dataset, settings) that the command line NAME --FLAG VALUE ... names. Raises UserError."""
     if not argv or argv[0].startswith("-"):
         raise UserError(
-            f"usage: {usage} NAME [--FLAG VALUE ...]; NAME is one of {', '.join(sorted(data.DATASETS))}"
+            f"usage: {usage} NAME [--FLAG VALUE ...]; NAME is one of {', '.join(sorted(DATASETS))}"
         )
     settings = parse(["--dataset_name", *argv]).first
     return data.load(settings), settings

@@ -14,16 +14,17 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
 from data import arrays, mug_aligned
 from data.base import IMAGE_SIZE, Dataset, fingerprint
-from utils.config import RunSettings
 from utils.errors import UserError
+from utils.flags import flag
+from utils.settings import DATA, RunSettings
 
 NAME = "MUG-FED"
 CLIPS, LABELS = "MUG_0-255_OF_112x112_color.npz", "labels.npz"
@@ -37,6 +38,14 @@ DROPPED = (2, 5, 6)
 TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the release's; of the people
 VAL_SHARE = 0.1  # of the training clips, so that a recipe is never chosen on test clips
 MOST = 5  # faults of one kind that are told one by one
+
+
+@dataclass
+class Flags:
+    """The data set's own flags."""
+
+    split_by: str = flag("clip", DATA, choices=("clip", "identity"))
+    """What is held out: clips, or all clips of some people."""
 
 
 def load(config):
@@ -74,6 +83,7 @@ def load(config):
         fingerprint=fingerprint(digest, named, splits),
         fps=16,
         flips=True,
+        split_flag="seed",
     )
 
 
@@ -89,6 +99,8 @@ def usable(lengths, labels, seq_len, seed, by="clip"):
     if len(units) < 3:
         found = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
         raise UserError(f"{NAME}: found {found}, expected enough for three splits: give more clips")
+    from sklearn.model_selection import train_test_split  # slow to import
+
     train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
     kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len

@@ -12,14 +12,16 @@ rod's length l is a second factor of the identity, with several --pendulum_dampi
 
 import csv
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import data
 from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
-from utils.config import parse
 from utils.errors import UserError, in_one_line
+from utils.flags import flag, numbers
+from utils.settings import DATA, parse
 
 COLOURS = {
     "red": (255, 40, 40),
@@ -41,6 +43,16 @@ MAX_ANGLE, MAX_VELOCITY = np.deg2rad(100), 3.0  # of the initial state: rad, rad
 PIVOT = (26.0, 32.0)  # row, column in px
 ROD, ROD_HALF_WIDTH, BOB_RADIUS = 22.0, 1.2, 5.0  # px
 SUBSTEPS = 20  # Runge-Kutta steps a frame: angles to 1e-6 rad over 60 frames
+
+
+@dataclass
+class Flags:
+    """The data set's own flags."""
+
+    pendulum_lengths: tuple = flag(None, DATA, kind=numbers)
+    """Lengths of the rods in m, joined by commas, as a factor of the identity. Default: all 1."""
+    pendulum_dampings: tuple = flag(None, DATA, kind=numbers)
+    """Dampings in 1/s, joined by commas, as a factor of the dynamics. Default: all 0.05."""
 
 
 def simulate(angle, velocity, frames, length=LENGTH, damping=DAMPING):

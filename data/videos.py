@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from tqdm import tqdm
 from data import video_cache
 from data.base import IMAGE_SIZE, SPLITS, Dataset
 from utils.errors import UserError
+from utils.flags import flag
+from utils.settings import DATA
 
 NAME = "video-folder"
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"}
@@ -33,6 +36,16 @@ ANIMATIONS = {".gif", ".apng"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 HELD_OUT = {"test": 0.1, "val": 0.1}
 LISTED = 20  # bad files that are named one by one
+
+
+@dataclass
+class Flags:
+    """The data set's own flags."""
+
+    video_step: int = flag(1, DATA, low=1)
+    """Take every n-th frame of a file."""
+    split_by: str = flag("clip", DATA, choices=("clip", "identity"))
+    """What is held out: clips, or all clips of some sub-folders."""
 
 
 def find(source):

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from metrics.published import reported
-from utils.config import settings_class
 from utils.errors import UserError, in_one_line
+from utils.settings import settings_class
 
 
 class Run:

@@ -24,8 +24,8 @@ from metrics.quality import psnr
 from metrics.summary import Found, Measure, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
-from utils.checkpoints import write_text
 from utils.errors import UserError
+from utils.files import write_text
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
 
@@ -75,11 +75,11 @@ class Held:
 class Evaluation:
     """One stage of one model on one split, and what several protocols need of it, made once: judge, codes, swaps."""
 
-    def __init__(self, view, stage, dataset, folder, settings, device):
+    def __init__(self, view, info, dataset, folder, settings, device):
         self.view, self.folder, self.device = view, folder, device
         self.number, self.second = (
-            settings.number(stage),
-            stage != "EncDec",
+            settings.number(info.name),
+            not info.frames_only,
         )  # a model of one stage is named as VDSM's second
         self.pendulum = dataset.name == "pendulum"
         self.measurable = self.pendulum and set(dataset.classes) == {
@@ -281,10 +281,10 @@ class Evaluation:
         )
 
 
-def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
+def evaluate(view, info, dataset, folder, settings, device, epoch=None):
     """Figures of one stage ('EncDec': swaps of poses; any other: transfers of motion) after `epoch` on settings.split by the
     protocols of settings.measured, added to folder.metrics and printed. Returns {name: number}."""
-    task = Evaluation(view, stage, dataset, folder, settings, device)
+    task = Evaluation(view, info, dataset, folder, settings, device)
     _known(folder.metrics)  # before minutes of measuring
     done = {}
     for name in sorted(
@@ -306,7 +306,7 @@ def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
     details = common | {"spread is": "standard error over clips, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
         details["warning"] = "not held out: --fidelity release trains on these clips"
-    figures_, saved = _merge(_known(folder.metrics), stage, common, details, done)
+    figures_, saved = _merge(_known(folder.metrics), info.name, common, details, done)
     write_text(folder.metrics, json.dumps({**figures_, "details": saved}, indent=1) + "\n")
     write_text(folder.metrics.with_suffix(".csv"), table(figures_, saved))
     _show(task, done, details.get("warning", "held out"))

@@ -20,7 +20,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from models.elbo import Term, normal
-from models.stage import Stage
+from models.stage import OneStage
 
 SLOPE = 0.2  # of every LeakyReLU (reproduction)
 KERNEL = 5
@@ -215,9 +215,9 @@ class DSA(nn.Module):
         code = torch.cat([f[:, None].expand(-1, z.shape[1], -1), z], -1)
         return self.decoder(code.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def loss(self, x, weights):
+    def loss(self, x, annealed):
         """The negative ELBO as {term: Term}, summed over the batch x [N, T, 3, 64, 64] in [0, 1];
-        weights: of the KLs, {'f', 'z'}."""
+        annealed: models.annealing.Annealed."""
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
         f = q_f.rsample()
@@ -231,8 +231,8 @@ class DSA(nn.Module):
         of_z = kl_divergence(q_z, normal(*before, 2)).sum()
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
         return {
-            "f": Term(of_f, weights["f"] * of_f),
-            "z": Term(of_z, weights["z"] * of_z),
+            "f": Term(of_f, annealed.weights["f"] * of_f),
+            "z": Term(of_z, annealed.weights["z"] * of_z),
             "x": Term(error, error),
         }
 
@@ -260,11 +260,11 @@ class DSA(nn.Module):
         )[0]
 
 
-class DSAStage(Stage):
+class DSAStage(OneStage):
     """DSA's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
 
     network_of = DSA
 
-    def objective(self, terms, clips):
+    def objective(self, terms, sequences):
         """What is descended: the weighted terms, divided by the batch (published)."""
-        return super().objective(terms, clips) / clips
+        return super().objective(terms, sequences) / sequences

@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from models.elbo import Term, normal
-from models.stage import Stage
+from models.stage import OneStage
 from models.start import standardise
 
 SLOPE = 0.2
@@ -216,9 +216,9 @@ class Unordered(nn.Module):
         code = torch.cat([f[:, None].expand(-1, z.shape[1], -1), z], -1)
         return self.decoder(code.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def loss(self, x, weights):
+    def loss(self, x, annealed):
         """The negative of Section 2's bound as {term: Term}, summed over the batch x [N, T, 3, 64, 64] in [0, 1], in any order;
-        weights: of the KLs, {'f', 'z'}."""
+        annealed: models.annealing.Annealed."""
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
         f = q_f.rsample()
@@ -229,8 +229,8 @@ class Unordered(nn.Module):
         of_z = kl_divergence(q_z, p_z).sum()
         of_x = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
         return {
-            "f": Term(of_f, weights["f"] * of_f),
-            "z": Term(of_z, weights["z"] * of_z),
+            "f": Term(of_f, annealed.weights["f"] * of_f),
+            "z": Term(of_z, annealed.weights["z"] * of_z),
             "x": Term(of_x, of_x),
         }
 
@@ -257,26 +257,23 @@ class Unordered(nn.Module):
         return loc[:, None] + scale[:, None] * torch.randn(len(f), frames, self.z_dim).to(f)
 
 
-class UnorderedStage(Stage):
+class UnorderedStage(OneStage):
     """Unordered's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
 
     network_of = Unordered
 
-    def start_from(self, sampler, store):
-        """Data-dependent initialisation, where the settings ask for it."""
-        c = self.settings
-        for start, of in (
-            (self.network.start_from, c.encoder_init),
-            (self.network.start_decoder_from, c.decoder_init),
-        ):
-            if of == "data":
-                start(store.pick(*self.batch(sampler, 0)))
+    def start_from(self, batches):
+        """With --start data: the mean colour, and unit variance on the way to f and to the pixels."""
+        super().start_from(batches)
+        if self.settings.start == "data":
+            for start in (self.network.start_from, self.network.start_decoder_from):
+                start(batches.frames(*self.batch(batches, 0)))
 
-    def batch(self, sampler, step):
-        """`num_frames` frames drawn at random from each whole sequence, however long; from all of the clips that a sample joins."""
-        count = self.settings.num_frames
-        if sampler.members is not None:
-            return self.some(sampler, step, count)
-        clip, _, flip = (part[:, :count] for part in sampler.draw(step, self.settings.bs))
-        lengths = sampler.clips.lengths[sampler.clips.index[clip[:, 0]]]
-        return clip, sampler.pick(step, len(clip), lengths, count), flip
+    def batch(self, batches, step):
+        """Random frames of each sample: of all clips that it joins, or of the whole clip."""
+        count = self.settings.frames_per_clip
+        if batches.members is not None:
+            return self.some_frames(batches, step, count)
+        clip, _, flip = (part[:, :count] for part in batches.draw(step))
+        lengths = batches.clips.lengths[batches.clips.index[clip[:, 0]]]
+        return clip, batches.pick(step, len(clip), lengths, count), flip

@@ -11,7 +11,7 @@ import torch
 
 from pictures.files import save_gif, save_png, sheet, with_margins
 from pictures.plane import draw_plane
-from utils.checkpoints import write_text
+from utils.files import write_text
 from utils.frames import as_float, as_uint8
 
 MOST = 12  # identities in a grid: a larger one is unreadable and grows with the square
@@ -46,7 +46,7 @@ CAPTIONS = {  # in the order in which a reader wants them
 DRAWN = 2  # drawn codes beside a clip's own
 
 
-def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
+def draw_stage(stage, dataset, batches, images, epoch, log, last):
     """Write the pictures of `stage` after `epoch` into folder `images`; the grids go to `log` too.
 
     sampler, store: those of the training split, or None to leave the training pictures out; last: draw the slow ones too.
@@ -58,9 +58,9 @@ def draw_stage(stage, dataset, sampler, store, images, epoch, log, last):
     )
     length = min(settings.seq_len, clips.num_frames)
     real = clips.take(rows, 0, length)  # [n, T, 64, 64, 3] uint8
-    if stage.name == "EncDec":
-        if sampler is not None:
-            some = store.pick(*sampler.draw(0, min(settings.bs, ROWS)))[:, :16].cpu()
+    if settings.info(stage.name).frames_only:
+        if batches is not None:
+            some = batches.frames(*batches.draw(0, min(batches.size, ROWS)))[:, :16].cpu()
             save_png(images / f"train_{epoch}_targ.png", sheet(as_uint8(some)))
             save_png(images / f"train_{epoch}_rec.png", sheet(as_uint8(_reconstruct(view, some))))
         _draw(images, f"swap_ep_{epoch}_rec.png", _swap_grid(view, real[:MOST, :1])[0], log, epoch)

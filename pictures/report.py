@@ -25,10 +25,12 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
 from pictures.drawing import CAPTIONS
-from utils.checkpoints import RunFolder, write_text
-from utils.config import RunSettings, as_flags, settings_class, shown
 from utils.errors import UserError
+from utils.files import write_text
+from utils.flags import as_flags, shown
 from utils.origin import commit
+from utils.run_folder import RunFolder
+from utils.settings import RunSettings, settings_class
 
 TEMPLATE = Path(__file__).with_name("report.html")
 WIDTH = 4.8  # inches of a plot: what a phone shows without shrinking its letters

@@ -7,8 +7,8 @@ import sys
 import types
 from pathlib import Path
 
-from utils.config import MODELS
 from utils.progress import Progress
+from utils.settings import MODELS
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "ADDING_A_MODEL.md").read_text()
 FEWER = "--epochs 3 --bs_per_epoch 8 --bs 4 --width 8 --device cpu --threads 1 --tboard_log False --lr 0.01".split()

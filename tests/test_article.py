@@ -17,7 +17,7 @@ from data import mug
 from data.batches import Sampler
 from metrics import evaluate, judge
 from tests import made
-from utils.config import RunSettings, parse
+from utils.settings import RunSettings, parse
 
 MUG_1 = r"""
 python3 main.py --RUN release_test --rnn_layers 3 --rnn_dim 512 --bs 20 --seq_len 20 --epochs 250 --bs_per_epoch 50 \

@@ -8,7 +8,7 @@ import torch
 
 import train_test
 from tests.test_train_test import assert_same_checkpoint
-from utils.config import parse
+from utils.settings import parse
 
 RUN = (
     "--RUN b --dataset_name pendulum --seq_len 16 --epochs 2 --bs_per_epoch 2 --bs 3 --num_test_ids 2 --f_dim 4 --width 3 "

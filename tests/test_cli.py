@@ -22,8 +22,8 @@ from data.base import Dataset
 from models.vdsm.settings import VDSMSettings
 from tests.made import sprites
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
-from utils.config import parse, parser, preset_names
 from utils.errors import UserError
+from utils.settings import parse, parser, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = {  # every flag of the release with its default, as its users know them

@@ -19,7 +19,7 @@ from tests.conftest import few
 from tests.test_cli import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
 from utils.checkpoints import RunFolder
-from utils.config import parse
+from utils.settings import parse
 
 FILES = ("id", "dynamics", "labels", "test_images", "recon_images", "sampled_images")
 EXPORT = [*TINY, "--export_codes", "True", "--num_test_ids", "3"]

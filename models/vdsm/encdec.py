@@ -35,7 +35,7 @@ def bernoulli(logits, dims):
 class EncDec(nn.Module):
     """Encoder, identity posterior and decoder with the model and guide over them (see the module's header).
 
-    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, n_decoders, enc_widths, dec_widths, fidelity, s_scale_start).
+    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, single_decoder, enc_widths, dec_widths, fidelity).
     """
 
     def __init__(self, settings):
@@ -44,10 +44,8 @@ class EncDec(nn.Module):
         slope = 1.0 if settings.fidelity == "release" else 0.01
         self.encoder = FrameEncoder(self.pose_dim, self.experts, settings.enc_widths, slope)
         self.identity = IdentityPosterior(self.experts)
-        decoder = SingleDecoder if settings.n_decoders == 1 else MixtureOfExpertsDecoder
+        decoder = SingleDecoder if settings.single_decoder else MixtureOfExpertsDecoder
         self.decoder = decoder(self.pose_dim, self.experts, settings.dec_widths)
-        if settings.s_scale_start:
-            self.identity.start_scale_at(settings.s_scale_start)
 
     def frame_codes(self, x):
         """x [N, T, 3, 64, 64] in [0, 1] -> z loc, z scale [N, T, pose_dim]; per-frame s loc, s scale [N, T, K]."""
@@ -59,7 +57,8 @@ class EncDec(nn.Module):
         self.encoder.start_from(x.flatten(0, 1))
         self.identity.start_loc_from(self.frame_codes(x)[2], spread)
 
-    def guide(self, x, weights):
+    def guide(self, x, annealed):
+        weights = annealed.weights
         z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
         s_loc, s_scale = self.identity(frame_loc, frame_scale)
         with pyro.plate("clips", len(x)):
@@ -68,8 +67,8 @@ class EncDec(nn.Module):
             with poutine.scale(scale=weights["z"]):
                 pyro.sample("z", normal(z_loc, z_scale, 2))
 
-    def model(self, x, weights):
-        clips, frames = x.shape[:2]
+    def model(self, x, annealed):
+        weights, (clips, frames) = annealed.weights, x.shape[:2]
         zero = x.new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
@@ -78,15 +77,16 @@ class EncDec(nn.Module):
                 )
             with poutine.scale(scale=weights["z"]):
                 z = pyro.sample("z", normal(zero.expand(clips, frames, self.pose_dim), zero + 1, 2))
-            logits = self.decoder(z, mixing_weights(s, weights["temperature"]))
+            logits = self.decoder(z, mixing_weights(s, annealed.temperature))
             pyro.sample("x", bernoulli(logits, 4), obs=x)
 
-    def loss(self, x, weights, kl="analytic"):
+    def loss(self, x, annealed, kl="analytic"):
         """The negative ELBO (Eq. 4, first stage) as {term: Term}, summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]; weights: {'s': lambda_s, 'z': lambda_z, 'temperature': tau}.
+        x [N, T, 3, 64, 64] in [0, 1]; annealed: models.annealing.Annealed, with lambda_s, lambda_z
+        and tau.
         """
-        return elbo_terms(self.model, self.guide, x, weights, kl=kl)
+        return elbo_terms(self.model, self.guide, x, annealed, kl=kl)
 
     def encode(self, x, temperature):
         """The locations: x [N, T, 3, 64, 64] -> mixing weights w [N, K], poses z [N, T, pose_dim]."""

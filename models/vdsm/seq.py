@@ -8,6 +8,8 @@ the transition is evaluated at all steps in one call. Encoder and decoder stay a
 identity layers go on training, and lambda_z weighs only the posterior term of z_1).
 """
 
+from typing import NamedTuple
+
 import pyro
 import torch
 from pyro import poutine
@@ -24,11 +26,26 @@ from models.vdsm.networks import (
 )
 
 
+class Sequences(NamedTuple):
+    """A training batch of stage 2.
+
+    codes   z loc [N, T, pose_dim], s loc and s scale [N, T, K] of the frozen encoder
+    x       frames [N, P, 3, 64, 64] in [0, 1] whose pixels count
+    picked  their positions in time [N, P]; None: all T frames
+    seen    d is read from so many first frames of the clip; None: from all
+    """
+
+    codes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    x: torch.Tensor
+    picked: torch.Tensor | None = None
+    seen: int | None = None
+
+
 class Seq(nn.Module):
     """The sequence network over a trained `EncDec`, with its model and guide (see the module's header).
 
     settings: models.vdsm.settings.VDSMSettings (dynamics_dim, rnn_dim, rnn_layers, rnn_dropout, trans_dim,
-        d_scale_start, z_scale_start, fidelity).
+        fidelity).
     """
 
     def __init__(self, settings, encdec):
@@ -46,18 +63,17 @@ class Seq(nn.Module):
         )
         self.context = PoseContext(settings.dynamics_dim, rnn_dim, settings.rnn_layers)
         self.combiner = Combiner(pose_dim, settings.dynamics_dim, rnn_dim)
-        if settings.d_scale_start:
-            start_scale_at(
-                self.dynamics.code, settings.d_scale_start, slice(self.dynamics_dim, None)
-            )
-        if settings.z_scale_start:
-            start_scale_at(self.combiner.scale, settings.z_scale_start)
         hidden, start = (rnn_dim, "kaiming") if release else (settings.trans_dim, "identity")
         self.transition = GatedTransition(pose_dim, settings.dynamics_dim, hidden, start)
 
     def trainable(self):
         """The parameters that this stage trains."""
         return [p for p in self.parameters() if p.requires_grad]
+
+    def start_scales_at(self, d, z):
+        """Let the posterior scales of d and z start at the numbers `d` and `z` (> 0)."""
+        start_scale_at(self.dynamics.code, d, slice(self.dynamics_dim, None))
+        start_scale_at(self.combiner.scale, z)
 
     @torch.no_grad()
     def frame_codes(self, x):
@@ -96,24 +112,25 @@ class Seq(nn.Module):
             ]
         return ((self.poses(self.dynamics(poses)[0], 2 * frames)[:, frames:] - told) ** 2).sum() / 2
 
-    def guide(self, codes, x, picked, weights):
-        z_loc, frame_loc, frame_scale = codes
-        clips, frames = z_loc.shape[:2]
+    def guide(self, batch, annealed):
+        z_loc, frame_loc, frame_scale = batch.codes
+        weights, (clips, frames) = annealed.weights, z_loc.shape[:2]
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 s_loc, s_scale = self.identity(frame_loc, frame_scale)
                 pyro.sample("s", normal(s_loc, s_scale, 1))
             with poutine.scale(scale=weights["d"]):
-                d_loc, d_scale = self.dynamics(z_loc[:, : weights.get("seen", frames)])
+                d_loc, d_scale = self.dynamics(z_loc[:, : batch.seen])
                 d = pyro.sample("d", normal(d_loc, d_scale, 1))
             with poutine.scale(scale=weights["z"]):
                 first, rest = self.pose_posterior(d, frames)
                 z_1 = pyro.sample("z_1", first)
                 pyro.sample("z", rest(z_1))
 
-    def model(self, codes, x, picked, weights):
-        clips, frames, pose_dim = codes[0].shape
-        zero = codes[0].new_zeros(())
+    def model(self, batch, annealed):
+        weights, picked = annealed.weights, batch.picked
+        clips, frames, pose_dim = batch.codes[0].shape
+        zero = batch.codes[0].new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 experts = self.encdec.experts
@@ -131,17 +148,16 @@ class Seq(nn.Module):
             if picked is not None:  # pixels of some frames stand for all
                 z = z.gather(1, picked[..., None].expand(-1, -1, pose_dim))
                 scale = frames / picked.shape[1]
-            logits = self.encdec.decoder(z, mixing_weights(s, weights["temperature"]))
+            logits = self.encdec.decoder(z, mixing_weights(s, annealed.temperature))
             with poutine.scale(scale=scale):
-                pyro.sample("x", bernoulli(logits, 4), obs=x)
+                pyro.sample("x", bernoulli(logits, 4), obs=batch.x)
 
-    def loss(self, codes, x, weights, picked=None, kl="analytic"):
-        """The negative ELBO (Eq. 4) as {term: Term}, summed over the batch.
+    def loss(self, batch, annealed, kl="analytic"):
+        """The negative ELBO (Eq. 4) as {term: Term}, summed over the batch (`Sequences`).
 
-        codes: see `frame_codes`; x [N, P, 3, 64, 64]: the clips' frames, or those at `picked` [N, P] (positions in time);
-        weights: {'s': lambda_s, 'd': lambda_d, 'z': lambda_z, 'temperature': tau}; with 'seen' d is read from so many first frames.
+        annealed: models.annealing.Annealed, with lambda_s, lambda_d, lambda_z and tau.
         """
-        return elbo_terms(self.model, self.guide, codes, x, picked, weights, kl=kl)
+        return elbo_terms(self.model, self.guide, batch, annealed, kl=kl)
 
     def encode(self, x, temperature):
         """The locations: x [N, T, 3, 64, 64] -> mixing weights w [N, K], dynamics d [N, dynamics_dim]."""

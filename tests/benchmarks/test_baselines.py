@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import baselines
 from benchmarks.baselines import PRESETS, commands
-from utils.config import parse
+from utils.settings import parse
 
 
 @pytest.mark.parametrize("data", PRESETS)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from models.vdsm.settings import VDSMSettings
-from utils.config import (
+from utils.settings import (
     as_flags,
     boolean,
     differences,
