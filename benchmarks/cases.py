@@ -47,7 +47,11 @@ def tiny_case(threads: int = 1) -> Case:
 
 
 def timed(
-    function: Callable, case: Case, repeats: int = 1, warm_up: int = 0, clock: Callable = None
+    function: Callable,
+    case: Case,
+    repeats: int = 1,
+    warm_up: int = 0,
+    clock: Callable | None = None,
 ) -> list[tuple[float, float]]:
     """Call `function` and return (seconds by the clock, seconds of wall time) of each repeat.
 
