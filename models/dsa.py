@@ -263,7 +263,7 @@ class DSA(nn.Module):
 class DSAStage(OneStage):
     """DSA's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
 
-    network_of = DSA
+    name, network_of = "DSA", DSA
 
     def objective(self, terms, sequences):
         """What is descended: the weighted terms, divided by the batch (published)."""

@@ -260,7 +260,7 @@ class Unordered(nn.Module):
 class UnorderedStage(OneStage):
     """Unordered's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
 
-    network_of = Unordered
+    name, network_of = "Unordered", Unordered
 
     def start_from(self, batches):
         """With --start data: the mean colour, and unit variance on the way to f and to the pixels."""

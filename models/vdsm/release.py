@@ -292,3 +292,8 @@ def _moments(model, optimizer):
         return found
     except (TypeError, KeyError, AttributeError, StopIteration, ValueError, RuntimeError):
         return {}
+
+
+def adopt(state):
+    """A released checkpoint as one of ours; None if `state` is another file (see `to_ours`)."""
+    return to_ours(state) if stage_of(state) else None
