@@ -105,7 +105,9 @@ def build(stage, settings, folder, dataset):
         state = load_checkpoint(path)
         check_sizes(state, path, settings, under.sizes)
         earlier = state["model"]
-    return info.stage().build(settings, dataset.split("train"), earlier)
+    built = info.stage().build(settings, dataset.split("train"), earlier)
+    built.name = info.name
+    return built
 
 
 def train(settings, name, dataset, folder, device, argv, signals):
@@ -227,8 +229,7 @@ def attempt(settings, name, dataset, folder, device, progress, signals, lowered)
                         draw_stage(
                             stage,
                             dataset,
-                            samplers["train"],
-                            splits["train"],
+                            _Drawn(samplers["train"], splits["train"], settings.bs),
                             folder.images,
                             epoch,
                             log,
@@ -289,6 +290,13 @@ def held_out_loss(stage, sampler, store, weights):
     return sums
 
 
+class _Drawn:
+    """Sampler and store as the `Batches` that draw_stage takes."""
+
+    def __init__(self, sampler, store, size):
+        self.draw, self.frames, self.size = sampler.draw, store.pick, size
+
+
 def _log_epoch(log, epoch, shown, weights):
     log("total loss", sum(weighted for _, weighted in shown.values()), epoch)
     for term, (raw, weighted) in shown.items():
@@ -319,11 +327,12 @@ def test(plan, folder, device):
             refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)
         stage = info.stage().build(settings)
+        stage.name = info.name
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
         epoch = state["epoch"] - 1
         torch.manual_seed(settings.seed)
-        draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
+        draw_stage(stage, dataset, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
             evaluate(stage.view(), name, dataset, folder, settings, device, epoch)
         if settings.export_codes and info is settings.STAGES[-1]:

@@ -391,7 +391,7 @@ def test_a_disk_that_fills_up_at_a_picture(refused, monkeypatch):
     def full(path, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("pictures.drawing.save_png", full)
+    monkeypatch.setattr("pictures.files.save_png", full)
     assert "No space left on device" in refused(*TINY)
 
 

@@ -72,6 +72,7 @@ class StageInfo(NamedTuple):
     rate: str = "lr"  # and its learning rate
     joins: bool = False  # whether a sample is as many clips of an identity as the data set joins
     stands_on: str | None = None  # the stage whose trained network it is built over
+    frames_only: bool = False  # whether it knows single frames and nothing of motion
 
     def stage(self):
         """The stage's class."""
