@@ -10,7 +10,8 @@ from models.vdsm.networks import DECODER_WIDTHS, ENCODER_WIDTHS
 from utils.checkpoints import check_sizes, load_checkpoint, read_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.flags import shown
-from utils.settings import RunSettings, of_today
+from utils.plan import of_today
+from utils.settings import RunSettings
 from utils.step import Stepper
 
 

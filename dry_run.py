@@ -19,8 +19,9 @@ from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES
 from data.sprites.store import draw_split
 from export import bytes_a_clip
 from utils.guards import saves
+from utils.plan import Plan
 from utils.run_folder import RunFolder
-from utils.settings import Plan, RunSettings, StageInfo
+from utils.settings import RunSettings, StageInfo
 
 FLOAT = 4  # bytes
 # Bytes that a 64x64 tile takes in a picture, roughly. Half of a sprite or a pendulum is black.

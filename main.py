@@ -7,7 +7,7 @@ import warnings
 
 from utils.errors import UserError
 from utils.flags import without
-from utils.settings import opening_lines, parse
+from utils.plan import opening_lines, parse
 
 
 def main(argv):

@@ -31,9 +31,10 @@ from utils.guards import (
 )
 from utils.lock import only_run
 from utils.origin import origin
+from utils.plan import Plan
 from utils.progress import Progress, tensorboard
 from utils.run_folder import RunFolder
-from utils.settings import Plan, RunSettings, StageInfo
+from utils.settings import RunSettings, StageInfo
 from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
 

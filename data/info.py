@@ -8,7 +8,8 @@ import numpy as np
 import data
 from data.base import SPLITS
 from utils.errors import UserError, in_one_line
-from utils.settings import DATASETS, parse
+from utils.plan import parse
+from utils.settings import DATASETS
 
 
 def dataset_of(argv, usage):

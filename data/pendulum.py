@@ -21,7 +21,8 @@ import data
 from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
 from utils.errors import UserError, in_one_line
 from utils.flags import flag, numbers
-from utils.settings import DATA, parse
+from utils.plan import parse
+from utils.settings import DATA
 
 COLOURS = {
     "red": (255, 40, 40),

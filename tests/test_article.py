@@ -21,7 +21,8 @@ from data import mug
 from data.batches import Sampler
 from metrics import evaluate, judge
 from tests import made
-from utils.settings import RunSettings, parse
+from utils.plan import parse
+from utils.settings import RunSettings
 
 HERE = Path(__file__).resolve().parent
 _, *SECTIONS = re.split(r"^== (\w+) ==$", (HERE / "printed_commands.txt").read_text(), flags=re.M)

@@ -8,7 +8,7 @@ import torch
 
 import train_test
 from tests.test_train_test import assert_same_checkpoint
-from utils.settings import parse
+from utils.plan import parse
 
 RUN = (
     "--RUN b --dataset_name pendulum --seq_len 16 --epochs 2 --bs_per_epoch 2 --bs 3 "

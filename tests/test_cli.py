@@ -23,7 +23,8 @@ from models.vdsm.settings import VDSMSettings
 from tests.made import sprites
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
 from utils.errors import UserError
-from utils.settings import parse, parser, preset_names
+from utils.plan import parse, preset_names
+from utils.settings import parser
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = {  # every flag of the release with its default, as its users know them
@@ -391,7 +392,7 @@ def test_a_disk_that_fills_up_at_a_picture(refused, monkeypatch):
     def full(path, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("pictures.drawing.save_png", full)
+    monkeypatch.setattr("pictures.files.save_png", full)
     assert "No space left on device" in refused(*TINY)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import data.look
-from utils.settings import DATASETS, MODELS, parse, parser_of, preset_names, settings_class
+from utils.plan import parse, parser_of, preset_names
+from utils.settings import DATASETS, MODELS, settings_class
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,8 +18,8 @@ from tests import made
 from tests.conftest import few
 from tests.test_cli import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
-from utils.checkpoints import RunFolder
-from utils.settings import parse
+from utils.plan import parse
+from utils.run_folder import RunFolder
 
 FILES = ("id", "dynamics", "labels", "test_images", "recon_images", "sampled_images")
 EXPORT = [*TINY, "--export_codes", "True", "--num_test_ids", "3"]

@@ -19,8 +19,8 @@ from models.vdsm.seq import Seq
 from models.vdsm.stages import EncDecStage, SeqStage
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
 from utils.lock import only_run
+from utils.plan import parse
 from utils.progress import Progress
-from utils.settings import parse
 
 TERMS = {"EncDec": ("s", "z", "x"), "Seq": ("s", "d", "z_1", "z", "x")}
 NETWORKS = {"EncDec": EncDec, "Seq": Seq}

@@ -116,15 +116,15 @@ def shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def as_flags(settings, left_out=()) -> list[str]:
+def as_flags(settings, **defaults) -> list[str]:
     """The list of flags that gives `settings`: those away from their defaults.
 
-    left_out: pairs (flag, value) that are omitted although they differ from the default.
+    defaults: of flags whose default is not that of the settings class.
     """
     flags = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value is not None and value != field.default and (field.name, value) not in left_out:
+        if value is not None and value != defaults.get(field.name, field.default):
             flags += [f"--{field.name}", shown(value)]
     return flags
 

@@ -13,8 +13,9 @@ import torch
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
 from utils.flags import shown, without
+from utils.plan import Plan, differences
 from utils.run_folder import RunFolder
-from utils.settings import Plan, RunSettings, differences
+from utils.settings import RunSettings
 
 NAMED = 6  # differing settings that a message names
 NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that is not finite

@@ -14,7 +14,8 @@ from pathlib import Path
 from utils.checkpoints import Damaged, check_sum, load_checkpoint
 from utils.errors import UserError
 from utils.files import PART, replacing, unused, write_text
-from utils.settings import RunSettings, of_today
+from utils.plan import of_today
+from utils.settings import RunSettings
 
 RELEASE_MODELS = Path("models")  # where the authors' code keeps checkpoints
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import baselines
 from benchmarks.baselines import PRESETS, commands
-from utils.settings import parse
+from utils.plan import parse
 
 SEQ_LEN = {"pendulum": 16, "sprites-li": 8}
 

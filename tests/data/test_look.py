@@ -8,7 +8,7 @@ import data
 from data import info, look, pendulum
 from data.base import SPLITS
 from tests.conftest import few
-from utils.settings import parse
+from utils.plan import parse
 
 
 @pytest.fixture(autouse=True)

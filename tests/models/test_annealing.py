@@ -10,7 +10,7 @@ from scipy.interpolate import interp1d
 
 from models.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
 from models.vdsm.settings import VDSMSettings
-from utils.settings import parse, preset_names
+from utils.plan import parse, preset_names
 
 # The README's four commands: their schedule flags (stage 1 and 2; MUG-FED's and Sprites' agree but for the epochs)
 STAGE_1 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10 --temp_id_start 1

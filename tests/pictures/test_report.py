@@ -17,7 +17,7 @@ from pictures.drawing import expert_use
 from pictures.report import experts, figures, pictures, read_events, write_report
 from tests.conftest import few
 from tests.tiny import TEST, TINY
-from utils.settings import parse
+from utils.plan import parse
 
 LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dataset, {
     pictures: document.images.length, missing: [...document.images].filter(i => !i.naturalWidth).length,

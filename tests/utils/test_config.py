@@ -7,17 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from models.vdsm.settings import VDSMSettings
-from utils.settings import (
-    as_flags,
-    boolean,
-    differences,
-    integers,
-    number,
-    parse,
-    plain_name,
-    shown,
-    without,
-)
+from utils.plan import differences, parse
+from utils.settings import as_flags, boolean, integers, number, plain_name, shown, without
 
 
 @pytest.mark.parametrize("text", ["ja", "", "2", "TrueFalse", "None"])
