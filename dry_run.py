@@ -10,8 +10,7 @@ import pyro
 import torch
 
 from data import pendulum
-from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES
-from data.sprites.store import draw_split
+from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES, draw_split
 from export import bytes_a_clip
 from utils.checkpoints import RunFolder
 from utils.guards import saves

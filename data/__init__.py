@@ -1,8 +1,13 @@
-"""Data sets by name. A new one is a module with `load(config) -> Dataset` and one line in DATASETS."""
+"""Data sets by name. A new one is a module with `load(config) -> Dataset` and a line here."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+
+# Not imported otherwise: `--help` needs the names below, and no NumPy.
+if TYPE_CHECKING:
+    from data.base import Dataset
 
 DATASETS = {
     "MUG-FED": "data.mug",
@@ -14,9 +19,11 @@ DATASETS = {
 }
 
 
-def load(config):
-    """The data set that config.dataset_name names, as `data.base.Dataset`, or config.num_clips clips of it; raises
-    UserError if it is unknown or not there."""
+def load(config) -> "Dataset":
+    """Load the data set `config.dataset_name`; only `config.num_clips` of its clips if that is set.
+
+    Raises UserError if the name is unknown or the files are missing.
+    """
     if config.dataset_name not in DATASETS:
         known = ", ".join(DATASETS)
         raise UserError(
