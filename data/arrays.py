@@ -25,9 +25,9 @@ def load(path) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
-                found = f"found key {', '.join(keys[:5])}" if keys else "found no array"
+                problem = f"found key {', '.join(keys[:5])}" if keys else "found no array"
                 expected = f"expected {KEY}: write the file with np.savez(path, array)"
-                raise UserError(f"{path}: {found}, {expected}")
+                raise UserError(f"{path}: {problem}, {expected}")
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
@@ -43,8 +43,8 @@ def load(path) -> np.ndarray:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
     # Damaged bytes can raise any exception.
     except Exception as error:
-        found = f"{path} cannot be read ({type(error).__name__}: {error})"
-        raise UserError(f"{found}: it is damaged or not an .npz file, get it again") from None
+        problem = f"{path} cannot be read ({type(error).__name__}: {error})"
+        raise UserError(f"{problem}: it is damaged or not an .npz file, get it again") from None
 
 
 def _read(file):

@@ -112,8 +112,8 @@ class Dataset:
         total, count = self.lengths.sum(), len(self.lengths)
         problems = []
         if self.lengths.min() < 1 or total != len(self.frames):
-            found = f"{len(self.frames)} frames for clips of {total}"
-            problems.append(f"found {found}, expected as many")
+            counts = f"{len(self.frames)} frames for clips of {total}"
+            problems.append(f"found {counts}, expected as many")
         for name, values in self.labels.items():
             if len(values) != count:
                 problems.append(f"label '{name}' has {len(values)} values for {count} clips")
@@ -173,9 +173,9 @@ def check_frames(frames: np.ndarray, name: str) -> None:
     """Raise UserError unless `frames` are uint8 [F > 0, 64, 64, 3]."""
     picture = (IMAGE_SIZE, IMAGE_SIZE, 3)
     if frames.dtype != np.uint8 or frames.shape[1:] != picture or frames.size == 0:
-        found = f"{frames.dtype} {[*frames.shape]}" if frames.size else "no clip"
+        kind = f"{frames.dtype} {[*frames.shape]}" if frames.size else "no clip"
         want = f"uint8 [frames, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
-        raise UserError(f"{name}: found {found}, expected {want}: make the data again")
+        raise UserError(f"{name}: found {kind}, expected {want}: make the data again")
 
 
 def fingerprint(frames: np.ndarray, labels: dict, splits: dict) -> str:

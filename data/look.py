@@ -104,8 +104,8 @@ def main(argv: list[str]) -> int:
         save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
         save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
     except OSError as error:
-        found = f"cannot write to {folder} ({error.strerror})"
-        raise UserError(f"{found}: choose another --runs_dir") from None
+        problem = f"cannot write to {folder} ({error.strerror})"
+        raise UserError(f"{problem}: choose another --runs_dir") from None
     print(f"wrote {folder / dataset.name}.png and .gif: {len(chosen)} clips with their labels")
     return 0
 

@@ -50,11 +50,11 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
             size = int(head[1]) * (SIDE**2 if len(head) == 4 else 1)
             body = file.read(size + 1)
     except (OSError, EOFError, ValueError, gzip.zlib.error) as error:
-        found = f"{path} is not an IDX file of MNIST ({error})"
-        raise UserError(f"{NAME}: {found}: get it again") from None
+        problem = f"{path} is not an IDX file of MNIST ({error})"
+        raise UserError(f"{NAME}: {problem}: get it again") from None
     if len(body) != size:
-        found = f"{path} is too short or too long, expected {size:,} bytes after the header"
-        raise UserError(f"{NAME}: {found}: get it again")
+        problem = f"{path} is too short or too long, expected {size:,} bytes after the header"
+        raise UserError(f"{NAME}: {problem}: get it again")
     return np.frombuffer(body, np.uint8).reshape(head[1], *head[2:])
 
 
@@ -90,8 +90,8 @@ def digits_by_split(files: dict, seed: int) -> tuple[dict, np.ndarray, np.ndarra
     for paths in files.values():
         images, labels = (read_idx(path, kind[1]) for path, kind in zip(paths, PARTS.values()))
         if len(images) != len(labels) or labels.max() > 9:
-            found = f"{paths[1]} has {len(labels)} labels for {len(images)} images"
-            raise UserError(f"{NAME}: {found}: get both again")
+            problem = f"{paths[1]} has {len(labels)} labels for {len(images)} images"
+            raise UserError(f"{NAME}: {problem}: get both again")
         arrays.append((images, labels))
     images, labels = (np.concatenate(parts) for parts in zip(*arrays))
     first = len(arrays[0][0])
@@ -160,8 +160,8 @@ def read_public(path: Path) -> np.ndarray:
         raise UserError(f"{NAME}: cannot read {path} ({error}): get it again") from None
     size = (IMAGE_SIZE, IMAGE_SIZE)
     if clips.dtype != np.uint8 or clips.ndim != 4 or clips.shape[2:] != size or clips.shape[1] < 10:
-        found = f"{path} is {clips.dtype} {[*clips.shape]}, expected uint8 [20, 10000, 64, 64]"
-        raise UserError(f"{NAME}: {found}: get it again")
+        problem = f"{path} is {clips.dtype} {[*clips.shape]}, expected uint8 [20, 10000, 64, 64]"
+        raise UserError(f"{NAME}: {problem}: get it again")
     return clips.swapaxes(0, 1)
 
 
@@ -173,8 +173,8 @@ def download(folder: Path) -> None:
         for train in (True, False):
             MNIST(folder, train, download=True)
     except (RuntimeError, OSError) as error:
-        found = f"torchvision cannot download MNIST ({error})"
-        raise UserError(f"{NAME}: {found}: give --source FOLDER with its IDX files") from None
+        problem = f"torchvision cannot download MNIST ({error})"
+        raise UserError(f"{NAME}: {problem}: give --source FOLDER with its IDX files") from None
 
 
 def load(config) -> Dataset:
@@ -189,16 +189,16 @@ def load(config) -> Dataset:
         download(folder)
     files = find(folder if config.source in (None, "torchvision") else config.source)
     if config.source and not files:
-        found = f"found neither MNIST's IDX files nor {PUBLIC} in {config.source}"
-        raise UserError(f"{NAME}: {found}: give their folder")
+        problem = f"found neither MNIST's IDX files nor {PUBLIC} in {config.source}"
+        raise UserError(f"{NAME}: {problem}: give their folder")
     sizes = [[path.name, path.stat().st_size] for pair in files.values() for path in pair]
 
     def check(metadata, frames):
         unpack(metadata, frames)
         key = metadata["key"]
         if key["seed"] != config.data_seed or (files and key["files"] != sizes):
-            made = f"{folder} was made with --data_seed {key['seed']}"
-            raise UserError(f"{made} or from other files")
+            problem = f"{folder} was made with --data_seed {key['seed']}"
+            raise UserError(f"{problem} or from other files")
 
     stored = Store(NAME, folder, VERSION, check)
     metadata, grey = stored.load(

@@ -56,8 +56,8 @@ def load(config) -> Dataset:
     lengths, numbers = metadata["lengths"], metadata["labels"]
     splits, short = usable(lengths, numbers, config.seq_len, config.seed, config.split_by)
     if short and not config.quiet:
-        found = f"{short} clips are shorter than --seq_len {config.seq_len}"
-        print(f"{NAME}: {found} and skipped", flush=True)
+        problem = f"{short} clips are shorter than --seq_len {config.seq_len}"
+        print(f"{NAME}: {problem} and skipped", flush=True)
     people, identity = np.unique(numbers[:, 0], return_inverse=True)
     action = np.full(len(numbers), -1)
     for label, number in enumerate(ACTIONS):
@@ -92,8 +92,8 @@ def usable(lengths, labels, seq_len: int, seed: int, by="clip") -> tuple[dict, i
 
     units = np.arange(len(lengths)) if by == "clip" else np.unique(labels[:, 0])
     if len(units) < 3:
-        found = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
-        raise UserError(f"{NAME}: found {found}, expected enough for three splits: give more clips")
+        count = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
+        raise UserError(f"{NAME}: found {count}, expected enough for three splits: give more clips")
     train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
     splits = {"train": train, "val": val, "test": test}

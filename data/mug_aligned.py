@@ -78,9 +78,9 @@ class Frame:
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"cannot read {self.path} ({error}): make it again") from None
         if pixels.shape != (self.size, self.size, 3):
-            found = f"{self.path} is {pixels.shape[1]}x{pixels.shape[0]} pixels"
+            problem = f"{self.path} is {pixels.shape[1]}x{pixels.shape[0]} pixels"
             expected = f"expected {self.size}x{self.size}"
-            raise UserError(f"{found}, {expected}: run OpenFace with -simsize {self.size}")
+            raise UserError(f"{problem}, {expected}: run OpenFace with -simsize {self.size}")
         return pixels
 
 

@@ -167,8 +167,8 @@ def load(config) -> Dataset:
     """
     lengths, dampings = config.pendulum_lengths, config.pendulum_dampings
     if lengths and max(lengths) > LONGEST:
-        found = f"found --pendulum_lengths {max(lengths)}"
-        raise UserError(f"{found}, expected {LONGEST} m at most: shorten the rod")
+        problem = f"found --pendulum_lengths {max(lengths)}"
+        raise UserError(f"{problem}, expected {LONGEST} m at most: shorten the rod")
     given = {"lengths": lengths, "dampings": dampings}
     factors = {name: values for name, values in given.items() if values}
     return make(max(FRAMES, config.seq_len), config.data_seed, **factors)
@@ -197,8 +197,8 @@ def export(dataset: Dataset, folder: Path) -> None:
                 (split[row], *(column[row] for column in columns.values())) for row in rows
             )
     except OSError as error:
-        found = f"cannot write {folder} ({error.strerror})"
-        raise UserError(f"pendulum: {found}: give another folder") from None
+        problem = f"cannot write {folder} ({error.strerror})"
+        raise UserError(f"pendulum: {problem}: give another folder") from None
 
 
 @in_one_line

@@ -141,8 +141,8 @@ def read_published(folder: Path, frames: np.ndarray) -> None:
             except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{NAME}: cannot read {path} ({error}): get it again") from None
             if [*clips.shape] != shape or clips.dtype.kind != "f":
-                found = f"{path} is {clips.dtype} {[*clips.shape]}, expected float32 {shape}"
-                raise UserError(f"{NAME}: {found}: get it again")
+                problem = f"{path} is {clips.dtype} {[*clips.shape]}, expected float32 {shape}"
+                raise UserError(f"{NAME}: {problem}: get it again")
             for clip, character in zip(clips, chosen):
                 frames[character * len(ACTIONS) + action] = np.clip(np.rint(clip * 256), 0, 255)
 
@@ -186,10 +186,10 @@ def _make(stored, source, problem):
     def fill(frames):
         read_published(published, frames) if published else compose(source, frames)
         if fingerprint(frames, {}, {}) != COMPOSED:
-            found = f"{NAME}: {published or source} gives other pixels than the art of {UPSTREAM}"
+            problem = f"{NAME}: {published or source} gives other pixels than the art of {UPSTREAM}"
             if not published:
-                raise UserError(f"{found}: clone it again")
-            print(found, flush=True)
+                raise UserError(f"{problem}: clone it again")
+            print(problem, flush=True)
         return pack(frames, labels(), splits())
 
     stored.write(SHAPE, fill)

@@ -68,16 +68,16 @@ class Store:
         try:
             metadata = json.loads(about.read_text())
             if metadata["version"] != self.version:
-                found, expected = metadata["version"], self.version
-                raise UserError(f"{about} has version {found}, expected {expected}")
+                version = metadata["version"]
+                raise UserError(f"{about} has version {version}, expected {self.version}")
             size = path.stat().st_size
             if size != metadata["bytes"]:
                 raise UserError(f"{path} has {size:,} bytes, expected {metadata['bytes']:,}")
             frames = np.load(path, mmap_mode="r", allow_pickle=False)
             shape = metadata.get("shape", [*frames.shape])
             if frames.dtype != np.uint8 or [*frames.shape] != shape:
-                found = f"{frames.dtype} {[*frames.shape]}"
-                raise UserError(f"{path} is {found}, expected uint8 {shape}")
+                kind = f"{frames.dtype} {[*frames.shape]}"
+                raise UserError(f"{path} is {kind}, expected uint8 {shape}")
             self.unpack(metadata, frames)
         except FileNotFoundError as error:
             raise UserError(f"found no {error.filename}") from None
@@ -98,8 +98,8 @@ class Store:
             metadata, frames = self.read()
         except UserError:
             return False
-        found = fingerprint(frames, metadata["labels"], metadata["splits"])
-        return found == metadata["fingerprint"]
+        digest = fingerprint(frames, metadata["labels"], metadata["splits"])
+        return digest == metadata["fingerprint"]
 
     def write(self, shape, fill: Callable[[np.ndarray], dict]) -> None:
         """Make the set: fill(frames) fills a memory map, uint8 `shape`, and returns the metadata.
@@ -114,8 +114,8 @@ class Store:
             # Checked first: a disk that fills up under a memory map kills the process silently.
             free = shutil.disk_usage(self.folder).free
             if free < need:
-                found = f"{self.folder} has {free:,} bytes free, the set needs {need:,}"
-                raise UserError(f"{self.name}: {found}: make room or choose another --data_dir")
+                problem = f"{self.folder} has {free:,} bytes free, the set needs {need:,}"
+                raise UserError(f"{self.name}: {problem}: make room or choose another --data_dir")
             with replacing(path, shared=True) as part:
                 frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
                 metadata = fill(frames) | {"version": self.version, "shape": [*shape]}

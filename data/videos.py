@@ -174,9 +174,9 @@ def load(config) -> Dataset:
     source, cache = Path(config.source or data_dir / NAME), data_dir / f"{NAME}.cache"
     clips = find(source)
     if not clips:
-        found = "no video, GIF or folder of pictures in" if source.is_dir() else "no folder"
-        what = "give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)"
-        raise UserError(f"{NAME}: found {found} {source}: {what}")
+        what = "video, GIF or folder of pictures in" if source.is_dir() else "folder"
+        flag = "give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)"
+        raise UserError(f"{NAME}: found no {what} {source}: {flag}")
     try:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
@@ -192,8 +192,10 @@ def load(config) -> Dataset:
             dataset = _dataset(decoded, folder, names, config)
             folder.save()
     except OSError as error:
-        found = f"{error.filename or cache}: {error.strerror}"
-        raise UserError(f"{NAME}: {found}: free some space, or choose another --data_dir") from None
+        problem = f"{error.filename or cache}: {error.strerror}"
+        raise UserError(
+            f"{NAME}: {problem}: free some space, or choose another --data_dir"
+        ) from None
     return dataset
 
 
@@ -254,8 +256,8 @@ def _dataset(decoded, folder, names, config):
     identity = {key: parts[0] for key, parts in names.items() if len(parts) > 1}
     labelled = len(identity) == len(names)
     if config.split_by == "identity" and not labelled:
-        found = "not every clip lies in a sub-folder"
-        raise UserError(f"{NAME}: --split_by identity: {found}: use --split_by clip")
+        problem = "not every clip lies in a sub-folder"
+        raise UserError(f"{NAME}: --split_by identity: {problem}: use --split_by clip")
     unit = identity if config.split_by == "identity" else {key: key for key in names}
     drawn_by = f"{config.split_by} {config.data_seed}"
     known = folder.splits.get(drawn_by, {})

@@ -57,8 +57,8 @@ def make(clone, folder) -> None:
     Raises UserError if the clone's art is missing or wrong, or if the disk refuses.
     """
     if not Path(clone).is_dir():
-        found = f"found no folder {clone}"
-        raise UserError(f"sprites: {found}: --lpc takes a clone of {compose.UPSTREAM}")
+        problem = f"found no folder {clone}"
+        raise UserError(f"sprites: {problem}: --lpc takes a clone of {compose.UPSTREAM}")
 
     def fill(frames):
         compose.compose(clone, frames)

@@ -82,8 +82,8 @@ def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM) -> np.ndar
         raise UserError(f"{name}: cannot read {path} ({error}): clone {upstream} again") from None
     height, width = SHEET_ROWS * CELL, SHEET_COLUMNS * CELL
     if sheet.shape[:2] != (height, width):
-        found = f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {width}x{height}"
-        raise UserError(f"{name}: {found}: {flag} takes a clone of {upstream}")
+        problem = f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {width}x{height}"
+        raise UserError(f"{name}: {problem}: {flag} takes a clone of {upstream}")
     return sheet
 
 
@@ -168,8 +168,8 @@ def draw_split(train, test=None) -> dict[str, np.ndarray]:
     count = max(1, round(len(train) * VAL_SHARE))
     split = {"train": train[count:], "val": train[:count], "test": test}
     if not all(len(characters) for characters in split.values()):
-        found = "too few characters for training, validation and test"
-        raise UserError(f"sprites: found {found}: make the data again")
+        problem = "found too few characters for training, validation and test"
+        raise UserError(f"sprites: {problem}: make the data again")
     return {name: np.unique(characters) for name, characters in split.items()}
 
 

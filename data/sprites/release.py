@@ -51,8 +51,8 @@ def reader(root: Path) -> tuple[tuple, Callable]:
         train, test = np.split(character, [len(train_paths)])
         both = np.intersect1d(train, test)
         if len(both):
-            found = f"character {both[0]} is in both train/ and test/ of {root}"
-            raise UserError(f"sprites: {found}: make the files again")
+            problem = f"character {both[0]} is in both train/ and test/ of {root}"
+            raise UserError(f"sprites: {problem}: make the files again")
         return labels | {"character": character}, compose.draw_split(train, test)
 
     return (len(paths), NUM_FRAMES, CELL, CELL, 3), fill
@@ -100,6 +100,6 @@ def _directed(action, by_number, root):
     if action.max() >= len(ACTIONS) // len(DIRECTIONS):
         return action
     if not np.array_equal(action, by_number // len(DIRECTIONS)):
-        found = f"{root} has actions 0..2 that do not follow the files' numbers"
-        raise UserError(f"sprites: {found}: make the files again")
+        problem = f"{root} has actions 0..2 that do not follow the files' numbers"
+        raise UserError(f"sprites: {problem}: make the files again")
     return by_number
