@@ -15,8 +15,7 @@ import torch
 from data import pendulum
 from data.base import IMAGE_SIZE, Clips
 from data.batches import Batches
-from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES
-from data.sprites.store import draw_split
+from data.sprites.compose import ACTIONS, NUM_CHARACTERS, NUM_FRAMES, draw_split
 from export import bytes_a_clip
 from utils.guards import saves
 from utils.plan import Plan

@@ -13,8 +13,9 @@ import pytest
 
 import export
 import main
+from data import sprites
 from data.base import SPLITS
-from data.sprites import compose, store
+from data.sprites import compose
 from tests import made
 from tests.tiny import TINY
 from utils.errors import UserError
@@ -43,9 +44,9 @@ def real_sprites(clone, folder):
             for factor in compose.DRAW_ORDER:
                 picture = layers[factor][labels[factor][start]].over(picture)
             frames[start : start + 9] = picture
-        return labels, store.draw_split(labels["character"])
+        return labels, compose.draw_split(labels["character"])
 
-    store.write(folder / "sprites", (int(keep.sum()), *compose.SHAPE[1:]), fill, "composed")
+    sprites.write(folder / "sprites", (int(keep.sum()), *compose.SHAPE[1:]), fill, "composed")
 
 
 @pytest.fixture(scope="module")
