@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-import data
 from benchmarks import sparse_set
 from benchmarks.cases import STAGES, Case, chosen_case, flags, machine, met, timed, write_json
 from benchmarks.step import measure
 from data.base import Clips
-from data.batches import FrameStore, Sampler
+from data.batches import Batches
+from utils.settings import DATASETS
 
 # The bars: the share of a step that loading may take, and bytes of anonymous memory.
 MOST_OF_STEP, MOST_ANONYMOUS = 0.10, 2e9
@@ -33,7 +33,7 @@ CLIPS, CLIP_FRAMES = 7560, 8
 LARGE_BYTES = 50e9
 DEMO = (
     "--preset demo --dataset_name larger-than-memory --epochs 2 --bs_per_epoch 10 --evaluate none "
-    "--encoder_init torch --device cpu"
+    "--start torch --device cpu"
 ).split()
 
 
@@ -47,12 +47,12 @@ def loading(
     labels = {"character": np.arange(len(lengths)) // 9}
     clips = Clips(frames, lengths, labels, np.arange(len(lengths)))
     joined = 2 if stage_name == "EncDec" else 1
-    sampler = Sampler(clips, case.frames["Seq"], "character" if joined > 1 else None, joined)
-    store = FrameStore(clips, case.device())
+    group = "character" if joined > 1 else None
+    batches = Batches(clips, case.device(), case.frames["Seq"], case.clips, group, joined)
     if not on_device:
-        store.resident = None
+        batches.resident = None
     steps = iter(range(20))
-    times = timed(lambda: store.pick(*sampler.draw(next(steps), case.clips)), case, repeats=20)
+    times = timed(lambda: batches.frames(*batches.draw(next(steps))), case, repeats=20)
     return statistics.median(seconds for seconds, _ in times)
 
 
@@ -102,7 +102,7 @@ def larger_than_memory(folder: str | Path, size: float = LARGE_BYTES, more: tupl
 
     clips = int(size / (sparse_set.FRAMES * np.prod(sparse_set.FRAME)))
     frames = sparse_set.write(folder, clips)
-    data.DATASETS["larger-than-memory"] = "benchmarks.sparse_set"
+    DATASETS["larger-than-memory"] = "benchmarks.sparse_set"
     peak, done = [0], threading.Event()
 
     def watch():

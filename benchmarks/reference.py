@@ -116,7 +116,8 @@ class EncDecReference:
     def _noise(self, name, n):
         return self.noise[name][n] if name in self.noise else None
 
-    def guide(self, x, weights):
+    def guide(self, x, annealed):
+        weights = annealed.weights
         codes = encode(self.network.encoder, x.flatten(0, 1), self.slope)
         codes = [code.reshape(*x.shape[:2], -1) for code in codes]
         for n in range(len(x)):
@@ -125,12 +126,13 @@ class EncDecReference:
             sample(f"s/{n}", weights["s"], normal(s_loc, s_scale, self._noise("s", n)))
             sample(f"z/{n}", weights["z"], normal(z_loc, z_scale, self._noise("z", n)))
 
-    def model(self, x, weights):
+    def model(self, x, annealed):
+        weights = annealed.weights
         experts, pose_dim = self.network.experts, self.network.pose_dim
         for n in range(len(x)):
             s = sample(f"s/{n}", weights["s"], prior(x, experts, scale=1 / experts))
             z = sample(f"z/{n}", weights["z"], prior(x, x.shape[1], pose_dim))
-            w = softmax(s, weights["temperature"])
+            w = softmax(s, annealed.temperature)
             observe(n, x[n], decode(self.network.decoder, z, w))
 
 
@@ -183,7 +185,8 @@ class SeqReference:
         proposal = net.proposal(F.relu(net.proposal_hidden(x)))
         return (1 - gate) * net.linear(z) + gate * proposal, F.softplus(net.scale(F.relu(proposal)))
 
-    def guide(self, x, picked, weights):
+    def guide(self, x, picked, annealed):
+        weights = annealed.weights
         codes = encode(self.network.encdec.encoder, x.flatten(0, 1), self.slope)
         poses, _, frame_loc, frame_scale = (code.reshape(*x.shape[:2], -1) for code in codes)
         d_loc, d_scale = self._dynamics(poses)
@@ -198,7 +201,8 @@ class SeqReference:
                 noise = self._noise("z", n, t - 1) if t else self._noise("z_1", n)
                 z = sample(name, weights["z"], normal(*self._combine(z, h, d), noise))
 
-    def model(self, x, picked, weights):
+    def model(self, x, picked, annealed):
+        weights = annealed.weights
         experts, pose_dim = self.network.encdec.experts, self.network.encdec.pose_dim
         dynamics_dim, frames = self.network.dynamics_dim, x.shape[1]
         for n in range(len(x)):
@@ -208,7 +212,7 @@ class SeqReference:
             for t in range(1, frames):
                 z.append(sample(f"z/{n}/{t}", weights["z"], normal(*self._transit(z[-1], d))))
             seen = list(range(frames)) if picked is None else picked[n].tolist()
-            w = softmax(s, weights["temperature"])
+            w = softmax(s, annealed.temperature)
             logits = decode(self.network.encdec.decoder, torch.stack([z[t] for t in seen]), w)
             # The pixels of the picked frames count for those of all frames.
             with poutine.scale(scale=frames / len(seen)):

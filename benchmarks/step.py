@@ -30,12 +30,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import STAGES, Case, chosen_case, flags, machine, met, timed, write_json
 from benchmarks.flops import best_convolution, gflop
 from benchmarks.reference import EncDecReference, SeqReference
+from models.annealing import Annealed
 from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.encdec import EncDec
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 from utils.step import Stepper
 
-WEIGHTS = {"s": 0.5, "d": 0.5, "z": 1.0, "temperature": 5.0}
+ANNEALED = Annealed({"s": 0.5, "d": 0.5, "z": 1.0}, temperature=5.0)
 
 
 class Form(NamedTuple):
@@ -74,18 +75,18 @@ def optimiser_step(
     x = torch.rand(case.clips, case.frames[stage_name], 3, 64, 64, device=device)
     encdec, release = EncDec(settings).to(device), settings.fidelity == "release"
     if stage_name == "EncDec":
-        network, inputs = encdec, (x, WEIGHTS)
+        network, inputs = encdec, (x, ANNEALED)
         stepper, fast = Stepper({1.0: list(encdec.parameters())}), encdec.loss
         literal = EncDecReference(encdec, release)
     else:
-        network, inputs = Seq(settings, encdec).to(device), (x, None, WEIGHTS)
+        network, inputs = Seq(settings, encdec).to(device), (x, None, ANNEALED)
         stepper = Stepper({1.0: network.trainable()})
         literal = SeqReference(network, release)
         cached = network.frame_codes(x)
 
-        def fast(x, picked, weights):
+        def fast(x, picked, annealed):
             codes = network.frame_codes(x) if form == "encoder in" else cached
-            return network.loss(codes, x, weights, picked)
+            return network.loss(Sequences(codes, x, picked), annealed)
 
         if form == "reference":
             network.requires_grad_(True)
@@ -113,11 +114,11 @@ def measure_other(model: str, case: Case, quick: bool = False) -> dict:
     settings = settings_class(
         **({} if device.type == "cuda" else narrow), **({"bs": 2} if quick else {})
     )
-    shape = (settings.bs, getattr(settings, "num_frames", settings.seq_len), 3, 64, 64)
-    network_class, weights = settings.STAGES[0].stage().network_of, {"f": 1.0, "z": 1.0}
+    shape = (settings.bs, getattr(settings, "frames_per_clip", settings.seq_len), 3, 64, 64)
+    network_class, annealed = settings.STAGES[0].stage().network_of, Annealed({"f": 1.0, "z": 1.0})
 
     def loss(network, x):
-        return sum(term.weighted for term in network.loss(x, weights).values())
+        return sum(term.weighted for term in network.loss(x, annealed).values())
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         loss(network_class(settings), torch.empty(shape)).backward()

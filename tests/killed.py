@@ -25,10 +25,10 @@ def in_a_step(stage_class, at, number=signal.SIGKILL):
     """Send the signal in training step `at` of a stage."""
     loss = stage_class.loss
 
-    def dying_loss(self, sampler, store, step, weights):
+    def dying_loss(self, batches, step, annealed):
         if self.network.training and step == at:
             die(number)
-        return loss(self, sampler, store, step, weights)
+        return loss(self, batches, step, annealed)
 
     stage_class.loss = dying_loss
 

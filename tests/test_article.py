@@ -18,7 +18,7 @@ from PIL import Image, ImageSequence
 
 import train_test
 from data import mug
-from data.batches import Sampler
+from data.batches import Batches
 from metrics import evaluate, judge
 from tests import made
 from utils.plan import parse
@@ -150,25 +150,23 @@ def test_stage_2_takes_stage_1s_split(run, command, tmp_path):
 def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     quick = functools.partial(judge.load_or_train_judge, steps=2, width=2)
     monkeypatch.setattr(evaluate, "load_or_train_judge", quick)
-    samplers = []
+    made_batches = []
 
     def recorded(*args, **options):
-        samplers.append(Sampler(*args, **options))
-        return samplers[-1]
+        made_batches.append(Batches(*args, **options))
+        return made_batches[-1]
 
-    monkeypatch.setattr(train_test, "Sampler", recorded)
+    monkeypatch.setattr(train_test, "Batches", recorded)
     made.mug(tmp_path / "data")
     more = "--fidelity release --epochs 1 --num_test_ids 3 --evaluate swap".split()
     out = run("MUG_1", *more) + run("MUG_2", *more, "--pretrained_model_VDSMEncDec", 0)
     assert out.count("trains on its test clips") == 2 and out.count("not held out") == 4
     splits = mug.load(RunSettings(data_dir=tmp_path / "data", quiet=True)).splits
-    # A sampler for training and one for validation, of stage 1 and of stage 2.
+    # The training batches and the validation batches, of stage 1 and of stage 2.
     expected = [("test", True), ("val", False), ("test", False), ("val", False)]
-    for sampler, (split, flips) in zip(samplers, expected, strict=True):
-        assert np.array_equal(sampler.clips.index, splits[split])
-        assert (sampler.flips, sampler.frozen) == (flips, split == "test")
-    saved = torch.load(tmp_path / "models" / "release_test" / "0_VDSM_seq.pth", weights_only=True)
-    assert saved["settings"]["bs"] == 3
+    for batches, (split, flips) in zip(made_batches, expected, strict=True):
+        assert np.array_equal(batches.clips.index, splits[split])
+        assert (batches.flips, batches.frozen, batches.size) == (flips, split == "test", 3)
     figures = json.loads((tmp_path / "runs" / "release_test" / "metrics.json").read_text())
     measured = {"judge_identity_accuracy", "swap_identity_accuracy", "transfer_action_accuracy"}
     assert measured <= figures.keys()

@@ -108,8 +108,8 @@ def test_dry_run_and_published_defaults(command, tmp_path, model):
 
 def test_mistakes(command, refused):
     assert "has 1 stages" in refused("--model", "dsa", "--preset", "demo")
-    too_many = "--num_frames 5 --seq_len 4"
-    assert "--num_frames 5 exceeds --seq_len 4" in refused(
+    too_many = "--frames_per_clip 5 --seq_len 4"
+    assert "--frames_per_clip 5 exceeds --seq_len 4" in refused(
         "--model", "unordered", *too_many.split(), "--train", "True"
     )
     assert "--kl_f_start" in refused("--model", "dsa", "--kl_f_start", 0.1, "--kl_f", 0)

@@ -126,7 +126,7 @@ def test_booleans(text, value):
         (["--enc_widths", "4,4,4,4,x"], ["--enc_widths", "positive integers"]),
         (["--anneal_t_midfrac1", "0.7"], ["--anneal_t_midfrac2", "exceed"]),
         (["--schedule", "geometric", "--anneal_start_t", "0"], ["--anneal_start_t", "above 0"]),
-        (["--pixel_frames", "30"], ["--pixel_frames", "--seq_len"]),
+        (["--frames_per_clip", "30"], ["--frames_per_clip", "--seq_len"]),
         (["--preset", "demos"], ["'demos'", "demo", "sprites-cpu"]),
         (["--preset"], ["--preset", "expected one argument"]),
         (["--preset", "demo", "--config", "x.json"], ["--preset", "--config"]),
@@ -280,7 +280,7 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
         tmp_path,
         "--epochs",
         1,
-        "--pixel_frames",
+        "--frames_per_clip",
         0,
     ]
     assert (

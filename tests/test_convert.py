@@ -56,8 +56,7 @@ def test_tested(command, held, tmp_path, monkeypatch, zipped):
         monkeypatch.setattr(train_test, "draw_stage", lambda *_: None)
     for stage_name, state in states.items():
         torch.save(state, folder / NAMES[stage_name], _use_new_zipfile_serialization=zipped)
-    # One decoder per expert is the default; naming it changes nothing.
-    tested = command(*FLAGS, *TEST, "--n_decoders", 3)
+    tested = command(*FLAGS, *TEST)
     assert tested.code == 0, tested.err
     for name in NAMES.values():
         assert f"tested models/held/{name}" in tested.out
@@ -115,7 +114,7 @@ def test_stage_2_trains_on_a_released_stage_1(command, held, quick):
         (["--fidelity", "paper"], "--fidelity release"),
         (["--z_dim", 5], "--z_dim 4"),
         (["--dec_widths", "8,8,4,5"], "--dec_widths 8,8,4,4"),
-        (["--n_decoders", 1], "no --n_decoders"),
+        (["--single_decoder", True], "--single_decoder False"),
     ],
 )
 def test_other_sizes_are_refused(refused, held, flags, wrong, right):

@@ -169,7 +169,7 @@ def test_what_a_killed_export_left_is_not_taken_over(command, trained):
 def export_untrained(tmp_path, load, *flags):
     """Export a data set through a stage 2 as it starts: its settings and the folder."""
     c = parse(
-        [*EXPORT, "--pixel_frames", "0", "--code_path", str(tmp_path / "codes"), *flags]
+        [*EXPORT, "--frames_per_clip", "0", "--code_path", str(tmp_path / "codes"), *flags]
     ).stages["Seq"]
     dataset, folder = load(c), RunFolder(c)
     folder.codes.parent.mkdir()

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-import data
 from benchmarks import data as benchmark
 from benchmarks import sparse_set
 from tests.tiny import TINY
+from utils.settings import DATASETS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 
@@ -33,7 +33,7 @@ def test_a_sparse_set_takes_no_room_on_the_disk(tmp_path):
 def in_empty_folder(tmp_path, monkeypatch):
     """Work in tmp_path, and restore the registry of data sets afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "DATASETS", dict(data.DATASETS))
+    monkeypatch.setitem(DATASETS, "larger-than-memory", "benchmarks.sparse_set")
     return tmp_path
 
 

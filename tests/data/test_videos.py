@@ -237,7 +237,9 @@ def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch):
 def test_main_trains_on_videos(made, tmp_path, command):
     from tests.tiny import TINY
 
-    flags = "--dataset_name video-folder --seq_len 5 --epochs 1 --pixel_frames 0 --data_dir".split()
+    flags = (
+        "--dataset_name video-folder --seq_len 5 --epochs 1 --frames_per_clip 0 --data_dir".split()
+    )
     done = command(*TINY, *flags, tmp_path, "--source", made)
     assert done.code == 0, done
     assert (tmp_path / "runs" / "demo" / "images" / "vid_swap_0_gen.gif").exists()
