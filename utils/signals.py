@@ -23,9 +23,9 @@ class Stopped(KeyboardInterrupt):
 class Signals:
     """A context in which the first SIGINT or SIGTERM raises `Stopped`.
 
-    Inside `patiently()` the signal waits for `obey()` or for the end of that block. The second
-    signal is left to the system, which ends the process at once. No file is damaged by this,
-    because files are written beside their place and renamed.
+    Inside `patiently()` the signal waits for the end of that block; `asked` holds its number, else
+    None. The second signal is left to the system, which ends the process at once. No file is
+    damaged by this, because files are written beside their place and renamed.
     """
 
     def __init__(self):
@@ -52,15 +52,11 @@ class Signals:
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
-        """Keep a signal that comes inside the block until `obey()`, or until the block ends."""
+        """Keep a signal that comes inside the block until the block ends."""
         self._patient = True
         try:
             yield
         finally:
             self._patient = False
-        self.obey()
-
-    def obey(self) -> None:
-        """Raise `Stopped` if a signal has come."""
         if self.asked:
             raise Stopped(self.asked)

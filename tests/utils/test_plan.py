@@ -53,11 +53,7 @@ def test_differences():
         == []
         != differ("Seq", lr_VDSMSeq=1.0, rnn_dim=3)
     )
-    assert (
-        differ("Seq", lr_VDSMEncDec=1.0)
-        == []
-        != differ("EncDec", lr_VDSMEncDec=1.0)
-    )
+    assert differ("Seq", lr_VDSMEncDec=1.0) == [] != differ("EncDec", lr_VDSMEncDec=1.0)
     assert (
         differences({}, VDSMSettings(bs=3), "Seq") == []
     )  # a setting that an older version did not have
