@@ -221,7 +221,7 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
 def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     """Show and log the losses of `epoch`. At the test interval also validate, warn and draw."""
     c, last = t.settings, epoch == t.settings.epochs - 1
-    means = {term: torch.stack(v).mean(0).tolist() for term, v in t.place.losses.items()}
+    means = {n: tuple(torch.stack(v).mean(0).tolist()) for n, v in t.place.losses.items()}
     t.place.losses = {}
     t.progress.epoch(epoch + 1, c.epochs, means)
     log("total loss", sum(weighted for _, weighted in means.values()), epoch)
@@ -274,6 +274,7 @@ def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
     if info.stands_on:
         below = settings.info(info.stands_on)
         path = folder.choose(below.name, getattr(settings, below.pretrained))
+        assert path is not None, "refuse_missing_earlier_stage has looked"
         state = folder.load(path, below.name)
         check_sizes(state, path, settings, below.sizes)
         earlier = state["model"]

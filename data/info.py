@@ -11,10 +11,10 @@ import data
 from data.base import SPLITS, Dataset
 from utils.errors import UserError, in_one_line
 from utils.plan import parse
-from utils.settings import DATASETS
+from utils.settings import DATASETS, RunSettings
 
 
-def dataset_of(argv: list[str], command: str) -> tuple[Dataset, object]:
+def dataset_of(argv: list[str], command: str) -> tuple[Dataset, RunSettings]:
     """The data set and the settings of the command line `NAME --FLAG VALUE ...`.
 
     Raises UserError, also if there is no NAME; `command` is for that message.

@@ -13,6 +13,7 @@ is kept in data_dir/moving-mnist in grey (532 MB) and loaded as three equal chan
 """
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
                 raise ValueError(f"its header is {head.tolist()}")
             size = int(head[1]) * (SIDE**2 if len(head) == 4 else 1)
             body = file.read(size + 1)
-    except (OSError, EOFError, ValueError, gzip.zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         problem = f"{path} is not an IDX file of MNIST ({error})"
         raise UserError(f"{NAME}: {problem}: get it again") from None
     if len(body) != size:
@@ -67,8 +68,9 @@ def find(folder) -> dict[str, tuple[Path, ...]]:
         files = {}
         for part, name in IDX.items():
             pair = [_existing(place, name.format(kind)) for kind, _ in PARTS.values()]
-            if all(pair):
-                files[part] = tuple(pair)
+            paths = tuple(path for path in pair if path is not None)
+            if len(paths) == len(pair):
+                files[part] = paths
         if not files and (place / PUBLIC).exists():
             files = {"public": (place / PUBLIC,)}
         if files:

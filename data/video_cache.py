@@ -7,7 +7,7 @@ cut off; a clip whose frames are incomplete is decoded again. One process writes
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class Cache:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Cache]:
+def opened(folder: Path) -> Generator[Cache]:
     """The cache in `folder`, created if missing. Other processes wait until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:

@@ -42,7 +42,8 @@ class OneStageSettings(RunSettings):
     @property
     def code_size(self) -> int:
         """Numbers in the codes of one clip."""
-        return self.f_dim + self.seq_len * self.z_dim
+        sizes = vars(self)  # a model declares f_dim and z_dim as flags
+        return sizes["f_dim"] + self.seq_len * sizes["z_dim"]
 
     def check(self) -> None:
         """Raise UserError where two flags contradict each other."""

@@ -1,9 +1,9 @@
 """What the training loop needs of a stage: batches, losses, schedules, warnings, and a view."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from models.annealing import Annealed, Schedules, geometric
@@ -26,10 +26,11 @@ class Stage:
 
     name: str
     network_of: type[nn.Module]
+    network: Any  # an nn.Module with the methods that views, losses and starts call
     TAGS: dict[str, str] = {}  # names of schedules in TensorBoard, if not '{latent} anneal'
     KL_FLAGS: dict[str, str] = {}  # {term: flags that lower its KL weight}, for `warnings`
 
-    def __init__(self, settings, network: nn.Module | None = None):
+    def __init__(self, settings, network: Any = None):
         self.settings = settings
         self.network = self.network_of(settings) if network is None else network
 
@@ -72,7 +73,7 @@ class Stage:
         frames = batches.frames(*self.batch(batches, step))
         return self.network.loss(frames, annealed), batches.size
 
-    def objective(self, terms: dict[str, Term], sequences: int) -> torch.Tensor:
+    def objective(self, terms: dict[str, Term], sequences: int) -> Any:
         """The scalar to minimise: the weighted terms, summed over the batch."""
         return sum(term.weighted for term in terms.values())
 

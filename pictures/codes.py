@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.base import Clips, Dataset
-from models.view import VideoModel
+from typing import Any
 from pictures.files import Album
 from utils.files import write_text
 from utils.frames import as_float, as_uint8
@@ -19,7 +19,7 @@ QUANTILES = 0.02, 0.98  # of these codes; a traversal goes from one to the other
 
 
 def draw_codes(
-    view: VideoModel, dataset: Dataset, clips: Clips, length: int, album: Album, prefix: str
+    view: Any, dataset: Dataset, clips: Clips, length: int, album: Album, prefix: str
 ) -> None:
     """Write traversals and the use of experts, where the view offers them (see models/view.py).
 

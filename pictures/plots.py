@@ -59,7 +59,8 @@ def heat_map(shares: np.ndarray, names: list[str]) -> str:
         axis = figure.subplots()
         image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
         axis.set(yticks=range(len(names)), yticklabels=names, xlabel="expert")
-        axis.set_xticks(range(0, experts, every), range(1, experts + 1, every))
+        labels = [str(number) for number in range(1, experts + 1, every)]
+        axis.set_xticks(range(0, experts, every), labels)
         figure.colorbar(image, label="mean mixing weight", location="top", shrink=0.7)
         return _svg(figure)
 

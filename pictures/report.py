@@ -20,7 +20,7 @@ import jinja2
 import numpy as np
 from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from tensorboard.compat.proto.event_pb2 import SessionLog
+
 
 from pictures.drawing import CAPTIONS
 from pictures.plots import curves, data_uri, heat_map
@@ -102,7 +102,7 @@ def read_events(folder: Path) -> dict:
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
             # a file starts at the checkpoint that was resumed, not where the run was killed
-            if event.session_log.status == SessionLog.START:
+            if event.session_log.status == RESUMED:
                 for tag, line in scalars.items():
                     scalars[tag] = {e: value for e, value in line.items() if e < event.step}
             for value in event.summary.value:

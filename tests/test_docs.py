@@ -15,6 +15,7 @@ import pytest
 
 import data.look
 from utils.plan import parse, parser_of, preset_names
+from utils import flags_page
 from utils.settings import DATASETS, MODELS, settings_class
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,3 +156,7 @@ def test_the_example_data_set_trains(command, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "squares" / "checkpoints" / "0_VDSM_seq.pth").exists()
     assert "--square_size" in parser_of(settings_class("vdsm", "squares")).format_help()
     assert command("--dataset_name", "pendulum", "--square_size", 24).code == 2
+
+
+def test_the_page_of_flags_is_that_of_the_settings():
+    assert flags_page.PAGE.read_text() == flags_page.page(), "run python -m utils.flags_page"

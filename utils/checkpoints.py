@@ -16,6 +16,7 @@ tensor is used. A checkpoint of the authors' code is adopted by a function of th
 """
 
 import errno
+import math
 import threading
 import zipfile
 from collections.abc import Callable, Iterable
@@ -55,18 +56,19 @@ class Place:
     step: int = 0
     losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     best: tuple[int, float] | None = None
-    rate: float | None = None
+    rate: float = math.nan
     scale: float = 1.0
     retries: int = 0
 
     @classmethod
     def of(cls, state: dict, bs_per_epoch: int, device: torch.device) -> "Place":
         """The place of a checkpoint. One that has none was written after an epoch."""
-        place = cls(**state.get("place", {"step": state["epoch"] * bs_per_epoch}))
-        if isinstance(place.losses, list):  # of an earlier version, which did not name the terms
-            place.losses = {}
-        place.losses = {t: list(v.to(device).unbind()) for t, v in place.losses.items()}
-        return place
+        saved = dict(state.get("place", {"step": state["epoch"] * bs_per_epoch}))
+        losses = saved.pop("losses", {})
+        if isinstance(losses, list):  # of an earlier version, which did not name the terms
+            losses = {}
+        losses = {term: list(values.to(device).unbind()) for term, values in losses.items()}
+        return cls(**saved, losses=losses)
 
     def as_dict(self) -> dict:
         """What a checkpoint holds of it."""

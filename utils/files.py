@@ -1,7 +1,7 @@
 """Files that are written whole or not at all: beside their place, then renamed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -9,7 +9,7 @@ PART = ".part"  # ending of a file that is being written
 
 
 @contextmanager
-def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[Path]:
+def replacing(path: Path, sync: bool = False, shared: bool = False) -> Generator[Path]:
     """Give the path of a new file beside `path`, which takes the place of `path` when the block ends.
 
     If the block raises, the new file is removed and `path` stays as it was. sync: flush the file to

@@ -41,10 +41,11 @@ def help_texts(cls: type) -> dict[str, str]:
     """{field: help text}: the docstrings under the fields of `cls` and of the classes above it."""
     texts = {}
     for base in reversed(cls.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for field, text in itertools.pairwise(body):
+        definition = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for field, text in itertools.pairwise(getattr(definition, "body", [])):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                texts[field.target.id] = " ".join(text.value.value.split())
+                name, value = ast.unparse(field.target), ast.literal_eval(text.value)
+                texts[name] = " ".join(value.split())
     return texts
 
 
@@ -171,7 +172,7 @@ class _Help(argparse.HelpFormatter):
         return "VALUE"
 
 
-def parser(cls: type, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:
+def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:
     """The parser of the settings dataclass `cls`, with one group of `--help` per flag group.
 
     first_flags: {flag: (metavar, help text)} of flags that are no settings, shown in `first_group`.

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ except ImportError:  # not a Unix system
 
 
 @contextmanager
-def only_run(root: Path, override: bool = False) -> Iterator[bool]:
+def only_run(root: Path, override: bool = False) -> Generator[bool]:
     """Hold the lock of the run folder `root`; gives whether it is held.
 
     The lock is the file .NAME.lock beside the folder, because --fresh renames the folder. If

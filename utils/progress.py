@@ -6,7 +6,7 @@ On a terminal a bar, elsewhere plain lines, with --quiet only warnings.
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -107,7 +107,7 @@ class Progress:
 @contextmanager
 def tensorboard(
     folder: Path, wanted: bool, begin: int, origin: dict[str, str]
-) -> Iterator[Callable]:
+) -> Generator[Callable]:
     """Give a function log(tag, number or picture [H, W, 3], epoch) that writes into `folder`.
 
     wanted: if not, the function does nothing. begin: the first epoch to come; TensorBoard drops

@@ -71,7 +71,7 @@ class RunFolder:
         """
         saved, names = self.saved_settings() if keep else {}, []
         folders = self.root, self.images, self.checkpoints, self.tensorboard, self.codes
-        original = keep
+        original = copied = keep
         try:
             for folder in dict.fromkeys(folders):
                 inside = folder != self.root and self.root in folder.parents
@@ -80,12 +80,12 @@ class RunFolder:
                 new = unused(folder)
                 folder.rename(new)
                 names.append(str(new))
-                if keep and folder in keep.parents:
-                    keep = new / keep.relative_to(folder)
-            if keep:
+                if copied and folder in copied.parents:
+                    copied = new / copied.relative_to(folder)
+            if original and copied:
                 original.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(original) as beside:
-                    shutil.copy2(keep, beside)
+                    shutil.copy2(copied, beside)
                 stage = next(n for n, i in self.stages.items() if _is_of(original, i.suffix))
                 self.root.mkdir(parents=True, exist_ok=True)
                 kept = {name: values for name, values in saved.items() if name == stage}

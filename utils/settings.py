@@ -9,7 +9,7 @@ import functools
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from utils.errors import UserError
 from utils.flags import as_flags, flag, number, plain_name
@@ -45,7 +45,7 @@ class StageInfo(NamedTuple):
     frames_only: bool = False  # it models frames without their order: it swaps poses, not motion
     stands_on: str | None = None  # name of the stage whose trained network it is built over
 
-    def stage(self) -> type:
+    def stage(self) -> Any:
         """The class of the stage."""
         module, name = self.made_by.split(":")
         return getattr(importlib.import_module(module), name)
@@ -189,6 +189,11 @@ class RunSettings:
             for name in ("pendulum_lengths", "pendulum_dampings", "video_step", "split_by")
         ),
     )
+
+    @property
+    def code_size(self) -> int:
+        """Numbers in the codes of one clip."""
+        raise NotImplementedError("a model says how large its codes are")
 
     @property
     def trains_on_test(self) -> bool:

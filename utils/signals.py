@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 NOTICE = (
@@ -51,7 +51,7 @@ class Signals:
         os.write(2, NOTICE)  # print is not safe inside a handler
 
     @contextmanager
-    def patiently(self) -> Iterator[None]:
+    def patiently(self) -> Generator[None]:
         """Keep a signal that comes inside the block until the block ends."""
         self._patient = True
         try:

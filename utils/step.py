@@ -3,7 +3,7 @@
 import ctypes
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -69,7 +69,7 @@ class Stepper:
     moment. The device decides this; the host asks with `bad_step` when it likes.
     """
 
-    def __init__(self, groups: dict[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
+    def __init__(self, groups: Mapping[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
         self.shares = list(groups)
         self.adam = torch.optim.Adam(
             [{"params": list(group)} for group in groups.values()], fused=True

@@ -14,14 +14,14 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
-from utils.config import StageInfo, parse
 
 from data import pendulum
 from pictures.codes import expert_use
 from pictures.report import experts, figures, label, pictures, read_events, write_report
 from tests.conftest import few
 from tests.tiny import TEST, TINY
-from utils import config
+from utils.plan import parse
+from utils.settings import MODELS, StageInfo
 
 # writes into the page what a browser shows of it
 LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dataset, {
@@ -132,7 +132,7 @@ def test_stages_are_numbered_if_there_are_several(monkeypatch, stage_name, model
     module = ModuleType("models.toy")
     module.Toy = Toy
     monkeypatch.setitem(sys.modules, "models.toy", module)
-    monkeypatch.setitem(config.MODELS, "toy", ("models.toy", "Toy"))
+    monkeypatch.setitem(MODELS, "toy", ("models.toy", "Toy"))
     assert label(stage_name, model) == expected
 
 
