@@ -1,49 +1,60 @@
-"""The weighted ELBO of a Pyro model and guide, term by term (Eq. 4).
+"""The weighted ELBO of a Pyro model and its guide, term by term (VDSM, Eq. 4).
 
-Every latent site's weight is the scale that `poutine.scale` gave it, on the prior and on the posterior side. With
-kl='analytic' a site's Kullback-Leibler divergence is taken in closed form (for a chain: closed form at each step, given the
-sampled step before it, as Eq. 4's second line has it); with kl='mc' as log q - log p at the sample. Same expectation.
+The weight of a latent variable is the scale that `poutine.scale` gives its site, in the guide and
+in the model. There are two estimates of a KL term, with the same expectation:
+
+analytic  in closed form; for a `Chain`, in closed form at each step, given the sampled step before
+          (second line of Eq. 4)
+mc        Monte Carlo: log q - log p at the sample
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.distributions import Normal, TorchDistribution
+from pyro.poutine.util import site_is_subsample
 from torch.distributions import kl_divergence
 
 
 class Term(NamedTuple):
-    """One term of the objective, scalars summed over the batch: as it is, and as it counts in the loss (to be minimised)."""
+    """One term of the loss, summed over the batch: two scalars, before and after weighting."""
 
     raw: torch.Tensor
     weighted: torch.Tensor
 
 
-def normal(loc, scale, event):
-    """A Normal whose last `event` dimensions are one event. Unchecked: on a GPU every check would wait for the device."""
+def normal(loc: torch.Tensor, scale: torch.Tensor, event: int):
+    """A Normal whose last `event` dimensions form one event.
+
+    Arguments are not checked, because on a GPU each check waits for the device.
+    """
     return Normal(loc, scale, validate_args=False).to_event(event)
 
 
 class Chain(TorchDistribution):
-    """Normals in a chain: z_t ~ kernel(z_{t-1}, t), t = 0..length-1, from a given z before the first. Event [length, dim].
+    """A Markov chain of Normals, z_t ~ Normal(kernel(z_{t-1}, t)), t = 0 .. length-1.
 
-    kernel(z_prev, t) -> loc, scale: for one step, z_prev [N, dim] and t an integer; or for all, [N, length, dim] and t a slice.
+    kernel(z_prev, t) -> loc, scale. For one step: z_prev [N, dim] and t an integer. For all steps
+    at once: z_prev [N, length, dim] and t a slice. start: the z [N, dim] before the first step.
+    Event shape: [length, dim].
     """
 
     arg_constraints = {}
     has_rsample = True
 
-    def __init__(self, kernel, start, length):
+    def __init__(self, kernel: Callable, start: torch.Tensor, length: int):
         self.kernel, self.start, self.length = kernel, start, length
-        self._drawn = None
+        # The path that was sampled last, with its locations and scales: see `steps`.
+        self._last_path = None
         super().__init__(
             start.shape[:1], torch.Size([length, start.shape[-1]]), validate_args=False
         )
 
     def expand(self, batch_shape, _instance=None):
-        """Itself, for the batch that it has: no plate asks for another, which NotImplementedError would refuse."""
+        """The chain itself. The batch shape is that of `start`, which no plate changes."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
         raise NotImplementedError("a Chain has the batch of its start")
@@ -57,25 +68,31 @@ class Chain(TorchDistribution):
         return tuple(torch.stack(part, 1) for part in zip(*steps))
 
     def rsample(self, sample_shape=()):
+        """A path [N, length, dim], with gradients."""
         noise = torch.randn(
             *self.batch_shape, *self.event_shape, dtype=self.start.dtype, device=self.start.device
         )
-        self._drawn = self._walk(noise)
-        return self._drawn[0]
+        self._last_path = self._walk(noise)
+        return self._last_path[0]
 
-    def means(self):
-        """The path of locations, each fed on to the next step: [N, length, dim]."""
+    def means(self) -> torch.Tensor:
+        """The path [N, length, dim] of locations, where each step starts from the one before."""
         return self._walk(None)[0]
 
-    def steps(self, z):
-        """The Normals of all steps given the path z [N, length, dim]."""
-        if self._drawn is not None and self._drawn[0] is z:
-            loc, scale = self._drawn[1:]
+    def steps(self, z: torch.Tensor):
+        """The Normals of all steps, given the path z [N, length, dim].
+
+        For the path that this chain sampled last, its locations and scales are known from sampling
+        and are not computed again.
+        """
+        if self._last_path is not None and self._last_path[0] is z:
+            loc, scale = self._last_path[1:]
         else:
             loc, scale = self.kernel(torch.cat([self.start[:, None], z[:, :-1]], 1), slice(None))
         return normal(loc, scale, 2)
 
     def log_prob(self, z):
+        """Log density [N] of the paths z [N, length, dim]."""
         return self.steps(z).log_prob(z)
 
 
@@ -84,41 +101,42 @@ def _normals(fn, value):
 
 
 def _cross_entropy(q, p):
-    """-E_q log p, for factorised Normals, summed over everything."""
+    """-E_q log p of two factorised Normals, summed over everything."""
     second_moment = q.stddev**2 + (q.mean - p.mean) ** 2
     return (0.5 * second_moment / p.stddev**2 + p.stddev.log() + 0.5 * math.log(2 * math.pi)).sum()
 
 
-def _latent(q, p, value, weight_q, weight_p, kl):
+def _kl_term(q, p, value, weight_q, weight_p, kl):
     q, p = _normals(q, value), _normals(p, value)
     if kl == "mc":
         log_q, log_p = q.log_prob(value).sum(), p.log_prob(value).sum()
         return Term(log_q - log_p, weight_q * log_q - weight_p * log_p)
     divergence = kl_divergence(q, p).sum()
-    if weight_q is weight_p or weight_q == weight_p:
+    if weight_q == weight_p:
         return Term(divergence, weight_q * divergence)
-    # E_q log q = KL(q || p) - cross entropy: the two sides weigh differently (the release's z_1)
-    cross = _cross_entropy(q, p)
-    return Term(divergence, weight_q * (divergence - cross) + weight_p * cross)
+    # The two sides have different weights: z_1 in the authors' code.
+    # E_q log q = KL(q || p) - cross entropy.
+    cross_entropy = _cross_entropy(q, p)
+    return Term(divergence, weight_q * (divergence - cross_entropy) + weight_p * cross_entropy)
 
 
-def elbo_terms(model, guide, *args, kl="analytic"):
-    """The terms of the negative weighted ELBO: {site: Term}, latent sites as their KL, observed ones as -log likelihood.
+def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") -> dict[str, Term]:
+    """The terms of the negative weighted ELBO by site; the loss is the sum of the weighted ones.
 
-    Their weighted parts add up to the loss. kl is 'analytic' or 'mc'.
+    The term of a latent site is its KL, the term of an observed site its negative log likelihood.
+    args: arguments of model and guide. kl: 'analytic' or 'mc' (see the module).
     """
     guide_trace = poutine.trace(guide).get_trace(*args)
     model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
     terms = {}
     for name, site in model_trace.nodes.items():
-        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+        if site["type"] != "sample" or site_is_subsample(site):
             continue
         if site["is_observed"]:
-            nll = (
-                -site["scale"] * site["fn"].log_prob(site["value"]).sum()
-            )  # a scale here is not a weight: pixels stand for others
+            # The scale of an observed site is no weight: some pixels are counted for all.
+            nll = -site["scale"] * site["fn"].log_prob(site["value"]).sum()
             terms[name] = Term(nll, nll)
         else:
-            q = guide_trace.nodes[name]
-            terms[name] = _latent(q["fn"], site["fn"], site["value"], q["scale"], site["scale"], kl)
+            q, p = guide_trace.nodes[name], site
+            terms[name] = _kl_term(q["fn"], p["fn"], p["value"], q["scale"], p["scale"], kl)
     return terms

@@ -1,26 +1,56 @@
-"""Where training starts: layers rescaled on data, posterior scales, the mean colour."""
+"""The state before training: layers rescaled on data, posterior scales, the mean colour."""
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
+Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
-def standardise(layer, x, rows=None, spread=1.0):
-    """Rescale the first `rows` outputs of a linear layer or a convolution, transposed or not (default: all), to zero mean and
-    deviation `spread` over x; returns the layer's output."""
+
+def standardise(
+    layer: Layer, x: torch.Tensor, rows: int | None = None, spread: float = 1.0
+) -> torch.Tensor:
+    """Rescale a layer so that its outputs over x have zero mean and deviation `spread`.
+
+    rows: how many outputs to rescale, from the first. Default: all. Returns the layer's new output.
+    """
     y = layer(x)[:, :rows]
     dims = [d for d in range(y.dim()) if d != 1]
     gain = spread / y.std(dims).clamp_min(1e-12)
-    weight = (
-        layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
-    )  # outputs first
+    # The kernels of a transposed convolution have their inputs first.
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    weight = layer.weight.transpose(0, 1) if transposed else layer.weight
     weight[:rows] *= gain.view(-1, *[1] * (weight.dim() - 1))
     layer.bias[:rows] = -(y.mean(dims) - layer.bias[:rows]) * gain
     return layer(x)
 
 
-def mean_colour(clips):
-    """The mean colour [3] of some frames of the clips (a data.base.Clips), within (0, 1)."""
-    some = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
-    frames = clips.take(some, 0, min(clips.num_frames, 16))
+@torch.no_grad()
+def start_scale(
+    layer: nn.Linear,
+    scale: float,
+    inverse: Callable[[float], float],
+    rows: slice = slice(None),  # noqa: B008
+) -> None:
+    """Let the outputs `rows` of a linear layer stand for the standard deviation `scale` (> 0).
+
+    They do so for every input until training changes the weights. inverse: the function from a
+    standard deviation to the output that stands for it, such as `log_variance`.
+    """
+    layer.weight[rows] = 0
+    layer.bias[rows] = inverse(scale)
+
+
+def log_variance(scale: float) -> float:
+    """The logarithm of the variance whose square root is `scale`."""
+    return 2 * math.log(scale)
+
+
+def mean_colour(clips) -> torch.Tensor:
+    """The mean colour [3], within (0, 1), of some frames of clips (a data.base.Clips)."""
+    rows = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
+    frames = clips.take(rows, 0, min(clips.num_frames, 16))
     return torch.from_numpy(frames.mean((0, 1, 2, 3)) / 255).float().clamp(1e-3, 1 - 1e-3)

@@ -1,15 +1,15 @@
 """Unordered: Helminger et al., 'Disentangled Dynamic Representations from Unordered Data', 2018.
 
-    p(x, f, z) = p(f) prod_t p(z_t | f) p(x_t | f, z_t)                 f ~ N(0, 1), p(z | f) learned, x Bernoulli a pixel
-    q(f, z | x_S) = q(f | x_S) prod_i q(z_i | f, x_i)                   S: N frames at random, in no order
+One static code f per clip, read from pairwise comparisons of its frames, and one dynamic code z_t
+per frame. The model knows nothing of time: it draws frames of a clip, not their order.
 
-One static code f a clip, read from pairwise comparisons of its frames; one dynamic code z_t a frame, which knows nothing of time: the
-model draws frames of a clip, not their order. Layers are Appendix C's; the heads are twice the code's width, [f, z] becomes the first
-map by a dense layer. Left open there and taken so: LeakyReLUs of slope 0.2, one behind that dense layer too; heads that say the mean and
-the log-variance. With more than three frames the statistics of f are averaged over random triples.
+The layers are those of Appendix C. Where the appendix is silent: a head has twice the width of its
+code and gives mean and log-variance, a dense layer turns [f, z] into the first feature map, all
+LeakyReLUs have slope 0.2, and one of them follows that dense layer. With more than three frames,
+the statistics of f are averaged over random triples.
+
+Shapes: N clips of T frames, B = N T frames, M triples, f [N, f_dim], z [N, T, z_dim].
 """
-
-import math
 
 import torch
 import torch.nn.functional as F
@@ -18,31 +18,24 @@ from torch.distributions import kl_divergence
 
 from models.elbo import Term, normal
 from models.stage import OneStage
-from models.start import standardise
+from models.start import log_variance, standardise, start_scale
 
 SLOPE = 0.2
-TOP = 4  # side of a frame's feature map
-FIRST, SECOND = (0, 0, 1), (1, 2, 2)  # the pairs of a triple
+TOP = 4  # side of the feature map of a frame
+FIRST, SECOND = (0, 0, 1), (1, 2, 2)  # members of the three pairs of a triple
 
 
 def gaussian(heads):
-    """[..., 2 dim] -> loc, scale, each [..., dim]."""
-    loc, log_variance = heads.chunk(2, -1)
-    return loc, torch.exp(log_variance / 2)
-
-
-@torch.no_grad()
-def start_scale_at(heads, value):
-    """Have the layer that says loc and log-variance give the scale `value` (> 0), whatever comes in, before training."""
-    half = heads.out_features // 2
-    heads.weight[half:] = 0
-    heads.bias[half:] = 2 * math.log(value)
+    """Output of a head: [..., 2 dim] -> loc, scale [..., dim]."""
+    loc, log_var = heads.chunk(2, -1)
+    return loc, torch.exp(log_var / 2)
 
 
 def triples(clips, frames, generator=None):
-    """Positions [clips, M, 3] of random triples that hold every frame once, the first ones again where 3 does not divide `frames`.
+    """Random triples that together hold every frame of a clip: positions [clips, M, 3].
 
-    generator: one on the CPU, and then the same triples for all clips; None draws each clip's own from torch's noise.
+    If 3 does not divide `frames`, the first frames drawn occur twice. generator: a generator of the
+    CPU, for the same triples in all clips. Default: each clip draws its own, from torch's.
     """
     number = -(-frames // 3)
     drawn = torch.rand(clips if generator is None else 1, frames, generator=generator).argsort(1)
@@ -60,7 +53,7 @@ def _dense(c_in, hidden, c_out):
 
 
 class FrameFeatures(nn.Module):
-    """Conv: frames x [B, 3, 64, 64] -> h [B, width, 4, 4]."""
+    """Appendix C's Conv: frames x [B, 3, 64, 64] -> h [B, width, 4, 4]."""
 
     def __init__(self, width):
         super().__init__()
@@ -76,10 +69,10 @@ class FrameFeatures(nn.Module):
 
 
 class StaticPosterior(nn.Module):
-    """q(f | x_S): features h [N, T, width, 4, 4] and triples [N, M, 3] of frames -> loc, scale [N, f_dim].
+    """q(f | x_S): h [N, T, width, 4, 4], triples of frames [N, M, 3] -> loc, scale [N, f_dim].
 
-    The same convolution compares each pair of a triple (Conv_C); what the three pairs say becomes the statistics (Conv_F), whose means
-    and variances are averaged over the triples.
+    One convolution compares the frames of each pair of a triple (Conv_C). The three comparisons
+    give the statistics of f (Conv_F), whose means and variances are averaged over the triples.
     """
 
     def __init__(self, width, hidden, f_dim):
@@ -90,28 +83,34 @@ class StaticPosterior(nn.Module):
 
     def forward(self, h, triples):
         compared = F.relu(self.compare(_pairs(h, triples)))  # [N M 3, hidden, 4, 4]
-        joined = F.relu(
-            self.join(compared.unflatten(0, (-1, 3)).flatten(1, 2))
-        )  # [N M, hidden, 4, 4]
-        loc, scale = gaussian(
-            self.heads(F.relu(self.dense(joined.flatten(1)))).unflatten(0, triples.shape[:2])
-        )
+        joined = F.relu(self.join(_joined(compared)))  # [N M, hidden, 4, 4]
+        heads = self.heads(F.relu(self.dense(joined.flatten(1))))
+        loc, scale = gaussian(heads.unflatten(0, triples.shape[:2]))
         return loc.mean(1), (scale**2).mean(1).sqrt()
 
     def start_from(self, h, triples):
-        """Unit variance, layer by layer, of all that leads to the loc (see `Unordered.start_from`)."""
+        """Rescale the layers that lead to the loc (see `Unordered.start_from`)."""
         compared = F.relu(standardise(self.compare, _pairs(h, triples)))
-        joined = F.relu(standardise(self.join, compared.unflatten(0, (-1, 3)).flatten(1, 2)))
+        joined = F.relu(standardise(self.join, _joined(compared)))
         dense = F.relu(standardise(self.dense, joined.flatten(1)))
         standardise(self.heads, dense, rows=self.heads.out_features // 2)
 
 
 def _pairs(h, triples):
-    """The pairs of each triple, side by side: h [N, T, width, 4, 4], triples [N, M, 3] -> [N M 3, 2 width, 4, 4]."""
-    drawn = h[
-        torch.arange(len(h), device=h.device)[:, None, None], triples
-    ]  # [N, M, 3, width, 4, 4]
+    """Pairs of each triple: h [N, T, width, 4, 4], triples [N, M, 3] -> [N M 3, 2 width, 4, 4]."""
+    clip = torch.arange(len(h), device=h.device)[:, None, None]
+    drawn = h[clip, triples]  # [N, M, 3, width, 4, 4]
     return torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
+
+
+def _joined(compared):
+    """The comparisons of each triple, joined: [N M 3, hidden, 4, 4] -> [N M, 3 hidden, 4, 4]."""
+    return compared.unflatten(0, (-1, 3)).flatten(1, 2)
+
+
+def _with_static(f, codes):
+    """f [N, f_dim] beside each of the codes [N, T, D] of the frames: [N, T, f_dim + D]."""
+    return torch.cat([f[:, None].expand(-1, codes.shape[1], -1), codes], -1)
 
 
 class DynamicPosterior(nn.Module):
@@ -122,13 +121,11 @@ class DynamicPosterior(nn.Module):
         self.dense = _dense(f_dim + width * TOP**2, hidden, 2 * z_dim)
 
     def forward(self, f, h):
-        return gaussian(
-            self.dense(torch.cat([f[:, None].expand(-1, h.shape[1], -1), h.flatten(2)], -1))
-        )
+        return gaussian(self.dense(_with_static(f, h.flatten(2))))
 
 
 class DynamicPrior(nn.Module):
-    """p(z | f): f [N, f_dim] -> loc, scale [N, z_dim], for every frame the same."""
+    """p(z | f): f [N, f_dim] -> loc, scale [N, z_dim], the same for all frames of a clip."""
 
     def __init__(self, hidden, f_dim, z_dim):
         super().__init__()
@@ -156,7 +153,7 @@ class FrameDecoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, code):
-        """Unit variance of every channel before the pixels, layer by layer, on codes [B, f_dim + z_dim]."""
+        """Rescale all layers but the last on codes [B, f_dim + z_dim]: unit variance."""
         x = self._map(standardise(self.dense, code))
         for conv in self.convs[:-1]:
             x = standardise(conv, F.leaky_relu(x, SLOPE))
@@ -167,7 +164,7 @@ class FrameDecoder(nn.Module):
 
 
 class Unordered(nn.Module):
-    """Both densities of the module's header. settings: models.settings.UnorderedSettings."""
+    """The networks of Unordered and their loss. settings: models.settings.UnorderedSettings."""
 
     continues = False
 
@@ -180,22 +177,25 @@ class Unordered(nn.Module):
         self.dynamic = DynamicPosterior(c.width, c.hidden, c.f_dim, c.z_dim)
         self.prior = DynamicPrior(c.hidden, c.f_dim, c.z_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width)
-        for heads, start in (
+        for heads, scale in (
             (self.static.heads, c.f_scale_start),
             (self.dynamic.dense[-1], c.z_scale_start),
         ):
-            if start:
-                start_scale_at(heads, start)
+            if scale:
+                start_scale(heads, scale, log_variance, slice(heads.out_features // 2, None))
 
     @torch.no_grad()
     def start_at(self, mean):
-        """Start every picture at `mean` [3] in (0, 1), the data's mean colour, instead of grey."""
+        """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
         self.decoder.convs[-1].bias.copy_(torch.logit(mean))
 
     @torch.no_grad()
     def start_from(self, x):
-        """Give every channel on the way to f's loc zero mean and unit variance over clips x [N, T, 3, 64, 64], layer by layer: as for
-        VDSM, torch's init shrinks what differs between clips but for their brightness."""
+        """Rescale the layers that lead to f's loc: zero mean, unit variance on clips x.
+
+        x [N, T, 3, 64, 64]; layer by layer. With torch's initial weights, these layers shrink all
+        differences between clips but that of brightness.
+        """
         h = x.flatten(0, 1)
         for conv in self.features.convs:
             h = F.leaky_relu(standardise(conv, h), SLOPE)
@@ -203,62 +203,74 @@ class Unordered(nn.Module):
 
     @torch.no_grad()
     def start_decoder_from(self, x):
-        """The same for the decoder, on the codes f of clips x [N, T, 3, 64, 64] and standard noise for z: else what f says of a clip
-        is shrunk on the way to the pixels, where pose has long been learnt when colour begins."""
+        """Rescale the decoder on the codes f of clips x [N, T, 3, 64, 64] and standard noise for z.
+
+        With torch's initial weights, f has so little effect on the pixels that colours are learnt
+        long after poses.
+        """
         f = self.encode(x)[0]
         self.decoder.start_from(torch.cat([f, torch.randn(len(f), self.z_dim).to(f)], -1))
 
     def _features(self, x):
-        return self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [N, T, width, 4, 4]
+        """Frames x [N, T, 3, 64, 64] in [0, 1] -> h [N, T, width, 4, 4]."""
+        return self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def _logits(self, f, z):
-        """f [N, f_dim], z [N, T, z_dim] -> [N, T, 3, 64, 64]."""
-        code = torch.cat([f[:, None].expand(-1, z.shape[1], -1), z], -1)
-        return self.decoder(code.flatten(0, 1)).unflatten(0, z.shape[:2])
+        """Logits [N, T, 3, 64, 64] of p(x_t | f, z_t)."""
+        return self.decoder(_with_static(f, z).flatten(0, 1)).unflatten(0, z.shape[:2])
 
+    # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | f) p(x_t | f, z_t)
+    # q(f, z_S | x_S) = q(f | x_S) prod_{i in S} q(z_i | f, x_i)             S: random frames
+    #
+    # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z) is a Bernoulli per
+    # pixel.
     def loss(self, x, annealed):
-        """The negative of Section 2's bound as {term: Term}, summed over the batch x [N, T, 3, 64, 64] in [0, 1], in any order;
-        annealed: models.annealing.Annealed."""
+        """The terms f, z and x of the negative ELBO, summed over the batch.
+
+        x [N, T, 3, 64, 64] in [0, 1]: random frames, in any order. annealed: a
+        models.annealing.Annealed.
+        """
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
         f = q_f.rsample()
         q_z = normal(*self.dynamic(f, h), 2)
         z = q_z.rsample()
+        p_f = normal(torch.zeros_like(f), torch.ones_like(f), 1)
         p_z = normal(*(part[:, None].expand_as(z) for part in self.prior(f)), 2)
-        of_f = kl_divergence(q_f, normal(torch.zeros_like(f), torch.ones_like(f), 1)).sum()
-        of_z = kl_divergence(q_z, p_z).sum()
-        of_x = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
+        kl_f, kl_z = kl_divergence(q_f, p_f).sum(), kl_divergence(q_z, p_z).sum()
+        nll = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
         return {
-            "f": Term(of_f, annealed.weights["f"] * of_f),
-            "z": Term(of_z, annealed.weights["z"] * of_z),
-            "x": Term(of_x, of_x),
+            "f": Term(kl_f, annealed.weights["f"] * kl_f),
+            "z": Term(kl_z, annealed.weights["z"] * kl_z),
+            "x": Term(nll, nll),
         }
 
     def encode(self, x):
-        """The locations: x [N, T, 3, 64, 64] in [0, 1], any T -> static f [N, f_dim], dynamic z [N, T, z_dim].
+        """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T.
 
-        f is read from the same random triples at every call.
+        Every call reads f from the same random triples.
         """
         h = self._features(x)
-        f = self.static(h, triples(*x.shape[:2], torch.Generator().manual_seed(0)).to(x.device))[0]
+        order = triples(*x.shape[:2], torch.Generator().manual_seed(0)).to(x.device)
+        f = self.static(h, order)[0]
         return f, self.dynamic(f, h)[0]
 
     def decode(self, f, z, frames):
-        """f [N, f_dim], z [N, T, z_dim] -> [N, frames, 3, 64, 64] in [0, 1]; the model knows no frame beyond its codes, so at most T."""
+        """Frames [N, frames, 3, 64, 64] in [0, 1]; at most T, because no code predicts another."""
         return torch.sigmoid(self._logits(f, z[:, :frames]))
 
     def draw_static(self, clips):
-        """f [clips, f_dim] from its prior."""
+        """Draw f [clips, f_dim] from p(f)."""
         return torch.randn(clips, self.f_dim).to(self.decoder.dense.weight)
 
     def draw_dynamic(self, f, frames):
-        """z [N, frames, z_dim] from p(z | f), each frame's on its own; f [N, f_dim]."""
+        """Draw z [N, frames, z_dim] from p(z | f), independently per frame."""
         loc, scale = self.prior(f)
         return loc[:, None] + scale[:, None] * torch.randn(len(f), frames, self.z_dim).to(f)
 
 
 class UnorderedStage(OneStage):
-    """Unordered's one stage. What it calls static is f, one a clip; dynamic is z_1:T, one a frame."""
+    """Unordered's stage. Static code: f, one per clip. Dynamic code: z, one z_t per frame."""
 
     name, network_of = "Unordered", Unordered
 

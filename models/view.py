@@ -1,40 +1,51 @@
-"""What metrics and pictures may ask of a trained model, whatever it calls static and dynamic."""
+"""What metrics and pictures may ask of a trained model: encode, decode, swap, sample."""
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 
 class VideoModel(Protocol):
-    """A trained model as metrics and pictures see it. Frames are float [N, T, 3, 64, 64] in [0, 1]; no method keeps gradients.
+    """A trained model as metrics and pictures see it.
 
-    static    one code a clip, what stays: identity
-    dynamic   what moves: one code a clip, or one a frame where a model has no more than that
-    continues whether `decode` gives more frames than were encoded; True where it is not said
+    Frames are float [N, T, 3, 64, 64] in [0, 1]. Results lie on the CPU and hold no gradient.
 
-    A model may also have `codes(frames)` -> {letter: code [N, D] or [N, T, D]}, the static one first, and
-    `vary(codes, letter, values, frames)`, of which traversals are drawn; and `mixing_weights(frames)` -> [N, K], of which the
-    use of its experts is told. models/vdsm/model.py has them all.
+    static     one code per clip, for what stays the same: the identity
+    dynamic    the code of what moves: one per clip, or one per frame
+    continues  whether `decode` can produce more frames than were encoded. Default: True
+
+    Optional members; pictures draw more of a model that has them:
+
+    codes(frames) -> {name: code [N, D] or [N, T, D]}, the static code first
+    vary(codes, name, values, frames) -> one clip, decoded with other values of one code
+    mixing_weights(frames) -> [N, K], the share of each expert in a clip
+    draw_dynamic(static, frames) -> dynamic codes from their prior, given static codes
+    planar: whether the dynamic code of a frame has two dimensions. Default: False
     """
 
     continues: bool = True
 
-    def encode(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames -> static [N, ...], dynamic [N, ...]: the posterior's locations."""
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames -> static [N, ...], dynamic [N, ...]: the locations of the posterior."""
 
-    def decode(self, static: torch.Tensor, dynamic: torch.Tensor, frames: int) -> torch.Tensor:
-        """Codes -> `frames` frames of each clip. Any pairing of static and dynamic codes is a swap."""
+    def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
+        """Codes -> `frames` frames per clip. Codes of two different clips give a swap."""
 
-    def draw(self, clips: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes from the priors, as `decode` takes them: static [clips, ...], dynamic [clips, ...]. Torch's generator draws."""
+    def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Static and dynamic codes from the priors, as `decode` takes them."""
 
-    def sample(self, clips: int, frames: int) -> torch.Tensor:
-        """Clips drawn from the model's priors: what `draw` gives, decoded."""
+    def sample(self, clips: int, frames: int) -> Tensor:
+        """Clips from the priors: decoded codes of `draw`."""
 
 
 @torch.no_grad()
-def in_batches(function, *tensors, batch=40):
-    """function over blocks of `batch` along the first dimension of every tensor; its results joined, on CPU."""
+def in_batches(function: Callable, *tensors: Tensor, batch: int = 40):
+    """Results of `function` over blocks of at most `batch` rows of the tensors, joined on the CPU.
+
+    function: takes as many tensors, returns a tensor or a tuple of tensors.
+    """
     blocks = [function(*block) for block in zip(*(t.split(batch) for t in tensors))]
     if isinstance(blocks[0], tuple):
         return tuple(torch.cat([b.cpu() for b in part]) for part in zip(*blocks))
@@ -42,46 +53,57 @@ def in_batches(function, *tensors, batch=40):
 
 
 class View:
-    """A network with `encode`, `decode`, `draw_static` and `draw_dynamic` behind `VideoModel`: in batches, without gradients, on CPU."""
+    """A network with a static code f and dynamic codes z as a `VideoModel`.
+
+    The network has `encode`, `decode`, `draw_static`, `draw_dynamic`, `continues` and `z_dim`, and
+    is in eval mode.
+    """
 
     def __init__(self, network):
-        self.network, self.continues = network.eval(), network.continues
+        self.network, self.continues = network, network.continues
         self.planar = network.z_dim == 2
         self.device = next(network.parameters()).device
 
-    def encode(self, frames):
-        """Frames [N, T, 3, 64, 64] in [0, 1] -> static, dynamic: the network's locations."""
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """See `VideoModel.encode`."""
         return in_batches(lambda x: self.network.encode(x.to(self.device)), frames)
 
-    def decode(self, static, dynamic, frames):
-        """Codes -> [N, frames, 3, 64, 64] in [0, 1]."""
-        return in_batches(
-            lambda s, d: self.network.decode(s.to(self.device), d.to(self.device), frames),
-            static,
-            dynamic,
-        )
+    def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
+        """See `VideoModel.decode`."""
 
-    def codes(self, frames):
+        def block(f, z):
+            return self.network.decode(f.to(self.device), z.to(self.device), frames)
+
+        return in_batches(block, static, dynamic)
+
+    def codes(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, T, 3, 64, 64] -> {'f': static, 'z': dynamic}, for traversals."""
         return dict(zip("fz", self.encode(frames)))
 
-    def vary(self, codes, name, values, frames):
-        """One clip's `codes` decoded again, [N, frames, 3, 64, 64], with each of `values` [N, ...] in place of its code `name`."""
-        every = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()} | {
-            name: values
-        }
-        return self.decode(every["f"], every["z"], frames)
+    def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
+        """[N, frames, 3, 64, 64]: one clip, with each of `values` [N, ...] as its code `name`.
 
-    def draw_dynamic(self, static, frames):
-        """Dynamic codes of `frames` frames from their prior, given the static codes."""
-        return in_batches(lambda s: self.network.draw_dynamic(s.to(self.device), frames), static)
+        codes: what `codes` gives for the clip, [1, ...] each.
+        """
+        varied = with_values(codes, name, values)
+        return self.decode(varied["f"], varied["z"], frames)
+
+    def draw_dynamic(self, static: Tensor, frames: int) -> Tensor:
+        """Dynamic codes of `frames` frames from their prior, given static codes."""
+        return in_batches(lambda f: self.network.draw_dynamic(f.to(self.device), frames), static)
 
     @torch.no_grad()
-    def draw(self, clips, frames):
-        """Codes from the priors, as `decode` takes them."""
+    def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """See `VideoModel.draw`."""
         static = self.network.draw_static(clips).cpu()
         return static, self.draw_dynamic(static, frames)
 
-    def sample(self, clips, frames):
-        """Clips from the priors, [clips, frames, 3, 64, 64] in [0, 1]."""
+    def sample(self, clips: int, frames: int) -> Tensor:
+        """See `VideoModel.sample`."""
         return self.decode(*self.draw(clips, frames), frames)
+
+
+def with_values(codes: Mapping[str, Tensor], name: str, values: Tensor) -> dict[str, Tensor]:
+    """The codes of one clip, repeated once per row of `values` [N, ...], which replace `name`."""
+    repeated = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()}
+    return repeated | {name: values}

@@ -2,12 +2,12 @@
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 import torch
 
 from data.base import Clips, Dataset
-from typing import Any
 from pictures.files import Album
 from utils.files import write_text
 from utils.frames import as_float, as_uint8

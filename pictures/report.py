@@ -21,7 +21,6 @@ import numpy as np
 from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-
 from pictures.drawing import CAPTIONS
 from pictures.plots import curves, data_uri, heat_map
 from utils.errors import UserError
@@ -32,6 +31,7 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings, settings_class
 
 TEMPLATE = Path(__file__).with_name("report.html")
+RESUMED = 1  # SessionLog.START of TensorBoard: what follows replaces what came before
 COLUMN = 700  # pixels; a wider picture gets the whole width of the page
 MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
 

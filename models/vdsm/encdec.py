@@ -1,10 +1,7 @@
-"""VDSM's first stage: the Pyro model and guide that train the frame encoder and the mixture-of-experts decoder.
+"""Stage 1 of VDSM: the model and guide that train the frame encoder and the decoder.
 
-    p(x, s, z) = prod_n p(s^n) prod_t p(z_t^n) p(x_t^n | z_t^n, s^n)        s ~ N(0, 1/K), z ~ N(0, 1)
-    q(s, z | x) = prod_n q(s^n | x_1:T^n) prod_t q(z_t^n | x_t^n)
-
-One s a clip, an independent z a frame; frames may be any of the clip, in any order. The likelihood is Bernoulli a pixel,
-evaluated at grey levels in [0, 1] and therefore not normalised, as in the release.
+Symbols and shapes are explained in models/vdsm/__init__.py. Stage 1 has one s per clip and an
+independent z per frame, so that the frames of a clip may come in any number and order.
 """
 
 import pyro
@@ -23,19 +20,23 @@ from models.vdsm.networks import (
 
 
 def mixing_weights(s, temperature):
-    """w = softmax(temperature * s): s [..., K] -> w [..., K] on the simplex."""
+    """w = softmax(temperature * s): s [..., K] -> w [..., K], which add up to 1."""
     return torch.softmax(temperature * s, -1)
 
 
-def bernoulli(logits, dims):
-    """Independent Bernoullis a pixel with the last `dims` dimensions one event; values may lie anywhere in [0, 1]."""
-    return Bernoulli(logits=logits, validate_args=False).to_event(dims)
+def bernoulli(logits, event):
+    """Independent Bernoullis, one per colour value, whose last `event` dimensions form one event.
+
+    As in the authors' code, observed values lie anywhere in [0, 1], for which the density is not
+    normalised.
+    """
+    return Bernoulli(logits=logits, validate_args=False).to_event(event)
 
 
 class EncDec(nn.Module):
-    """Encoder, identity posterior and decoder with the model and guide over them (see the module's header).
+    """The networks of stage 1, with model and guide.
 
-    settings: models.vdsm.settings.VDSMSettings (z_dim, n_e_w, single_decoder, enc_widths, dec_widths, fidelity).
+    settings: models.vdsm.settings.VDSMSettings.
     """
 
     def __init__(self, settings):
@@ -48,15 +49,24 @@ class EncDec(nn.Module):
         self.decoder = decoder(self.pose_dim, self.experts, settings.dec_widths)
 
     def frame_codes(self, x):
-        """x [N, T, 3, 64, 64] in [0, 1] -> z loc, z scale [N, T, pose_dim]; per-frame s loc, s scale [N, T, K]."""
+        """Frames x [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K].
+
+        `IdentityPosterior` takes the statistics of s per frame and gives those of the clip.
+        """
         return tuple(code.unflatten(0, x.shape[:2]) for code in self.encoder(x.flatten(0, 1)))
 
     @torch.no_grad()
     def start_from(self, x, spread):
-        """Start the encoder from clips x [N, T, 3, 64, 64] (see `FrameEncoder.start_from`), s's loc spread by `spread` over them."""
+        """Rescale the encoder on clips x [N, T, 3, 64, 64], over which s's loc spreads by `spread`.
+
+        See `FrameEncoder.start_from`.
+        """
         self.encoder.start_from(x.flatten(0, 1))
         self.identity.start_loc_from(self.frame_codes(x)[2], spread)
 
+    # q(s, z_1:T | x_1:T) = q(s | x_1:T) prod_t q(z_t | x_t)
+    #
+    # Eq. 2 of stage 1: without d, and each pose read from its own frame.
     def guide(self, x, annealed):
         weights = annealed.weights
         z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
@@ -67,6 +77,10 @@ class EncDec(nn.Module):
             with poutine.scale(scale=weights["z"]):
                 pyro.sample("z", normal(z_loc, z_scale, 2))
 
+    # p(x_1:T, s, z_1:T) = p(s) prod_t p(x_t | s, z_t) p(z_t)
+    #
+    # Eq. 1 of stage 1: without d, and with p(z_t) = N(0, 1) for the transition.
+    # p(s) = N(0, 1/K); p(x_t | s, z_t) is a Bernoulli per pixel.
     def model(self, x, annealed):
         weights, (clips, frames) = annealed.weights, x.shape[:2]
         zero = x.new_zeros(())
@@ -81,20 +95,20 @@ class EncDec(nn.Module):
             pyro.sample("x", bernoulli(logits, 4), obs=x)
 
     def loss(self, x, annealed, kl="analytic"):
-        """The negative ELBO (Eq. 4, first stage) as {term: Term}, summed over the batch.
+        """The terms s, z and x of the negative ELBO (Eq. 4 without d), summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]; annealed: models.annealing.Annealed, with lambda_s, lambda_z
-        and tau.
+        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed with lambda_s, lambda_z
+        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
         """
         return elbo_terms(self.model, self.guide, x, annealed, kl=kl)
 
     def encode(self, x, temperature):
-        """The locations: x [N, T, 3, 64, 64] -> mixing weights w [N, K], poses z [N, T, pose_dim]."""
+        """The locations: frames x [N, T, 3, 64, 64] -> w [N, K], z [N, T, pose_dim]."""
         z_loc, _, frame_loc, frame_scale = self.frame_codes(x)
         return mixing_weights(self.identity(frame_loc, frame_scale)[0], temperature), z_loc
 
     def sample(self, clips, frames, temperature):
-        """Draw from the priors: mixing weights w [clips, K] and a pose of its own for each frame, z [clips, frames, pose_dim]."""
+        """Draw w [clips, K] and independent poses z [clips, frames, pose_dim] from the priors."""
         like = self.identity.loc.weight
         s = torch.randn(clips, self.experts).to(like) / self.experts
         return mixing_weights(s, temperature), torch.randn(clips, frames, self.pose_dim).to(like)

@@ -1,64 +1,73 @@
-"""VDSM as metrics and pictures see it: the locations of its codes, decoded in any pairing."""
+"""VDSM as a `models.view.VideoModel`: the locations of its codes, decoded in any pairing."""
+
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from models.view import in_batches
+from models.view import in_batches, with_values
 
 
 class VDSM:
-    """A trained `EncDec`, or a `Seq` over one, behind `models.view.VideoModel`.
+    """A trained `EncDec`, or a `Seq` over one, in eval mode, as a `models.view.VideoModel`.
 
-    static: the mixing weights w [N, K]. dynamic: d [N, dynamics_dim] with stage 2, the poses z [N, T, pose_dim] without; what
-    `draw` gives are poses in both.
-    temperature: that of the mixing weights (stage-1 pictures: test_temp_id; stage-2 pictures and exports: temp_id_end).
+    static   the mixing weights w [N, K]
+    dynamic  with stage 2 the dynamics d [N, dynamics_dim], without it the poses
+             z [N, T, pose_dim]. `draw` gives poses in both cases, and `decode` takes both
+
+    temperature: of the mixing weights; test_temp_id for stage 1, temp_id_end for stage 2.
     """
 
-    def __init__(self, stage, temperature):
-        self.stage, self.temperature = stage.eval(), temperature
-        self.continues = hasattr(stage, "poses")
-        self.device = next(stage.parameters()).device
+    def __init__(self, network, temperature: float):
+        self.network, self.temperature = network, temperature
+        self.continues = hasattr(network, "poses")
+        self.device = next(network.parameters()).device
 
-    def encode(self, frames):
-        """Frames [N, T, 3, 64, 64] -> static, dynamic (see the class), on CPU."""
-        return in_batches(lambda x: self.stage.encode(x.to(self.device), self.temperature), frames)
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """See `VideoModel.encode`."""
+        return in_batches(
+            lambda x: self.network.encode(x.to(self.device), self.temperature), frames
+        )
 
-    def decode(self, static, dynamic, frames):
-        """Codes -> [N, frames, 3, 64, 64] in [0, 1], on CPU. Poses give no more frames than they are."""
+    def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
+        """See `VideoModel.decode`. Poses give at most as many frames as there are poses."""
 
         def block(w, code):
             w, code = w.to(self.device), code.to(self.device)
-            z = self.stage.poses(code, frames) if code.dim() == 2 else code[:, :frames]
-            return self.stage.decode(z, w)
+            z = self.network.poses(code, frames) if code.dim() == 2 else code[:, :frames]
+            return self.network.decode(z, w)
 
         return in_batches(block, static, dynamic)
 
-    def mixing_weights(self, frames):
-        """Frames [N, T, 3, 64, 64] -> w [N, K], how much of each expert draws a clip, on CPU."""
+    def mixing_weights(self, frames: Tensor) -> Tensor:
+        """Frames [N, T, 3, 64, 64] -> w [N, K], the share of each expert in a clip."""
         return self.encode(frames)[0]
 
-    def codes(self, frames):
-        """Frames [N, T, 3, 64, 64] -> the locations of s [N, K] (times the temperature, but for a shift that the softmax undoes),
-        with stage 2 of d [N, dynamics_dim], and of z [N, T, pose_dim], on CPU."""
+    def codes(self, frames: Tensor) -> dict[str, Tensor]:
+        """Frames [N, T, 3, 64, 64] -> the locations of the codes, for traversals.
+
+        's' [N, K] is log w: the temperature times s, up to a shift that the softmax ignores. 'd'
+        [N, dynamics_dim] is there with stage 2 alone. 'z' is [N, T, pose_dim].
+        """
         w, dynamic = self.encode(frames)
         s = w.clamp_min(1e-6).log()
         if dynamic.dim() == 3:
             return {"s": s, "z": dynamic}
-        poses = in_batches(lambda d: self.stage.poses(d.to(self.device), frames.shape[1]), dynamic)
+        length = frames.shape[1]
+        poses = in_batches(lambda d: self.network.poses(d.to(self.device), length), dynamic)
         return {"s": s, "d": dynamic, "z": poses}
 
-    def vary(self, codes, name, values, frames):
-        """One clip's `codes` decoded again, [N, frames, 3, 64, 64], with each of `values` [N, ...] in place of its code `name`."""
-        every = {key: code.expand(len(values), *code.shape[1:]) for key, code in codes.items()} | {
-            name: values
-        }
-        return self.decode(every["s"].softmax(-1), every["d" if name == "d" else "z"], frames)
+    def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
+        """See `View.vary`. Poses follow from d only when d is the code that varies."""
+        varied = with_values(codes, name, values)
+        return self.decode(varied["s"].softmax(-1), varied["d" if name == "d" else "z"], frames)
 
     @torch.no_grad()
-    def draw(self, clips, frames):
-        """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors, on CPU."""
-        w, z = self.stage.sample(clips, frames, self.temperature)
+    def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors."""
+        w, z = self.network.sample(clips, frames, self.temperature)
         return w.cpu(), z.cpu()
 
-    def sample(self, clips, frames):
-        """Clips from the priors, [clips, frames, 3, 64, 64] in [0, 1], on CPU."""
+    def sample(self, clips: int, frames: int) -> Tensor:
+        """See `VideoModel.sample`."""
         return self.decode(*self.draw(clips, frames), frames)

@@ -1,10 +1,10 @@
-"""VDSM's networks: the densities of Equations 1 and 2, one class each, in the paper's letters.
+"""The networks of VDSM: one class per density of Equations 1 and 2.
 
-Shapes: N clips of T frames, K experts (the paper's kappa_s), pose z [N, T, pose_dim], dynamics d [N, dynamics_dim],
-identity s [N, K], mixing weights w [N, K] on the simplex. Every second parameter of a Normal is a standard deviation.
+Symbols and shapes are explained in models/vdsm/__init__.py.
 
-Differences from the paper's text that both fidelities share: five encoder convolutions of stride 1 with BlurPool after the
-first four (the only reading under which the text's own sizes work out), and a sigmoid instead of a last LeakyReLU.
+Both fidelities depart from the text of the paper in two places. The five convolutions of the
+encoder have stride 1, and a BlurPool follows each of the first four: only so do the sizes given in
+the text come out. The decoder ends in a sigmoid instead of a LeakyReLU.
 """
 
 import math
@@ -14,39 +14,38 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
-from models.start import standardise
+from models.start import standardise, start_scale
 
-ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, as released
-DECODER_WIDTHS = (512, 256, 128, 64)  # released; the text gives strides and paddings only
-IDENTITY_HIDDEN = 128  # supplementary, section 3
+# Supplementary, section 3, and the authors' code.
+ENCODER_WIDTHS = (32, 32, 64, 64, 256)
+IDENTITY_HIDDEN = 128
+# The authors' code; the text gives strides and paddings only.
+DECODER_WIDTHS = (512, 256, 128, 64)
 KERNEL = 4
-LSTM_WEIGHTS = (
-    "weight_ih",
-    "weight_hh",
-    "bias_ih",
-    "bias_hh",
-)  # of a layer, in the order that torch.lstm_cell takes them
-SMALLEST_SCALE = 1e-6  # a softplus that underflows to 0 would make every log-density infinite
-LARGEST = 1e6  # of a scale, and of a pose that the transition foretells: its square, and the square's gradient, are finite
+# The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
+LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# Where softplus underflows to 0, every log density would be infinite.
+SMALLEST_SCALE = 1e-6
+# Bound of scales and of predicted poses, whose squares and gradients then stay finite.
+LARGEST = 1e6
 
 
 def positive(x):
-    """softplus(x), kept off zero and off infinity: a standard deviation."""
+    """The standard deviation that the output x of a layer stands for: softplus(x), clamped."""
     return F.softplus(x).clamp(SMALLEST_SCALE, LARGEST)
 
 
-@torch.no_grad()
-def start_scale_at(layer, value, rows=slice(None)):
-    """Have the outputs `rows` of a linear layer, which `positive` makes scales, say `value` (> 0) whatever comes in."""
-    layer.weight[rows] = 0
-    layer.bias[rows] = math.log(math.expm1(value))
+def inverse_softplus(scale: float) -> float:
+    """The x for which softplus(x) is `scale` (> 0)."""
+    return math.log(math.expm1(scale))
 
 
 class FrameEncoder(nn.Module):
-    """The trunk of q(z_t | x_t) and q(s | x_1:T): x [B, 3, 64, 64] in [0, 1] -> z loc, z scale, each [B, pose_dim], and the
-    per-frame s loc, s scale, each [B, K], which `IdentityPosterior` pools over the clip.
+    """Statistics of z and s per frame: trunk and heads of stage 1's q(z_t | x_t) and q(s | x_1:T).
 
-    slope is that of the five LeakyReLUs: 0.01 (paper) or 1.0, an affine trunk (release).
+    x [B, 3, 64, 64] in [0, 1] -> z loc, z scale [B, pose_dim], s loc, s scale [B, K].
+    `IdentityPosterior` pools the statistics of s over a clip. slope: of the five LeakyReLUs; 0.01
+    (paper) or 1.0, which makes the trunk affine (release).
     """
 
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
@@ -63,13 +62,13 @@ class FrameEncoder(nn.Module):
         self.identity = nn.Linear(IDENTITY_HIDDEN, 2 * experts)
 
     def forward(self, x):
-        features = x.contiguous(memory_format=torch.channels_last)  # oneDNN's faster layout
+        # oneDNN convolves faster in this layout.
+        features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
             features = conv(features)
             if self.slope != 1:
-                features = F.leaky_relu(
-                    features, self.slope, inplace=True
-                )  # half the memory of the widest layers
+                # In place: half the memory of the widest layers.
+                features = F.leaky_relu(features, self.slope, inplace=True)
             if i < 4:
                 features = self.blurs[i](features)  # 64 -> 32 -> 16 -> 8 -> 4 px
         features = features.flatten(1)  # [B, widths[4]]
@@ -79,10 +78,11 @@ class FrameEncoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x):
-        """Give every channel of the trunk and of s's path zero mean and unit variance on frames x [B, 3, 64, 64], layer by layer.
+        """Rescale the trunk and the layers of s's loc: zero mean, unit variance on frames x.
 
-        After Mishkin & Matas 2016 ('All you need is a good init'). With torch's init the trunk shrinks what differs between
-        clips a thousandfold, and identity sleeps until pose has taken its place.
+        x [B, 3, 64, 64]; layer by layer. With torch's initial weights, the trunk shrinks the
+        differences between clips a thousandfold, and s carries no information until z has taken
+        its place. Source: Mishkin & Matas 2016, 'All you need is a good init'.
         """
         features = x
         for i, conv in enumerate(self.convs):
@@ -94,7 +94,10 @@ class FrameEncoder(nn.Module):
 
 
 class IdentityPosterior(nn.Module):
-    """q(s | x_1:T): per-frame statistics loc, scale, each [N, T, K] -> loc, scale, each [N, K], averaged over the frames."""
+    """q(s | x_1:T): the statistics of the frames, averaged over the clip.
+
+    frame loc, frame scale [N, T, K] -> s loc, s scale [N, K].
+    """
 
     def __init__(self, experts):
         super().__init__()
@@ -105,21 +108,24 @@ class IdentityPosterior(nn.Module):
         loc = F.leaky_relu(self.loc(frame_loc))
         return loc.mean(1), positive(self.scale(frame_scale)).mean(1)
 
-    def start_scale_at(self, value):
-        """Make every posterior scale `value` (> 0) before training: at a high temperature softplus(0) = 0.69 is pure noise."""
-        start_scale_at(self.scale, value)
+    def start_scale_at(self, scale):
+        """Let every scale of s be `scale` (> 0) before training.
+
+        At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
+        """
+        start_scale(self.scale, scale, inverse_softplus)
 
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
-        """Spread the loc over the clips of frame_loc [N, T, K] by `spread` in every dimension, before training."""
+        """Let the loc of s spread by `spread` over the clips of frame_loc [N, T, K]."""
         standardise(self.loc, frame_loc.mean(1), spread=spread)
 
 
 class MixtureOfExpertsDecoder(nn.Module):
-    """p(x_t | z_t, s) before the sigmoid: z [N, T, pose_dim], w [N, K] -> logits [N, T, 3, 64, 64].
+    """The logits of p(x_t | s, z_t): z [N, T, pose_dim], w [N, K] -> [N, T, 3, 64, 64].
 
-    K banks of five transposed convolutions. Kernels and biases are blended, W(n) = sum_k w_k(n) W_k, so that each clip has
-    one decoder of its own, used for its T frames on concat(z_t, w).
+    K banks of five transposed convolutions, whose kernels and biases are blended: each clip has a
+    decoder of its own, W(n) = sum_k w_k(n) W_k, which reads concat(z_t, w) of its T frames.
     """
 
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
@@ -129,45 +135,44 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
         for c_in, c_out in zip(channels[:-1], channels[1:]):
             bank = torch.empty(banks, c_in, c_out, KERNEL, KERNEL)
-            bound = 1 / math.sqrt(
-                c_in * c_out * KERNEL**2
-            )  # torch's Kaiming-uniform, a = sqrt(5), of a 5-D tensor
+            # What torch's Kaiming-uniform, a = sqrt(5), computes for a tensor of five dimensions.
+            bound = 1 / math.sqrt(c_in * c_out * KERNEL**2)
             self.kernels.append(nn.Parameter(bank.uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(banks, c_out)))
 
+    @torch.no_grad()
     def start_at(self, mean):
-        """Start every picture at `mean` [3] in (0, 1), the data's mean colour, instead of grey."""
-        with torch.no_grad():
-            self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
+        """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
+        self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        clips, frames = z.shape[:2]
+        clips = len(z)
         kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
         biases = [w @ bank for bank in self.biases]  # [N, c_out]
-        x = _with_weights(z, w)
-        x = torch.bmm(x, kernels[0].flatten(2)).unflatten(
-            2, (-1, KERNEL, KERNEL)
-        )  # a 1x1 input: its convolution is a product
-        x = x + biases[0][:, None, :, None, None]  # [N, T, c_out, 4, 4]
+        # The input is one pixel, so that its transposed convolution is a matrix product.
+        x = torch.bmm(_with_weights(z, w), kernels[0].flatten(2))
+        x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
         layers = list(zip(kernels[1:], biases[1:]))
-        if x.is_cuda:  # one launch a layer: the clips as groups
+        if x.is_cuda:
+            # The clips are groups of one convolution: one launch per layer.
             x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
             for kernel, bias in layers:
                 x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
             return x.unflatten(1, (clips, 3)).transpose(0, 1)
+        # On a CPU, one convolution per clip is faster than groups.
         layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
         pictures = []
-        for n, own in enumerate(x.unbind()):  # oneDNN is faster clip by clip than over groups
+        for n, clip in enumerate(x.unbind()):
             for kernel, bias in layers:
-                own = _upsample(own, kernel[n], bias[n])
-            pictures.append(own)
+                clip = _upsample(clip, kernel[n], bias[n])
+            pictures.append(clip)
         return torch.stack(pictures)
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
-    """The ablation of the supplementary's section 6: w is a code like any other, read by one decoder that all clips share.
+    """The ablation of the supplementary's section 6: one decoder for all clips reads w as a code.
 
-    Shapes as `MixtureOfExpertsDecoder`; its banks hold one expert.
+    Shapes as in `MixtureOfExpertsDecoder`; its banks hold one expert.
     """
 
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS):
@@ -175,36 +180,35 @@ class SingleDecoder(MixtureOfExpertsDecoder):
 
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
-        x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL)) + self.biases[0][
-            0, :, None, None
-        ]
+        x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
+        x = x + self.biases[0][0, :, None, None]
         for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
             x = _upsample(x, kernel[0], bias[0])
         return x.unflatten(0, z.shape[:2])
 
 
 def _with_weights(z, w):
-    """What a decoder reads of each frame: z [N, T, pose_dim], w [N, K] -> [N, T, pose_dim + K]."""
+    """Input of a decoder: z [N, T, pose_dim], w [N, K] -> [N, T, pose_dim + K]."""
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
 def _upsample(x, kernel, bias, groups=1):
-    """LeakyReLU, then a transposed convolution that doubles the picture's side."""
+    """LeakyReLU, then a transposed convolution that doubles height and width."""
     return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1, groups=groups)
 
 
 class Blend(torch.autograd.Function):
     """W(n) = sum_k w_k(n) W_k: w [N, K], bank [K, c_in, ...] -> [N, c_in, ...].
 
-    One small product an input channel instead of one of [N, K] by [K, millions], which MKL does at a third of the speed and less; the
-    results, the bank's gradient among them, are written where they belong, without a copy.
+    One small product per input channel is three times as fast in MKL as one product of [N, K] and
+    [K, millions]. Results and gradients are written in place, without a copy.
     """
 
     @staticmethod
     def forward(ctx, w, bank):
         ctx.save_for_backward(w, bank)
         blended = bank.new_empty(len(w), *bank.shape[1:])
-        _by_rows(w, bank, blended)
+        _mix_by_channel(w, bank, blended)
         return blended
 
     @staticmethod
@@ -216,22 +220,24 @@ class Blend(torch.autograd.Function):
             grad_w = torch.bmm(rows, columns).sum(0)
         if ctx.needs_input_grad[1]:
             grad_bank = bank.new_empty(bank.shape)
-            _by_rows(w.t(), grad, grad_bank)
+            _mix_by_channel(w.t(), grad, grad_bank)
         return grad_w, grad_bank
 
 
-def _by_rows(mix, parts, out):
-    """out[i] = sum_j mix[i, j] parts[j], for parts [J, c_in, ...] and out [I, c_in, ...]."""
-    rows = parts.shape[1]
+def _mix_by_channel(weights, parts, out):
+    """out[i] = sum_j weights[i, j] parts[j], for parts [J, c_in, ...] and out [I, c_in, ...]."""
     torch.bmm(
-        mix.expand(rows, -1, -1),
+        weights.expand(parts.shape[1], -1, -1),
         parts.flatten(2).transpose(0, 1),
         out=out.flatten(2).transpose(0, 1),
     )
 
 
 class DynamicsPosterior(nn.Module):
-    """q(d | x_1:T): pose means [N, T, pose_dim] -> d loc, d scale, each [N, dynamics_dim], through a bi-LSTM."""
+    """q(d | x_1:T), by a bi-LSTM over the means of the poses.
+
+    poses [N, T, pose_dim] -> d loc, d scale [N, dynamics_dim].
+    """
 
     def __init__(self, pose_dim, dynamics_dim, rnn_dim, rnn_layers, dropout=0.0):
         super().__init__()
@@ -239,22 +245,25 @@ class DynamicsPosterior(nn.Module):
         self.rnn = nn.LSTM(
             pose_dim, rnn_dim, rnn_layers, batch_first=True, bidirectional=True, dropout=dropout
         )
-        self.h_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))  # shared by all layers and directions
+        # One initial state for all layers and directions.
+        self.h_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
         self.c_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
         self.code = nn.Linear(2 * rnn_layers * rnn_dim, 2 * dynamics_dim)
 
     def forward(self, poses):
         clips = len(poses)
-        start = (2 * self.rnn.num_layers, clips, self.rnn.hidden_size)
-        _, (h_n, _) = self.rnn(
-            poses, (self.h_0.expand(start).contiguous(), self.c_0.expand(start).contiguous())
-        )
+        shape = (2 * self.rnn.num_layers, clips, self.rnn.hidden_size)
+        start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
+        _, (h_n, _) = self.rnn(poses, start)
         loc, raw = self.code(h_n.transpose(0, 1).reshape(clips, -1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
 
 class PoseContext(nn.Module):
-    """The seq2seq decoder: d [N, dynamics_dim] -> h [N, T, rnn_dim] for any T, an LSTM that feeds on its own output."""
+    """The seq2seq decoder, an LSTM that reads its own last output, for any number of frames.
+
+    d [N, dynamics_dim] -> h [N, T, rnn_dim].
+    """
 
     def __init__(self, dynamics_dim, rnn_dim, rnn_layers):
         super().__init__()
@@ -264,16 +273,13 @@ class PoseContext(nn.Module):
         self.to_c = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
 
     def forward(self, d, frames):
-        layers, shape = (
-            range(self.rnn.num_layers),
-            (len(d), self.rnn.num_layers, self.rnn.hidden_size),
-        )
+        clips, layers = len(d), range(self.rnn.num_layers)
+        shape = (clips, self.rnn.num_layers, self.rnn.hidden_size)
         h, c = (list(to(d).view(shape).unbind(1)) for to in (self.to_h, self.to_c))
         weights = [[getattr(self.rnn, f"{name}_l{k}") for name in LSTM_WEIGHTS] for k in layers]
-        step, outputs = self.first.expand(len(d), -1), []
-        for _ in range(
-            frames
-        ):  # cell by cell: calling the LSTM for one step at a time takes 2.6 times as long on a CPU
+        step, outputs = self.first.expand(clips, -1), []
+        # Cell by cell: on a CPU, calling the LSTM once per frame takes 2.6 times as long.
+        for _ in range(frames):
             for k in layers:
                 h[k], c[k] = torch.lstm_cell(step, (h[k], c[k]), *weights[k])
                 step = h[k]
@@ -282,9 +288,9 @@ class PoseContext(nn.Module):
 
 
 class Combiner(nn.Module):
-    """q(z_t | z_{t-1}, h_t, d): the pose's posterior at one step (last factor of Eq. 2).
+    """q(z_t | z_{t-1}, x_1:T, d), the last factor of Eq. 2, which reads x_1:T through h_t and d.
 
-    z_prev [..., pose_dim] and the context u of `context(h, d)` [..., rnn_dim] -> loc, scale, each [..., pose_dim].
+    z_prev [..., pose_dim], u [..., rnn_dim] of `context` -> loc, scale [..., pose_dim].
     """
 
     def __init__(self, pose_dim, dynamics_dim, rnn_dim):
@@ -296,20 +302,21 @@ class Combiner(nn.Module):
         self.z_0 = nn.Parameter(torch.zeros(pose_dim))
 
     def context(self, h, d):
-        """h [N, T, rnn_dim], d [N, dynamics_dim] -> u [N, T, rnn_dim], for all steps at once: it never sees z."""
+        """What h and d say of all steps: h [N, T, rnn_dim], d [N, dynamics_dim] -> u like h."""
         d = d[:, None].expand(-1, h.shape[1], -1)
         return F.leaky_relu(self.from_context(torch.cat([h, d], -1)))
 
     def forward(self, z_prev, u):
-        state = (torch.tanh(self.from_pose(z_prev)) + u) / 2
-        return self.loc(state), positive(self.scale(state))
+        hidden = (torch.tanh(self.from_pose(z_prev)) + u) / 2
+        return self.loc(hidden), positive(self.scale(hidden))
 
 
 class GatedTransition(nn.Module):
-    """p(z_t | z_{t-1}, d), after the gated transition of deep Markov models (last factor of Eq. 1).
+    """p(z_t | z_{t-1}, d), the last factor of Eq. 1: the gated transition of deep Markov models.
 
-    z_prev [..., pose_dim], d [..., dynamics_dim] -> loc, scale, each [..., pose_dim]. start is 'identity' (paper: the linear
-    map starts at the identity) or 'kaiming' (release: every weight Kaiming-normal, every bias zero).
+    z_prev [..., pose_dim], d [..., dynamics_dim] -> loc, scale [..., pose_dim]. start: 'identity'
+    (paper: the linear map starts as the identity) or 'kaiming' (release: all weights
+    Kaiming-normal, all biases zero).
     """
 
     def __init__(self, pose_dim, dynamics_dim, hidden, start="identity"):
@@ -333,7 +340,6 @@ class GatedTransition(nn.Module):
         gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(x))))
         proposal = self.proposal(F.relu(self.proposal_hidden(x)))
         loc = (1 - gate) * self.linear(z_prev) + gate * proposal
-        loc = loc.clamp(
-            -LARGEST, LARGEST
-        )  # a linear map that stretches would grow without end, step by step
+        # A linear map with an eigenvalue above 1 would grow without bound over the steps.
+        loc = loc.clamp(-LARGEST, LARGEST)
         return loc, positive(self.scale(F.relu(proposal)))

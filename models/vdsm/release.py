@@ -1,9 +1,11 @@
-"""Released checkpoints: their tensors' names, shapes and order, mapped to ours and back. Tensors in, tensors out.
+"""Checkpoints of the authors' program (the release), converted to ours and back.
 
-Both programs lay every tensor out alike (LSTM gates and directions, banks [K, C_in, C_out, 4, 4], halves of the heads: loc
-first), so the mapping is one of names and no number is touched. The order is that of the release's state dict: the order in
-which its modules register their tensors, a module's own parameters before its children (VDSM_release/VDSM.py, modules.py).
-Adam's state in a released file goes by position: stage 1 hands it every parameter, stage 2 those whose names lack 'image'.
+Both programs store every tensor in the same layout: gates and directions of LSTMs, banks
+[K, C_in, C_out, 4, 4], heads with the loc first. The conversion therefore changes names and no
+number. The order of a released file is that of the release's state dict, in which a module's own
+parameters come before those of its children (VDSM_release/VDSM.py, modules.py). Its Adam state is
+numbered by position: in stage 1 among all parameters, in stage 2 among those whose name lacks
+'image'.
 """
 
 from collections import OrderedDict
@@ -13,38 +15,35 @@ import torch
 
 from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL, LSTM_WEIGHTS
 
-FIDELITY = "release"  # the only one under which a released file is the model that it was
-MARK = {
-    "EncDec": "enc.muvar.weight",
-    "Seq": "image_enc.muvar.weight",
-}  # tells a released file, and its stage
+# Under any other fidelity, the tensors of a released file are another model.
+FIDELITY = "release"
+# The tensor that tells a released file and its stage.
+MARK = {"EncDec": "enc.muvar.weight", "Seq": "image_enc.muvar.weight"}
 CONVS, BLURS = (0, 3, 6, 9, 12), (2, 5, 8, 11)  # positions in the release's nn.Sequential
 MOMENTS = ("exp_avg", "exp_avg_sq")
-GROUP = (
-    "lr",
-    "betas",
-    "eps",
-    "weight_decay",
-    "amsgrad",
-)  # of torch 1.6's Adam, which the release ran
+# Options of Adam in torch 1.6, with which the release was written.
+GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")
 
 
 class Tensor(NamedTuple):
-    """One tensor of a released file; ours: its name here, None where the release holds it and never uses it."""
+    """One tensor of a released file. ours: its name here, or None if the release never uses it."""
 
     released: str
     ours: str | None
     shape: tuple
 
 
-def layout(stage, sizes):
-    """The tensors of a released file of `stage` ('EncDec' or 'Seq') in its order. sizes: as `sizes_of` gives them."""
+def layout(stage_name: str, sizes: dict) -> list[Tensor]:
+    """The tensors of a released file, in its order.
+
+    stage_name: 'EncDec' or 'Seq'. sizes: as in `sizes_of`.
+    """
     pose, k = sizes["z_dim"], sizes["n_e_w"]
     identity = [
         *_linear("id_layers.loc_layer", "identity.loc", k, k),
         *_linear("id_layers.scale_layer", "identity.scale", k, k),
     ]
-    if stage == "EncDec":
+    if stage_name == "EncDec":
         return [
             *_encoder("enc", "encoder", sizes),
             *_decoder("dec", "decoder", sizes),
@@ -92,28 +91,28 @@ def _linear(released, ours, n_in, n_out):
 
 
 def _lstm(released, ours, n_in, hidden, layers, directions):
-    out = []
+    tensors = []
     for layer in range(layers):
         below = n_in if layer == 0 else hidden * len(directions)
         shapes = ((4 * hidden, below), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
         for direction in directions:
             for part, shape in zip(LSTM_WEIGHTS, shapes):
                 name = f"{part}_l{layer}{direction}"
-                out.append(Tensor(f"{released}.{name}", f"{ours}.{name}", shape))
-    return out
+                tensors.append(Tensor(f"{released}.{name}", f"{ours}.{name}", shape))
+    return tensors
 
 
 def _encoder(released, ours, sizes):
-    widths, out = sizes["enc_widths"], []
+    widths, tensors = sizes["enc_widths"], []
     for i, (c_in, c_out) in enumerate(zip((3, *widths), widths)):
         there, here = f"{released}.encoder.{CONVS[i]}", f"{ours}.convs.{i}"
-        out.append(Tensor(f"{there}.weight", f"{here}.weight", (c_out, c_in, KERNEL, KERNEL)))
-        out.append(Tensor(f"{there}.bias", f"{here}.bias", (c_out,)))
+        tensors.append(Tensor(f"{there}.weight", f"{here}.weight", (c_out, c_in, KERNEL, KERNEL)))
+        tensors.append(Tensor(f"{there}.bias", f"{here}.bias", (c_out,)))
         if i < len(BLURS):
             there, here = f"{released}.encoder.{BLURS[i]}.filt", f"{ours}.blurs.{i}.filt"
-            out.append(Tensor(there, here, (c_out, 1, 4, 4)))
+            tensors.append(Tensor(there, here, (c_out, 1, 4, 4)))
     return [
-        *out,
+        *tensors,
         *_linear(f"{released}.muvar", f"{ours}.pose", widths[-1], 2 * sizes["z_dim"]),
         *_linear(f"{released}.BC_1", f"{ours}.identity_hidden", widths[-1], IDENTITY_HIDDEN),
         *_linear(f"{released}.BC_2", f"{ours}.identity", IDENTITY_HIDDEN, 2 * sizes["n_e_w"]),
@@ -123,77 +122,83 @@ def _encoder(released, ours, sizes):
 def _decoder(released, ours, sizes):
     k = sizes["n_e_w"]
     channels = (sizes["z_dim"] + k, *sizes["dec_widths"], 3)
-    pairs = list(enumerate(zip(channels, channels[1:])))
-    return [
-        *(
-            Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, *io, KERNEL, KERNEL))
-            for i, io in pairs
-        ),
-        *(Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, io[1])) for i, io in pairs),
+    layers = list(enumerate(zip(channels, channels[1:])))
+    kernels = [
+        Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, c_in, c_out, KERNEL, KERNEL))
+        for i, (c_in, c_out) in layers
     ]
+    biases = [
+        Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, c_out))
+        for i, (_, c_out) in layers
+    ]
+    return kernels + biases
 
 
-def stage_of(state):
-    """'EncDec' or 'Seq' if the loaded file `state` is a released checkpoint of that stage, else None."""
+def stage_of(state) -> str | None:
+    """The stage, 'EncDec' or 'Seq', of the released checkpoint `state`; None for anything else."""
     model = state.get("model") if isinstance(state, dict) else None
-    return (
-        next((stage for stage, name in MARK.items() if name in model), None)
-        if isinstance(model, dict)
-        else None
-    )
+    names = model if isinstance(model, dict) else ()
+    return next((stage_name for stage_name, mark in MARK.items() if mark in names), None)
 
 
-def sizes_of(model, stage):
-    """The sizes of a released model, by the names of our flags. KeyError or IndexError where its tensors cannot tell."""
-    enc, dec = ("enc", "dec") if stage == "EncDec" else ("image_enc", "image_dec")
+def sizes_of(model: dict, stage_name: str) -> dict:
+    """The sizes of a released model, under the names of our flags.
+
+    KeyError or IndexError if its tensors do not tell them.
+    """
+    enc, dec = ("enc", "dec") if stage_name == "EncDec" else ("image_enc", "image_dec")
     sizes = {
         "z_dim": model[f"{enc}.muvar.weight"].shape[0] // 2,
         "n_e_w": model[f"{dec}.EW1"].shape[0],
-        "n_decoders": None,  # one an expert
+        "single_decoder": False,
         "enc_widths": tuple(model[f"{enc}.encoder.{i}.weight"].shape[0] for i in CONVS),
         "dec_widths": tuple(model[f"{dec}.EW{i}"].shape[2] for i in range(1, 5)),
     }
-    if stage == "Seq":
+    if stage_name == "Seq":
         sizes["dynamics_dim"] = model["cats.weight"].shape[0] // 2
         sizes["rnn_dim"] = model["dec_inp_0"].shape[0]
         sizes["rnn_layers"] = sum(name.startswith("seq2seq_dec.weight_ih_l") for name in model)
     return sizes
 
 
-def to_ours(state):
-    """A released checkpoint as one of ours: 'settings' are the sizes alone, 'data' and 'rng' None, for it holds no more.
+def adopt(state) -> dict | None:
+    """A released checkpoint as one of ours; None if `state` is not a released checkpoint.
 
-    'optimizer' is {'moments': {our name: Adam's state}}, for `utils.step.Stepper`; empty where the file's does not fit its tensors.
-    'release' keeps what has no place here, for the way back. ValueError, in words, if tensors lack or have other shapes.
+    ValueError if it is one whose tensors are missing or have other shapes.
     """
-    stage, model = stage_of(state), state["model"]
+    return to_ours(state) if stage_of(state) else None
+
+
+def to_ours(state: dict) -> dict:
+    """A released checkpoint as one of ours.
+
+    A released file holds no settings, fingerprint or random state: 'settings' are the sizes alone,
+    'data' and 'rng' are None. 'optimizer' is {'moments': {our name: Adam's state}}, which
+    `utils.step.Stepper` reads, and is empty if the state does not fit the tensors. 'release' keeps
+    what has no place here, for `to_release`. ValueError if tensors are missing or have other
+    shapes.
+    """
+    stage_name, model = stage_of(state), state["model"]
     if type(state.get("epoch")) is not int or state["epoch"] < 0:
         raise ValueError("found no number under 'epoch'")
-    _tensors(model)
+    _check_tensors(model)
     try:
-        sizes = sizes_of(model, stage)
+        sizes = sizes_of(model, stage_name)
     except (KeyError, IndexError) as error:
         raise ValueError(f"its tensors do not tell its sizes ({error})") from None
-    entries = layout(stage, sizes)
+    entries = layout(stage_name, sizes)
     unused = [t.released for t in entries if t.ours is None]
-    _fit(model, {t.released: t.shape for t in entries if t.ours}, unused)
+    _check_shapes(model, {t.released: t.shape for t in entries if t.ours}, unused)
     names = {t.released: t.ours for t in entries}
     ours = {t.ours: model[t.released] for t in entries if t.ours}
-    moments = {
-        names[name]: adam
-        for name, adam in _moments(model, state.get("optimizer")).items()
-        if names[name]
-    }
-    if stage == "Seq":  # ours holds the identity layers under stage 1's name too
-        ours |= {
-            f"encdec.{name}": tensor
-            for name, tensor in ours.items()
-            if name.startswith("identity.")
-        }
+    moments = _moments(model, state.get("optimizer"))
+    if stage_name == "Seq":
+        # Our stage 2 holds the identity layers under the name of stage 1 too.
+        ours |= {f"encdec.{name}": ours[name] for name in ours if name.startswith("identity.")}
     return {
         "epoch": state["epoch"],
         "model": ours,
-        "optimizer": {"moments": moments},
+        "optimizer": {"moments": {names[n]: adam for n, adam in moments.items() if names[n]}},
         "settings": {"fidelity": FIDELITY, **sizes},
         "data": None,
         "rng": None,
@@ -204,44 +209,40 @@ def to_ours(state):
     }
 
 
-def to_release(state, trained):
-    """Our checkpoint as a released one: the release's names, shapes, types and order, and nothing beside them.
+def to_release(state: dict, trained: list[str]) -> dict:
+    """Our checkpoint as a released one: its names, shapes, types and order, and nothing else.
 
-    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that `to_ours` made gives back what
-    it was made from; otherwise what the release never uses is zero. ValueError, in words, if tensors lack or have other shapes.
+    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that
+    `to_ours` made gives back the file it was made from. In any other, the tensors that the release
+    never uses are zero. ValueError if tensors are missing or have other shapes.
     """
-    stage, model, kept = ours_stage(state), state["model"], state.get("release", {"model": {}})
-    _tensors(model)
-    entries = layout(stage, state["settings"])
+    stage_name, model = ours_stage(state), state["model"]
+    kept = state.get("release", {"model": {}})
+    _check_tensors(model)
+    entries = layout(stage_name, state["settings"])
     twins = [f"encdec.{name}" for name in model if name.startswith("identity.")]
-    _fit(model, {t.ours: t.shape for t in entries if t.ours}, twins)
-    found = {t.released: model[t.ours] for t in entries if t.ours}
-    released = OrderedDict(
-        (
-            t.released,
-            found[t.released] if t.ours else kept["model"].get(t.released, torch.zeros(t.shape)),
-        )
-        for t in entries
-    )
+    _check_shapes(model, {t.ours: t.shape for t in entries if t.ours}, twins)
+    released = OrderedDict()
+    for name, ours, shape in entries:
+        if ours:
+            released[name] = model[ours]
+        else:
+            released[name] = kept["model"].get(name, torch.zeros(shape))
     if "optimizer" in kept:
         optimizer = kept["optimizer"]
     else:
-        optimizer = _optimizer(
-            state["optimizer"], trained, entries, _candidates(released)[stage == "Seq"]
-        )
+        order = _adam_orders(released)[stage_name == "Seq"]
+        optimizer = _optimizer(state["optimizer"], trained, entries, order)
     return {"epoch": state["epoch"], "model": released, "optimizer": optimizer}
 
 
 def _optimizer(saved, trained, entries, order):
-    """Our Adam's state as that of a released Adam over the tensors `order`."""
+    """Our Adam's state as that of a released Adam, which numbers the tensors as in `order`."""
     names = {t.ours: t.released for t in entries}
-    adam = {
-        order.index(names[trained[i]]): {
-            "step": int(held["step"]),
-            **{moment: held[moment] for moment in MOMENTS},
-        }
-        for i, held in saved["state"].items()
-    }
+    adam = {}
+    for i, moments in saved["state"].items():
+        kept = {moment: moments[moment] for moment in MOMENTS}
+        adam[order.index(names[trained[i]])] = {"step": int(moments["step"]), **kept}
     group = {key: saved["param_groups"][0][key] for key in GROUP}
     return {
         "state": dict(sorted(adam.items())),
@@ -249,51 +250,50 @@ def _optimizer(saved, trained, entries, order):
     }
 
 
-def ours_stage(state):
-    """'EncDec' or 'Seq': the stage of a checkpoint of ours."""
+def ours_stage(state: dict) -> str:
+    """The stage, 'EncDec' or 'Seq', of one of our checkpoints."""
     return "Seq" if any(name.startswith("encdec.") for name in state["model"]) else "EncDec"
 
 
-def _tensors(model):
+def _check_tensors(model):
+    """ValueError unless the model holds nothing but tensors of floats."""
     for name, value in model.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise ValueError(f"'{name}' is not a tensor of floats")
 
 
-def _fit(model, shapes, spare):
-    """Raise ValueError unless model's tensors have these names and shapes; those of the names `spare` are let be."""
+def _check_shapes(model, shapes, ignored):
+    """ValueError unless the model has tensors of these shapes, and no others but the `ignored`."""
     for name, shape in shapes.items():
         if name not in model:
             raise ValueError(f"'{name}' is not in it")
         if tuple(model[name].shape) != tuple(shape):
             raise ValueError(f"'{name}' is {list(model[name].shape)}, expected {list(shape)}")
-    if more := sorted(set(model) - set(shapes) - set(spare)):
-        raise ValueError(f"'{more[0]}' is not of the release")
+    if more := sorted(set(model) - set(shapes) - set(ignored)):
+        raise ValueError(f"'{more[0]}' is not a tensor of the release")
 
 
-def _candidates(model):
-    """What a released optimiser's positions may count: every parameter, or all but the frozen networks'; in the model's own order."""
+def _adam_orders(model):
+    """The two lists of tensors by whose position a released Adam may number: stage 1's, stage 2's.
+
+    Stage 1's Adam has every parameter, stage 2's has no frozen ones; both in the model's order.
+    """
     parameters = [name for name in model if not name.endswith(".filt")]
     return parameters, [name for name in parameters if "image" not in name]
 
 
 def _moments(model, optimizer):
-    """A released Adam's state by tensor name, {} unless it fits the tensors in number and shape."""
+    """A released Adam's state by tensor name; {} unless it fits the tensors."""
     try:
         keys = [key for group in optimizer["param_groups"] for key in group["params"]]
-        order = next(names for names in _candidates(model) if len(names) == len(keys))
-        found = {}
+        order = next(names for names in _adam_orders(model) if len(names) == len(keys))
+        moments = {}
         for name, key in zip(order, keys):
             if saved := optimizer["state"].get(key):
                 if any(saved[moment].shape != model[name].shape for moment in MOMENTS):
                     return {}
                 step = torch.tensor(float(saved["step"]))
-                found[name] = {"step": step, **{moment: saved[moment] for moment in MOMENTS}}
-        return found
+                moments[name] = {"step": step, **{moment: saved[moment] for moment in MOMENTS}}
+        return moments
     except (TypeError, KeyError, AttributeError, StopIteration, ValueError, RuntimeError):
         return {}
-
-
-def adopt(state):
-    """A released checkpoint as one of ours; None if `state` is another file (see `to_ours`)."""
-    return to_ours(state) if stage_of(state) else None

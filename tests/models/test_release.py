@@ -206,7 +206,7 @@ def test_an_adam_that_does_not_fit_is_left():
         ),
         (lambda m: m.update({"enc.muvar.weight": torch.zeros(())}), "do not tell its sizes"),
         (lambda m: m.update({"enc.muvar.bias": [0.0]}), "not a tensor"),
-        (lambda m: m.update(more=torch.zeros(1)), "'more' is not of the release"),
+        (lambda m: m.update(more=torch.zeros(1)), "'more' is not a tensor of the release"),
     ],
 )
 def test_what_is_no_released_model(spoil, words):
