@@ -24,8 +24,8 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
     """
     if settings.model != RunSettings.model:
         raise UserError(
-            f"--convert is for VDSM's checkpoints: there is no release of --model {settings.model}: "
-            "leave the flag out"
+            "--convert is for VDSM's checkpoints: there is no release of "
+            f"--model {settings.model}: leave the flag out"
         )
     path = Path(settings.convert)
     copy = path.parent / settings.to / path.name

@@ -16,7 +16,7 @@ def main(argv):
     A mistake that the user can mend gives one line on stderr and code 2.
     """
     try:
-        # a command copied from a web page may hold non-breaking spaces, which a shell keeps as words
+        # a command copied from a web page may hold non-breaking spaces, which a shell keeps
         argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
         plan = parse(argv)
         for line in opening_lines(plan):

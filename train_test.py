@@ -1,4 +1,4 @@
-"""The one training loop, for every model and each of its stages, and the test of what it trained."""
+"""The one training loop, for every stage of every model, and the test of a trained model."""
 
 import sys
 import time
@@ -250,7 +250,7 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
 
 
 def save_if_due(t: Training, saver: Saver, epoch: int, ends: bool, annealed, leaving) -> None:
-    """Write a checkpoint if an epoch or a number of steps asks for one, or if the run is leaving."""
+    """Write a checkpoint if an epoch, a number of steps or a signal asks for one."""
     c, step = t.settings, t.place.step
     after_epoch = ends and saves(c, epoch)
     within_epoch = c.save_every_steps and step % c.save_every_steps == 0

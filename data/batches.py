@@ -70,7 +70,7 @@ class Batches:
         return np.random.default_rng([*self.seed, step, *stream])
 
     def draw(self, step: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Batch number `step`: clip, time int64 and flip bool, each [size, P]. size: default own."""
+        """Batch number `step`: clip, time int64 and flip bool, each [size, P]."""
         rng, size = self._rng(step), self.size if size is None else size
         if self.members is not None:
             frames = self.clips.num_frames

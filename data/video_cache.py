@@ -7,7 +7,7 @@ cut off; a clip whose frames are incomplete is decoded again. One process writes
 
 import hashlib
 import json
-from collections.abc import Iterable, Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 

@@ -65,6 +65,6 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
 
 
 def geometric(values: Sequence[float], fracs: Sequence[float], epochs: int) -> np.ndarray:
-    """[epochs] values: v[i] at the share fracs[i] of the epochs, geometric between, else constant."""
+    """[epochs] values: v[i] at the share fracs[i] of the epochs, geometric between them."""
     share = np.arange(epochs) / max(epochs - 1, 1)
     return np.exp(np.interp(share, fracs, np.log(values)))

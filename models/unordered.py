@@ -275,7 +275,7 @@ class UnorderedStage(OneStage):
     name, network_of = "Unordered", Unordered
 
     def start_from(self, batches):
-        """With --start data: the mean colour, and unit variance on the way to f and to the pixels."""
+        """With --start data: the mean colour, and unit variance in encoder and decoder."""
         super().start_from(batches)
         if self.settings.start == "data":
             for start in (self.network.start_from, self.network.start_decoder_from):

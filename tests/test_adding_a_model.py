@@ -11,7 +11,10 @@ from utils.progress import Progress
 from utils.settings import MODELS
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "ADDING_A_MODEL.md").read_text()
-FEWER = "--epochs 3 --bs_per_epoch 8 --bs 4 --width 8 --device cpu --threads 1 --tboard_log False --lr 0.01".split()
+FEWER = (
+    "--epochs 3 --bs_per_epoch 8 --bs 4 --width 8 --device cpu --threads 1 --tboard_log False "
+    "--lr 0.01"
+).split()
 
 
 def test_the_example_trains(command, tmp_path, monkeypatch):

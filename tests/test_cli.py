@@ -1,4 +1,4 @@
-"""Walks in by the front door: flags, presets, saved configurations, and every mistake a user can make."""
+"""The command line: flags, presets, saved configurations, and the mistakes a user can make."""
 
 import dataclasses
 import errno
@@ -27,16 +27,20 @@ from utils.plan import parse, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = {  # every flag of the release with its default, as its users know them
-    "RUN": "001", "test_harness": False, "bs": 30, "seq_len": 20, "seed": 0, "epochs": 200, "bs_per_epoch": 2,
-    "num_test_ids": 1, "data_dir": "./data/", "dataset_name": "MUG-FED", "pretrained_model_VDSMEncDec": None,
-    "pretrained_model_VDSMSeq": None, "train_VDSMEncDec": False, "train_VDSMSeq": False, "tboard_log": True,
-    "model_test_interval": 1, "model_save_interval": 2, "z_dim": 20, "n_e_w": 15, "temp_id_end": 1, "temp_id_start": 2,
-    "temp_id_frac": 1, "anneal_end_id": 0.8, "anneal_start_id": 0.1, "anneal_frac_id": 2, "anneal_start_t": 10,
-    "anneal_mid_t1": 0.1, "anneal_mid_t2": 0.1, "anneal_end_t": 1, "anneal_t_midfrac1": 0.3, "anneal_t_midfrac2": 0.6,
-    "T_0_frac": 6, "T_mult": 1, "lr_VDSMEncDec": 0.001, "dynamics_dim": 10, "test_temp_id": 10, "trans_dim": 64,
+    "RUN": "001", "test_harness": False, "bs": 30, "seq_len": 20, "seed": 0, "epochs": 200,
+    "bs_per_epoch": 2, "num_test_ids": 1, "data_dir": "./data/", "dataset_name": "MUG-FED",
+    "pretrained_model_VDSMEncDec": None, "pretrained_model_VDSMSeq": None,
+    "train_VDSMEncDec": False, "train_VDSMSeq": False, "tboard_log": True,
+    "model_test_interval": 1, "model_save_interval": 2, "z_dim": 20, "n_e_w": 15,
+    "temp_id_end": 1, "temp_id_start": 2, "temp_id_frac": 1, "anneal_end_id": 0.8,
+    "anneal_start_id": 0.1, "anneal_frac_id": 2, "anneal_start_t": 10, "anneal_mid_t1": 0.1,
+    "anneal_mid_t2": 0.1, "anneal_end_t": 1, "anneal_t_midfrac1": 0.3, "anneal_t_midfrac2": 0.6,
+    "T_0_frac": 6, "T_mult": 1, "lr_VDSMEncDec": 0.001, "dynamics_dim": 10, "test_temp_id": 10,
+    "trans_dim": 64,
     "rnn_dim": 512, "rnn_dropout": 0, "rnn_layers": 3, "lr_VDSMSeq": 0.001, "lr_resume": None,
     "anneal_end_dynamics": 1, "anneal_start_dynamics": 0.01, "anneal_frac_dynamics": 1,
-    "image_path": None, "model_save_path": None, "log_dir": None, "code_path": None,  # unset here: the run's own folder
+    # unset here, which means the folder of the run
+    "image_path": None, "model_save_path": None, "log_dir": None, "code_path": None,
 }  # fmt: skip
 
 
@@ -94,8 +98,13 @@ def test_help_shows_every_flag_and_default_without_torch():
         assert name in shown["preset"].replace("- ", "-")
 
 
-@pytest.mark.parametrize("text, value", [("True", True), ("true", True), ("1", True), ("yes", True), ("False", False),
-                                         ("false", False), ("0", False), ("no", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        *((text, True) for text in ("True", "true", "1", "yes")),
+        *((text, False) for text in ("False", "false", "0", "no")),
+    ],
+)
 def test_booleans(text, value):
     assert parse(["--train_VDSMSeq", text]).stages["Seq"].train_VDSMSeq is value
 
@@ -333,8 +342,9 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
 )
 def test_arrays_of_wrong_shape_or_type(refused, monkeypatch, changes, words):
     good = {
-        "name": "own", "frames": np.zeros((24, 64, 64, 3), np.uint8), "lengths": np.full(6, 4), "labels": {}, "classes": {}, "static": (), "dynamic": (),
-        "splits": {"train": np.arange(4), "val": np.arange(4, 5), "test": np.arange(5, 6)}, "fingerprint": "",
+        "name": "own", "frames": np.zeros((24, 64, 64, 3), np.uint8), "lengths": np.full(6, 4),
+        "splits": {"train": np.arange(4), "val": np.arange(4, 5), "test": np.arange(5, 6)},
+        "labels": {}, "classes": {}, "static": (), "dynamic": (), "fingerprint": "",
     }  # fmt: skip
     assert len(Dataset(**good).split("train")) == 4
     monkeypatch.setattr("data.pendulum.load", lambda config: Dataset(**{**good, **changes}))

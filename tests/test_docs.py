@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import data.look
-from utils.plan import parse, parser_of, preset_names
 from utils import flags_page
+from utils.plan import parse, parser_of, preset_names
 from utils.settings import DATASETS, MODELS, settings_class
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,5 +1,4 @@
-"""The loop: a run that was killed and goes on is the run that was not, a loss that is not finite stops it with a way on, and what
-it leaves on disk has the release's names."""
+"""train_test.py: resuming, losses that are not finite, and what a run leaves on disk."""
 
 import errno
 import json
@@ -108,7 +107,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 def test_in_the_middle_of_an_epoch_too(command, tmp_path, kill_at, events):
-    """Weights, noise, losses, curves and pictures; and once more where a checkpoint of the middle is damaged."""
+    """Weights, noise, losses, curves and pictures are those of an unbroken run."""
     flags = [
         *TINY,
         "--epochs",
@@ -365,7 +364,10 @@ def test_lr_resume_speaks_when_a_run_is_resumed(
 
 @pytest.fixture
 def poison(monkeypatch):
-    """poison(stage, term, call, value): that term of that call (from 0) of the stage's loss is `value`. Returns what heals it."""
+    """poison(stage, term, call, value) spoils a term in that call (from 0) of the stage's loss.
+
+    It returns a function that undoes it.
+    """
 
     def inject(stage, term, call, value=float("nan")):
         network = NETWORKS[stage]
@@ -384,7 +386,7 @@ def poison(monkeypatch):
 
 
 def forget(run, stage):
-    """Leave the stage's checkpoints of epochs 1 and, for stage 1, 2: what comes next is epoch 3 or 2."""
+    """Remove the newest checkpoints of the stage, so that epoch 2 or 3 comes next."""
     for path in (run / "checkpoints").glob(f"[23]_{SUFFIX[stage]}.pth"):
         path.unlink()
 
@@ -408,8 +410,8 @@ def test_nan_goes_back_and_on_at_a_lower_rate(
     )
     assert f"{term} nan" in said.err and "training clips" in said.err
     assert (
-        f"back to runs/demo/checkpoints/2_{SUFFIX[stage]}.pth at learning rate {rate / 2:g}, time 1 of 3"
-        in said.err
+        f"back to runs/demo/checkpoints/2_{SUFFIX[stage]}.pth at learning rate {rate / 2:g}, "
+        "time 1 of 3" in said.err
     )
     assert (trained / "log.txt").read_text().endswith(said.err)
     assert rates == [rate] * 4 + [rate / 2] * 2
@@ -532,9 +534,11 @@ def test_names_at_the_intervals(command, tmp_path):
     assert {path.name for path in (run / "checkpoints").iterdir()} == expected
     pictures = {path.name for path in (run / "images").iterdir()}
     for epoch in (0, 4, 5):
-        assert {f"swap_ep_{epoch}_rec.png", f"train_{epoch}_rec.png", f"train_{epoch}_targ.png", f"seq_{epoch}_rec.png",
-                f"seq_{epoch}_gt.png", f"vid_{epoch}_gen.gif", f"seq_swap_id_{epoch}_gen.png",
-                f"vid_swap_{epoch}_gen.gif"} <= pictures  # fmt: skip
+        expected = (
+            "swap_ep_{}_rec.png train_{}_rec.png train_{}_targ.png seq_{}_rec.png seq_{}_gt.png "
+            "vid_{}_gen.gif seq_swap_id_{}_gen.png vid_swap_{}_gen.gif"
+        )
+        assert set(expected.replace("{}", str(epoch)).split()) <= pictures
     assert not any(f"_{epoch}_" in name for name in pictures for epoch in (1, 2, 3))
     assert "continue_5_40.gif" in pictures and "config.txt" in pictures
     assert not list(run.rglob("*.part"))
@@ -590,7 +594,7 @@ def test_a_disk_that_fills_up_at_a_checkpoint(command, refused, monkeypatch, tmp
 
 @pytest.fixture
 def events():
-    """events(folder) -> {tag: {epoch: value}} of a stage's TensorBoard scalars, and the tags of its pictures."""
+    """events(folder) reads TensorBoard: scalars {tag: [(epoch, value)]} and tags of pictures."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def read(folder):

@@ -186,7 +186,7 @@ def load_checkpoint(
 
     adopt: turns what a file of the authors' code holds into a checkpoint of ours, returns None for
     other files, and raises ValueError for a file that does not fit. mapped: leave the tensors on
-    disk until they are read, and skip the checksum. Raises `Damaged` for a file that cannot be used.
+    disk until they are read, and skip the checksum. Raises `Damaged` for an unusable file.
     """
     state = read_checkpoint(path, mapped)
     try:

@@ -10,7 +10,8 @@ from utils.settings import DATASETS, MODELS, RunSettings, settings_class
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "FLAGS.md"
 OPENING = """# Flags
 
-This page is generated from the settings by `python -m utils.flags_page`; a test keeps it up to date.
+This page is generated from the settings by `python -m utils.flags_page`. A test keeps it up to
+date.
 `python main.py --help` shows the same flags in the terminal, with `--model NAME` and
 `--dataset_name NAME` those of another model or data set.
 

@@ -22,8 +22,10 @@ NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that
 
 
 def saves(settings: RunSettings, epoch: int) -> bool:
-    """Whether a checkpoint is written after `epoch`: at the interval, not after the first epoch, and
-    after the last (release)."""
+    """Whether a checkpoint is written after `epoch`.
+
+    As in the release: at the interval but not after the first epoch, and after the last.
+    """
     at_interval = epoch > 0 and epoch % settings.model_save_interval == 0
     return at_interval or epoch == settings.epochs - 1
 

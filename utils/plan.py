@@ -200,7 +200,7 @@ def _saved(path):
 
 
 def differences(saved: dict, settings: RunSettings, stage_name: str) -> list[str]:
-    """Names of the settings that keep a run saved with `saved` from being resumed with `settings`."""
+    """Names of the settings because of which a run saved with `saved` cannot be resumed."""
     fields = {
         f.name: f
         for f in dataclasses.fields(settings)

@@ -1,4 +1,4 @@
-"""The folders and files of one run: where they lie, which checkpoints there are, the saved settings.
+"""The folders and files of one run: places, checkpoints and saved settings.
 
 `{e}_{suffix}.pth` is written after epoch e, `step_{e}_{k}_{suffix}.pth` after k steps of epoch e.
 The suffix is that of the stage (see `utils.settings.StageInfo`).
@@ -21,7 +21,7 @@ RELEASE_MODELS = Path("models")  # where the authors' code keeps checkpoints
 
 
 class RunFolder:
-    """The folders of one run: runs/RUN and below, or RUN in the folders that the path flags name."""
+    """The folders of one run: runs/RUN, or RUN in the folders that the path flags name."""
 
     def __init__(self, settings: RunSettings):
         self.stages = {info.name: info for info in settings.STAGES}

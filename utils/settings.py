@@ -32,7 +32,7 @@ BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output
 
 
 class StageInfo(NamedTuple):
-    """What flags and files know of one stage. A settings class lists its stages, in order, as STAGES."""
+    """What flags and files know of one stage. A settings class lists its stages as STAGES."""
 
     name: str  # in config.json and metrics.json
     made_by: str  # module:class of the stage (a models.stage.Stage), imported when it is needed
@@ -207,7 +207,7 @@ class RunSettings:
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Flags that do nothing beside the other settings, so that a resumed run may change them."""
+        """Flags without effect beside the other settings; a resumed run may change them."""
         return ()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""data/batches.py and data/base.py: a batch is its number's alone, windows lie inside clips, frames arrive as they are."""
+"""data/batches.py and data/base.py: a batch depends on its number alone; windows lie in clips."""
 
 import dataclasses
 

@@ -111,7 +111,7 @@ def test_what_goes_wrong_in_the_background_is_said(settings):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """small_disk(size, options) mounts a file system of `size` bytes; what it gives back mounts it anew with other options."""
+    """small_disk(options) mounts a small file system, or mounts it anew with other options."""
     place = tmp_path / "disk"
     place.mkdir()
 

@@ -18,14 +18,14 @@ def settings(tmp_path, monkeypatch):
 
 
 def test_places(settings):
-    folder = RunFolder(settings)
-    assert [str(p) for p in (folder.root, folder.images, folder.checkpoints, folder.tensorboard, folder.codes)] == [
-        "runs/r", "runs/r/images", "runs/r/checkpoints", "runs/r/tensorboard", "runs/r/codes"]  # fmt: skip
-    folder = RunFolder(
-        replace(settings, image_path="i", model_save_path="m", log_dir="l", code_path="c")
-    )
-    assert [str(p) for p in (folder.root, folder.images, folder.checkpoints, folder.tensorboard, folder.codes)] == [
-        "runs/r", "i/r", "m/r", "l/r", "c/r"]  # fmt: skip
+    def places(**flags):
+        folder = RunFolder(replace(settings, **flags))
+        names = "root", "images", "checkpoints", "tensorboard", "codes"
+        return " ".join(str(getattr(folder, name)) for name in names)
+
+    assert places() == "runs/r runs/r/images runs/r/checkpoints runs/r/tensorboard runs/r/codes"
+    paths = {"image_path": "i", "model_save_path": "m", "log_dir": "l", "code_path": "c"}
+    assert places(**paths) == "runs/r i/r m/r l/r c/r"
 
 
 def test_epochs_are_numbers(settings):
