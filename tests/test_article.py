@@ -22,7 +22,7 @@ from data.batches import Batches
 from metrics import evaluate, judge
 from tests import made
 from utils.plan import parse
-from utils.settings import RunSettings
+from utils.settings import settings_class
 
 HERE = Path(__file__).resolve().parent
 _, *SECTIONS = re.split(r"^== (\w+) ==$", (HERE / "printed_commands.txt").read_text(), flags=re.M)
@@ -161,7 +161,9 @@ def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     more = "--fidelity release --epochs 1 --num_test_ids 3 --evaluate swap".split()
     out = run("MUG_1", *more) + run("MUG_2", *more, "--pretrained_model_VDSMEncDec", 0)
     assert out.count("trains on its test clips") == 2 and out.count("not held out") == 4
-    splits = mug.load(RunSettings(data_dir=tmp_path / "data", quiet=True)).splits
+    splits = mug.load(
+        settings_class("vdsm", "MUG-FED")(data_dir=tmp_path / "data", quiet=True)
+    ).splits
     # The training batches and the validation batches, of stage 1 and of stage 2.
     expected = [("test", True), ("val", False), ("test", False), ("val", False)]
     for batches, (split, flips) in zip(made_batches, expected, strict=True):

@@ -64,7 +64,7 @@ def test_trains_draws_measures_exports_and_tests(command, tmp_path, model):
     ]
     assert codes == [(2, 1, 4), (2, 16, Z_DIM[model]), (2, 16, 3, 64, 64)]
     report = (run / "report.html").read_text()
-    assert "Traversal of f" in report
+    assert "Traversal of the code f" in report
     assert ("Frames over the plane" in report) == (model == "unordered")
 
     for path in (run / "images").iterdir():
