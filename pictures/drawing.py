@@ -6,20 +6,17 @@ names up to `vid_swap`, and their layout, are the release's.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from data.base import Dataset
+from data.batches import Batches
 from models.stage import Stage
 from pictures.codes import draw_codes
 from pictures.files import Album, with_margins
 from pictures.plane import draw_plane
 from utils.frames import as_float, as_uint8
-
-if TYPE_CHECKING:
-    from data.batches import Batches
 
 MAX_SOURCES = 12  # clips in a swap grid, which grows with their square
 ROWS = 6  # clips in the other sheets
@@ -59,7 +56,7 @@ CAPTIONS = {
 def draw_stage(
     stage: Stage,
     dataset: Dataset,
-    batches: "Batches | None",
+    batches: Batches | None,
     images: Path,
     epoch: int,
     log: Callable,

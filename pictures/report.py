@@ -27,6 +27,7 @@ from utils.errors import UserError
 from utils.files import write_text
 from utils.flags import shown
 from utils.origin import commit
+from utils.plan import of_today
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, settings_class
 
@@ -72,13 +73,14 @@ def label(stage_name: str, model: str) -> str:
 
 def _stage(stage_name, values, log):
     """What the page says of a stage: its command, its settings, where and how long it trained."""
-    cls = settings_class(values["model"])
+    values = of_today(values, stage_name)
+    cls = settings_class(values["model"], values["dataset_name"])
     known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
     for name, value in known.items():
         if isinstance(value, list):  # JSON has no tuples
             known[name] = tuple(value)
     settings = cls(**known)
-    batches = f"{settings.bs_per_epoch} batches of {settings.bs} sequences"
+    batches = f"{settings.bs_per_epoch} batches of {settings.batch_size} sequences"
     hours, rest = divmod(round(log["seconds"]), 3600)
     return {
         "label": label(stage_name, settings.model),

@@ -208,9 +208,8 @@ def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
 
 def test_mug_fed_has_two_label_columns_and_the_first_frames_of_unequal_clips(tmp_path):
     _, films, labels = made.mug(tmp_path, film=[14, 17, 20, 23] * 4)
-    dataset, codes = export_untrained(
-        tmp_path, mug.load, "--data_dir", str(tmp_path), "--seq_len", "7", "--split", "all"
-    )
+    flags = ["--dataset_name", "MUG-FED", "--data_dir", str(tmp_path), "--seq_len", "7"]
+    dataset, codes = export_untrained(tmp_path, mug.load, *flags, "--split", "all")
     position = joined(codes, "labels", "position")
     assert len(set(dataset.lengths[position])) > 1 and len(position) == len(films)
     expressions = {0: 0, 1: 1, 3: 3, 4: 4, 7: 2, 8: 5}

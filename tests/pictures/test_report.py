@@ -1,6 +1,7 @@
 """pictures/report.py: a run on one page that loads nothing else and says what is missing."""
 
 import base64
+import dataclasses
 import json
 import re
 import shutil
@@ -161,6 +162,18 @@ def test_a_run_that_left_little_says_what_is_missing(tmp_path):
     missing = ["no config.json", "No curves", "--tboard_log True", "no traversals", "no experts"]
     words = ["<b>", "one expert takes all", "Nothing was measured", *missing]
     assert [word for word in words if word not in page.text] == []
+
+
+def test_the_command_has_the_flags_of_the_data_set_and_those_of_today(tmp_path):
+    flags = ["--runs_dir", str(tmp_path / "runs"), "--pendulum_lengths", "0.5,1"]
+    settings = parse([*TINY, *flags]).stages["EncDec"]
+    saved = dataclasses.asdict(settings) | {"n_decoders": 1}  # an older name
+    del saved["single_decoder"]
+    settings_file = tmp_path / "runs" / "demo" / "config.json"
+    settings_file.parent.mkdir(parents=True)
+    settings_file.write_text(json.dumps({"EncDec": saved}))
+    text = Page(write_report(settings).read_text()).text
+    assert "--pendulum_lengths 0.5,1" in text and "--single_decoder True" in text
 
 
 def test_the_use_of_experts():
