@@ -1,7 +1,11 @@
-"""VDSM once more, as plain functions over tensors with the released names: written from the model's description, with
-nothing of `models/` in it. One sequence, step and expert at a time; LSTMs and transposed convolutions are spelt out.
+"""VDSM as plain functions over tensors with the released names, written from its description.
 
-P is a dict of tensors: 'enc.encoder.0.weight', 'dec.EW1', ... (stage 2's 'image_enc.', 'image_dec.' without 'image_').
+The purpose of this form is the numbers: every tensor on the way from frames to frames and to the
+terms of the loss. It spells out LSTMs, transposed convolutions and densities, one sequence, step
+and expert at a time, and shares nothing with `models`. (tests/models/released.py is the form of the
+files; benchmarks/reference.py is a Pyro program over our weights, for gradients and for speed.)
+
+P is a dict of tensors: 'enc.encoder.0.weight', 'dec.EW1', ...; those of stage 2 without 'image_'.
 N sequences of T frames, K experts, pose size Z, dynamics size D, LSTMs of L layers and R units.
 """
 
@@ -30,15 +34,37 @@ def halves(x):
     return x[..., :size], softplus(x[..., size:])
 
 
+# --- inputs ---
+
+
+def clips(n, frames):
+    """[n, frames, 3, 64, 64]: each frame consists of 16 squares of random colours."""
+    squares = torch.rand(n, frames, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    return squares.repeat_interleave(16, 3).repeat_interleave(16, 4)
+
+
+def random_weights(name, shape, generator):
+    """Weights with which codes and frames differ between clips and nothing saturates."""
+    if len(shape) == 1:
+        inputs = 30
+    else:
+        inputs = 4 * shape[1] if len(shape) == 5 else math.prod(shape[1:])
+    gain = 2.0 if name.startswith("dec.") else 1.2
+    return gain / math.sqrt(inputs) * torch.randn(shape, generator=generator)
+
+
 # --- the frame encoder, s, mixing weights ---
 
 
 def blur(x):
-    """[1 3 3 1] / 8 down and across at every second place, the picture mirrored at its edges: one before, two after."""
+    """The filter [1 3 3 1] / 8 down and across, at every second position.
+
+    The picture is mirrored at its edges: one pixel before, two after.
+    """
     side = x.shape[-1]
-    places = [1, *range(side), side - 2, side - 3]
-    x = x[:, :, places][:, :, :, places]
-    ends = (len(places) - 4) // 2 * 2 + 1
+    positions = [1, *range(side), side - 2, side - 3]
+    x = x[:, :, positions][:, :, :, positions]
+    ends = (len(positions) - 4) // 2 * 2 + 1
     rows = sum(a * x[:, :, i : i + ends : 2] for i, a in enumerate((1, 3, 3, 1)))
     return sum(a * rows[:, :, :, i : i + ends : 2] for i, a in enumerate((1, 3, 3, 1))) / 64
 
@@ -47,12 +73,8 @@ def encode_frames(P, x, release):
     """x [B, 3, 64, 64] -> z loc, z scale [B, Z], s loc, s scale [B, K]."""
     slope = 1.0 if release else 0.01
     for i in CONVS[:4]:
-        x = blur(
-            leaky(
-                F.conv2d(x, P[f"enc.encoder.{i}.weight"], P[f"enc.encoder.{i}.bias"], padding=1),
-                slope,
-            )
-        )
+        weight, bias = P[f"enc.encoder.{i}.weight"], P[f"enc.encoder.{i}.bias"]
+        x = blur(leaky(F.conv2d(x, weight, bias, padding=1), slope))
     x = leaky(F.conv2d(x, P["enc.encoder.12.weight"], P["enc.encoder.12.bias"]), slope)[:, :, 0, 0]
     s = linear(P, "enc.BC_2", leaky(linear(P, "enc.BC_1", x)))
     return *halves(linear(P, "enc.muvar", x)), *halves(s)
@@ -90,31 +112,31 @@ def blended(P, layer, w):
 
 
 def transposed(x, kernel, bias, stride, padding):
-    """A transposed convolution as a convolution of the picture spread apart by zeros."""
+    """A transposed convolution, as a convolution of the picture with zeros between its pixels."""
     side = (x.shape[-1] - 1) * stride + 1
-    spread = x.new_zeros(*x.shape[:2], side, side)
-    spread[:, :, ::stride, ::stride] = x
-    around = kernel.shape[-1] - 1 - padding
-    return F.conv2d(F.pad(spread, [around] * 4), kernel.transpose(0, 1).flip(2, 3), bias)
+    dilated = x.new_zeros(*x.shape[:2], side, side)
+    dilated[:, :, ::stride, ::stride] = x
+    margin = kernel.shape[-1] - 1 - padding
+    return F.conv2d(F.pad(dilated, [margin] * 4), kernel.transpose(0, 1).flip(2, 3), bias)
 
 
 def decode(P, z, w):
     """z [N, T, Z], w [N, K] -> frames [N, T, 3, 64, 64]."""
-    clips = []
+    decoded = []
     for z_n, w_n in zip(z, w):
         x = torch.stack([torch.cat([frame, w_n]) for frame in z_n])[:, :, None, None]
         x = transposed(x, *blended(P, 1, w_n), stride=1, padding=0)
         for layer in (2, 3, 4, 5):
             x = transposed(leaky(x), *blended(P, layer, w_n), stride=2, padding=1)
-        clips.append(1 / (1 + torch.exp(-x)))
-    return torch.stack(clips)
+        decoded.append(1 / (1 + torch.exp(-x)))
+    return torch.stack(decoded)
 
 
 # --- dynamics and poses ---
 
 
 def cell(P, name, layer, x, h, c):
-    """One step of an LSTM's layer ('l0', 'l0_reverse', ...): x [N, .], h, c [N, R] -> h, c."""
+    """One step of one layer ('l0', 'l0_reverse', ...) of an LSTM: x [N, .], h, c [N, R] -> h, c."""
     gates = x @ P[f"{name}.weight_ih_{layer}"].T + P[f"{name}.bias_ih_{layer}"]
     gates = gates + h @ P[f"{name}.weight_hh_{layer}"].T + P[f"{name}.bias_hh_{layer}"]
     i, f, g, o = gates.chunk(4, -1)
@@ -130,10 +152,13 @@ def layers_of(P, name):
 
 
 def final_states(P, poses):
-    """The bi-LSTM's last hidden states over poses [N, T, Z]: [N, 2 L R], layer by layer, forward before backward."""
+    """Last hidden states [N, 2 L R] of the bi-LSTM over poses [N, T, Z].
+
+    Layer by layer, forward before backward.
+    """
     sequence, finals = list(poses.unbind(1)), []
     for layer in range(layers_of(P, "seq2seq_enc.rnn")):
-        ways = []
+        directions = []
         for suffix, steps in (("", sequence), ("_reverse", sequence[::-1])):
             h, c = (P[name][0].expand(len(poses), -1) for name in ("h_0_enc", "c_0_enc"))
             outputs = []
@@ -141,8 +166,8 @@ def final_states(P, poses):
                 h, c = cell(P, "seq2seq_enc.rnn", f"l{layer}{suffix}", x, h, c)
                 outputs.append(h)
             finals.append(h)
-            ways.append(outputs if suffix == "" else outputs[::-1])
-        sequence = [torch.cat(pair, -1) for pair in zip(*ways)]
+            directions.append(outputs if suffix == "" else outputs[::-1])
+        sequence = [torch.cat(pair, -1) for pair in zip(*directions)]
     return torch.cat(finals, -1)
 
 
@@ -170,18 +195,17 @@ def combine(P, z, h, d):
     """q(z_t | z_{t-1}, h_t, d): z [N, Z], h [N, R], d [N, D] -> loc, scale [N, Z]."""
     u = leaky(linear(P, "comb.h_rnn_to_hidden", torch.cat([h, d], -1)))
     v = 0.5 * (torch.tanh(linear(P, "comb.lin_z_to_hidden", z)) + u)
-    return linear(P, "comb.lin_hidden_to_loc", v), softplus(
-        linear(P, "comb.lin_hidden_to_scale", v)
-    )
+    scale = softplus(linear(P, "comb.lin_hidden_to_scale", v))
+    return linear(P, "comb.lin_hidden_to_loc", v), scale
 
 
 def posterior_path(P, d, frames, path=None):
-    """loc, scale [N, T, Z] of the combiner along `path` [N, T, Z]; without one, along its own locations."""
-    z, found = P["z_q_0"].expand(len(d), -1), []
+    """loc, scale [N, T, Z] of the combiner along `path` [N, T, Z]. Default: along its locations."""
+    z, steps = P["z_q_0"].expand(len(d), -1), []
     for t, h in enumerate(contexts(P, d, frames).unbind(1)):
-        found.append(combine(P, z, h, d))
-        z = found[-1][0] if path is None else path[:, t]
-    return tuple(torch.stack(part, 1) for part in zip(*found))
+        steps.append(combine(P, z, h, d))
+        z = steps[-1][0] if path is None else path[:, t]
+    return tuple(torch.stack(part, 1) for part in zip(*steps))
 
 
 def transit(P, z, d):
@@ -203,7 +227,7 @@ def log_normal(x, loc, scale):
 
 
 def logs(value, q, p, analytic):
-    """log q and log p of a site, each summed: at the value, or expected under q."""
+    """log q and log p of a site, each summed: at the value, or their expectation under q."""
     if not analytic:
         return log_normal(value, *q), log_normal(value, *p)
     (m, s), (mean, scale) = q, p
@@ -215,7 +239,7 @@ def logs(value, q, p, analytic):
 
 
 def likelihood(P, x, z, w):
-    """log p(x | z, w), a Bernoulli a pixel whose values lie anywhere in [0, 1]."""
+    """log p(x | z, w): a Bernoulli per pixel, at values anywhere in [0, 1]."""
     p = decode(P, z, w)
     return (x * torch.log(p) + (1 - x) * torch.log(1 - p)).sum()
 
@@ -225,9 +249,9 @@ def standard(like, scale=1.0):
 
 
 def terms(x, sites):
-    """{term: (raw, weighted)}. sites: {term: (log q, log p, weight of log q, of log p)}; x: the log likelihood."""
-    found = {name: (q - p, on_q * q - on_p * p) for name, (q, p, on_q, on_p) in sites.items()}
-    return {**found, "x": (-x, -x)}
+    """{term: (raw, weighted)}. sites: {term: (log q, log p, their weights)}; x: log likelihood."""
+    kl = {name: (q - p, on_q * q - on_p * p) for name, (q, p, on_q, on_p) in sites.items()}
+    return {**kl, "x": (-x, -x)}
 
 
 def objective_1(P, x, s, z, weights, release, analytic):
@@ -240,7 +264,10 @@ def objective_1(P, x, s, z, weights, release, analytic):
 
 
 def objective_2(P, x, s, d, z, weights, release, analytic):
-    """Stage 2's terms at the sites s [N, K], d [N, D], z [N, T, Z]; 'z_1': of the first step, 'z': of the others."""
+    """Stage 2's terms at the sites s [N, K], d [N, D], z [N, T, Z].
+
+    The term 'z_1' is that of the first step, 'z' that of the others.
+    """
     poses, _, frame_loc, frame_scale = encode_clips(P, x, release)
     s_logs = logs(s, identity(P, frame_loc, frame_scale), standard(s, 1 / s.shape[1]), analytic)
     d_logs = logs(d, dynamics(P, poses), standard(d, 1 / d.shape[1]), analytic)

@@ -1,4 +1,4 @@
-"""The two forms of the KL terms have one expectation; a Chain is the product of its steps."""
+"""Both estimates of a KL term have the same expectation; a Chain is the product of its steps."""
 
 import math
 
@@ -20,7 +20,7 @@ fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 
 
 class NoPixels(nn.Module):
-    """Stands for the decoder where only the latent sites matter."""
+    """A decoder for tests of the latent variables alone."""
 
     def forward(self, z, w):
         return z.new_zeros(*z.shape[:2], 1, 1, 1)
@@ -45,23 +45,22 @@ def networks(fidelity):
 
 
 def assert_same_mean(loss):
-    """loss(kl) -> terms, at fresh noise: raw and weighted parts of every latent term within 4 standard errors, and not trivially."""
-    drawn = {"analytic": [], "mc": []}
+    """The means of both estimates differ by at most four standard errors, which are small.
+
+    loss: a function kl -> {term: Term} that draws new noise. Returns the names of the latent terms.
+    """
+    draws = {"analytic": [], "mc": []}
     with torch.no_grad():
-        for kl, kept in drawn.items():
+        for kl, rows in draws.items():
             for _ in range(DRAWS):
                 terms = loss(kl)
                 names = [name for name in terms if name != "x"]
-                kept.append(torch.stack([part for name in names for part in terms[name]]))
-    drawn = {kl: torch.stack(kept).double() for kl, kept in drawn.items()}
-    means = {kl: values.mean(0) for kl, values in drawn.items()}
-    error = sum(values.var(0) for values in drawn.values()).div(DRAWS).sqrt()
-    assert (error < 0.05 * means["analytic"].abs()).all(), "too few draws to tell"
-    assert ((means["mc"] - means["analytic"]).abs() <= 4 * error + 1e-5).all(), (
-        names,
-        means,
-        error,
-    )
+                rows.append(torch.stack([part for name in names for part in terms[name]]))
+    draws = {kl: torch.stack(rows).double() for kl, rows in draws.items()}
+    analytic, mc = (values.mean(0) for values in draws.values())
+    error = sum(values.var(0) for values in draws.values()).div(DRAWS).sqrt()
+    assert (error < 0.05 * analytic.abs()).all(), "too few draws to tell"
+    assert ((mc - analytic).abs() <= 4 * error + 1e-5).all(), (names, analytic, mc, error)
     return names
 
 
@@ -75,23 +74,20 @@ def test_stage_1_mean_of_the_draws_is_the_closed_form(fidelity):
 
 @fidelities
 def test_stage_2_mean_of_the_draws_is_the_closed_form(fidelity):
-    """In the release the two sides of z_1 weigh differently: its closed form is no KL."""
+    """In the release, the two sides of z_1 have different weights, and its term is no KL."""
     torch.manual_seed(0)
     _, seq, codes = networks(fidelity)
-    with torch.no_grad():  # away from the priors
+    # Move the posteriors away from the priors.
+    with torch.no_grad():
         seq.combiner.loc.bias += 1
         seq.combiner.scale.bias -= 1
         seq.dynamics.code.bias += 0.5
     x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
-    assert assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl)) == [
-        "s",
-        "d",
-        "z_1",
-        "z",
-    ]
+    names = assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl))
+    assert names == ["s", "d", "z_1", "z"]
 
 
-def test_weights_of_the_two_sides():
+def test_different_weights_of_guide_and_model():
     """Known answer: q = N(1, 2), p = N(0, 1), weights 3 and 1, in one dimension."""
 
     def guide():
@@ -133,8 +129,20 @@ def test_chain_is_the_product_of_its_steps(length, own):
     torch.testing.assert_close(path.log_prob(z), total)
 
 
+def test_densities_of_the_sampled_path_are_not_computed_again():
+    torch.manual_seed(0)
+    path, kernel = chain(4)
+    calls = []
+    path.kernel = lambda z, t: calls.append(t) or kernel(z, t)
+    z = path.rsample()
+    sampled = path.log_prob(z)
+    assert calls == [0, 1, 2, 3]
+    torch.testing.assert_close(path.log_prob(z.clone()), sampled)
+    assert calls[4:] == [slice(None)]
+
+
 @pytest.mark.parametrize("length", [1, 4])
-def test_chain_of_means_feeds_each_on_to_the_next(length):
+def test_means_of_a_chain_start_from_the_mean_before(length):
     torch.manual_seed(0)
     path, kernel = chain(length)
     means, before = path.means(), path.start

@@ -1,4 +1,4 @@
-"""What keeps a continuation swinging: d read from a first part of the clip, and two readings that must agree on what comes after."""
+"""Regularisers of stage 2: d from a part of the clip, and agreement on what follows the clip."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
 
 SETTINGS = VDSMSettings(
-    n_e_w=3, z_dim=4, enc_widths=(4, 4, 4, 4, 8), dec_widths=(8, 8, 4, 4), dynamics_dim=5, rnn_dim=6, rnn_layers=2, trans_dim=7
+    n_e_w=3, z_dim=4, enc_widths=(4, 4, 4, 4, 8), dec_widths=(8, 8, 4, 4),
+    dynamics_dim=5, rnn_dim=6, rnn_layers=2, trans_dim=7,
 )  # fmt: skip
 
 
@@ -18,35 +19,35 @@ def seq():
     return Seq(SETTINGS, EncDec(SETTINGS))
 
 
-def test_foresight_is_the_gap_between_the_two_paths(seq):
+def gap(seq, poses):
+    """Half the squared distance of the paths from the whole clip and from its second half."""
+    whole = seq.poses(seq.dynamics(poses)[0], 12)[:, 6:]
+    # Steps 4 to 9 of the second half are steps 7 to 12 of the clip.
+    half = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[:, 3:]
+    return ((whole - half.detach()) ** 2).sum() / 2
+
+
+def test_foresight_is_the_gap_between_two_predictions(seq):
     poses = torch.randn(2, 6, 4)
-    own = seq.poses(seq.dynamics(poses)[0], 12)[:, 6:]
-    told = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[
-        :, 3:
-    ]  # its steps 4 to 9 are the clip's 7 to 12
-    assert seq.foresight(poses).item() == pytest.approx(
-        ((own - told) ** 2).sum().item() / 2, rel=1e-6
-    )
+    assert seq.foresight(poses).item() == pytest.approx(gap(seq, poses).item(), rel=1e-6)
 
 
-def test_only_the_whole_clips_reading_learns_from_it(seq):
+def test_only_the_prediction_from_the_whole_clip_learns(seq):
     poses = torch.randn(2, 6, 4)
-    seq.foresight(poses).backward()
-    own = {
-        name for name, p in seq.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
-    }
-    assert {"dynamics.code.weight", "context.to_h.weight", "combiner.loc.weight"} <= own
-    assert not any(name.startswith(("encdec", "transition", "identity")) for name in own)
-    told = seq.poses(seq.dynamics(poses[:, 3:])[0], 9)[:, 3:].detach()
-    seq.zero_grad()
-    (((seq.poses(seq.dynamics(poses)[0], 12)[:, 6:] - told) ** 2).sum() / 2).backward()
-    expected = seq.combiner.loc.weight.grad.clone()
-    seq.zero_grad()
-    seq.foresight(poses).backward()
-    assert torch.allclose(seq.combiner.loc.weight.grad, expected)
+    gradients = []
+    for loss in (seq.foresight(poses), gap(seq, poses)):
+        seq.zero_grad()
+        loss.backward()
+        gradients.append({name: p.grad for name, p in seq.named_parameters() if p.grad is not None})
+    ours, expected = gradients
+    assert {"dynamics.code.weight", "context.to_h.weight", "combiner.loc.weight"} <= ours.keys()
+    assert not any(name.startswith(("encdec", "transition", "identity")) for name in ours)
+    assert ours.keys() == expected.keys()
+    for name in expected:
+        assert expected[name].any() and torch.allclose(ours[name], expected[name]), name
 
 
-def test_d_is_read_from_the_frames_seen(seq):
+def test_d_is_read_from_the_first_frames_alone(seq):
     codes = [torch.randn(2, 6, 4), torch.randn(2, 6, 3), torch.rand(2, 6, 3) + 0.1]
     later = [code.clone() for code in codes]
     later[0][:, 4:] += 1

@@ -1,4 +1,7 @@
-"""The fast form against the slow one, in float64 and at the same noise: every term and every gradient."""
+"""Our model and guide against benchmarks/reference.py: every term of the loss and every gradient.
+
+Both forms run in float64 on the same weights and the same noise.
+"""
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 
 @pytest.fixture(autouse=True)
 def double():
-    """Everything in float64; every weight away from the zeros and ones that initialisation leaves."""
+    """Everything in float64."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
@@ -38,6 +41,7 @@ def settings(fidelity="paper"):
 
 
 def stirred(module):
+    """The module, with noise added to its weights: none is left at an initial zero or one."""
     with torch.no_grad():
         for parameter in module.parameters():
             spread = 0.5 / parameter[0].numel() ** 0.5 if 2 <= parameter.dim() <= 4 else 0.2
@@ -46,7 +50,7 @@ def stirred(module):
 
 
 def noise_of(guide, *args):
-    """The standard noise that the guide draws from the generator as it stands, which is left as it was."""
+    """The standard noise that the guide will draw next; the random state is restored."""
     state = torch.random.get_rng_state()
     with torch.no_grad():
         sites = poutine.trace(guide).get_trace(*args).nodes
@@ -68,7 +72,10 @@ def gradients(loss, module):
 
 
 def assert_same(ours, theirs, module):
-    """Terms {name: (raw, weighted)} agree one by one, in sum, and in the gradient of every parameter of the module."""
+    """Two dicts {term: (raw, weighted)} agree, and so do the gradients of the module's parameters.
+
+    Returns our gradients by name.
+    """
     assert set(ours) == set(theirs)
     for name in ours:
         for fast, slow in zip(ours[name], theirs[name]):
@@ -82,7 +89,7 @@ def assert_same(ours, theirs, module):
     return fast
 
 
-def test_decoder_is_one_blended_decoder_a_sequence():
+def test_decoder_is_one_blended_decoder_per_clip():
     decoder = stirred(MixtureOfExpertsDecoder(3, 4, (8, 6, 5, 4)))
     z, w = torch.randn(CLIPS, FRAMES, 3), torch.softmax(torch.randn(CLIPS, 4), -1)
     slow = torch.stack([reference.decode(decoder, z[n], w[n]) for n in range(CLIPS)])
@@ -92,11 +99,11 @@ def test_decoder_is_one_blended_decoder_a_sequence():
 @pytest.mark.parametrize("batch, widths", [(1, (4, 5, 3, 6, 7)), (5, (16, 16, 32, 32, 8))])
 @fidelities
 def test_encoder(fidelity, batch, widths):
-    net = stirred(
-        EncDec(VDSMSettings(fidelity=fidelity, **{**SIZES, "enc_widths": widths}))
-    ).encoder
-    x = torch.rand(batch, 3, 64, 64, requires_grad=True)
-    for fast, slow in zip(net(x), reference.encode(net, x, 1.0 if fidelity == "release" else 0.01)):
+    sizes = {**SIZES, "enc_widths": widths}
+    net = stirred(EncDec(VDSMSettings(fidelity=fidelity, **sizes))).encoder
+    x = torch.rand(batch, 3, 64, 64)
+    slope = 1.0 if fidelity == "release" else 0.01
+    for fast, slow in zip(net(x), reference.encode(net, x, slope)):
         torch.testing.assert_close(fast, slow, rtol=CLOSE, atol=CLOSE)
 
 
@@ -123,14 +130,14 @@ def stage_2(fidelity):
 def test_stage_2(fidelity, kl, picks):
     net, x = stage_2(fidelity)
     codes = net.frame_codes(x)
-    picked, seen = None, x
+    picked, frames = None, x
     if picks:
         picked = torch.stack([torch.randperm(FRAMES)[:picks] for _ in range(CLIPS)])
-        seen = x[torch.arange(CLIPS)[:, None], picked]
-    noise = noise_of(net.guide, codes, seen, picked, WEIGHTS)
+        frames = x[torch.arange(CLIPS)[:, None], picked]
+    noise = noise_of(net.guide, codes, frames, picked, WEIGHTS)
     slow = reference.SeqReference(net, fidelity == "release", noise)
     trained = assert_same(
-        net.loss(codes, seen, WEIGHTS, picked, kl),
+        net.loss(codes, frames, WEIGHTS, picked, kl),
         reference.terms(slow, x, picked, WEIGHTS, kl=kl),
         net,
     )
@@ -163,11 +170,11 @@ def test_monte_carlo_terms_add_up_to_pyros_own_elbo(fidelity):
     torch.testing.assert_close(total, theirs, rtol=CLOSE, atol=0)
 
 
-def test_all_frames_picked_is_no_pick():
+def test_all_frames_picked_give_the_likelihood_of_all_frames():
     net, x = stage_2("paper")
     codes, order = net.frame_codes(x), torch.stack([torch.randperm(FRAMES) for _ in range(CLIPS)])
     losses = []
-    for picked, seen in ((None, x), (order, x[torch.arange(CLIPS)[:, None], order])):
+    for picked, frames in ((None, x), (order, x[torch.arange(CLIPS)[:, None], order])):
         torch.manual_seed(1)
-        losses.append(net.loss(codes, seen, WEIGHTS, picked)["x"].raw)
+        losses.append(net.loss(codes, frames, WEIGHTS, picked)["x"].raw)
     torch.testing.assert_close(*losses, rtol=CLOSE, atol=0)

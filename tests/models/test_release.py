@@ -1,4 +1,4 @@
-"""models/vdsm/release.py: the released names, to ours and back, to the last bit; the same weights are the same model."""
+"""models/vdsm/release.py: released checkpoints to ours and back, to the last bit."""
 
 import copy
 
@@ -9,7 +9,7 @@ from models.vdsm import release
 from models.vdsm.encdec import EncDec
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
-from tests.models import released
+from tests.models import from_spec, released
 from utils.step import Stepper
 
 SETTINGS = VDSMSettings(fidelity="release", **released.SIZES)
@@ -26,15 +26,14 @@ def stepper_of(network):
 
 
 def our_checkpoint(stage):
-    """A checkpoint of ours after two steps of Adam, every tensor away from its start, and its stepper."""
+    """A checkpoint of ours after two steps of Adam, with its network and its stepper."""
     torch.manual_seed(1)
     network = ours(stage)
     stepper = stepper_of(network)
     for step in range(2):
         for i, parameter in enumerate(stepper.parameters):
-            parameter.grad = torch.cos(torch.arange(parameter.numel()) + step + i).view_as(
-                parameter
-            )
+            gradient = torch.cos(torch.arange(parameter.numel()) + step + i)
+            parameter.grad = gradient.view_as(parameter)
         stepper.adam.step()
     state = {
         "epoch": 7, "model": network.state_dict(), "optimizer": stepper.adam.state_dict(),
@@ -44,7 +43,7 @@ def our_checkpoint(stage):
 
 
 def assert_same(a, b, path=""):
-    """Equal to the last bit, types and order of the keys included."""
+    """Both are equal to the last bit, in types and order of keys too."""
     assert type(a) is type(b), path
     if isinstance(a, torch.Tensor):
         assert a.dtype == b.dtype and torch.equal(a, b), path
@@ -86,21 +85,22 @@ def test_names_shapes_and_order_at_full_size(stage, sizes):
 @pytest.mark.parametrize("old", [True, False])
 def test_released_and_back(stage, old):
     state, _, _ = released.checkpoint(stage, 3, old=old)
-    given = copy.deepcopy(state)
+    original = copy.deepcopy(state)
     assert release.stage_of(state) == stage
-    mine = release.to_ours(state)
-    assert release.ours_stage(mine) == stage and release.stage_of(mine) is None
-    assert_same(release.to_release(mine, ()), given)
+    adopted = release.adopt(state)
+    assert release.ours_stage(adopted) == stage and release.stage_of(adopted) is None
+    assert_same(release.to_release(adopted, ()), original)
 
 
 @stages
 def test_ours_and_back(stage):
     state, network, stepper = our_checkpoint(stage)
-    there = release.to_release(state, stepper.names(network))
-    assert list(there) == ["epoch", "model", "optimizer"] and release.stage_of(there) == stage
-    unused = {name: t for name, t in there["model"].items() if name.startswith(released.UNUSED)}
-    assert unused and not any(t.any() for t in unused.values())
-    back = release.to_ours(there)
+    converted = release.to_release(state, stepper.names(network))
+    assert list(converted) == ["epoch", "model", "optimizer"]
+    assert release.stage_of(converted) == stage
+    unused = [t for name, t in converted["model"].items() if name.startswith(released.UNUSED)]
+    assert unused and not any(t.any() for t in unused)
+    back = release.adopt(converted)
     assert back["epoch"] == state["epoch"] and back["settings"].items() <= state["settings"].items()
     assert back["model"].keys() == state["model"].keys()
     for name, tensor in state["model"].items():
@@ -112,77 +112,85 @@ def test_ours_and_back(stage):
 
 
 @stages
-def test_the_releases_own_module_and_adam_take_what_we_write(stage):
+def test_the_releases_own_module_and_adam_load_what_we_write(stage):
     state, network, stepper = our_checkpoint(stage)
-    there = release.to_release(state, stepper.names(network))
+    converted = release.to_release(state, stepper.names(network))
     module = released.MAKERS[stage](released.SIZES)
-    module.load_state_dict(there["model"])  # strict
-    assert list(there["model"]) == list(module.state_dict())
-    adam = torch.optim.Adam([{"params": list(module.trained().values())}])
-    adam.load_state_dict(there["optimizer"])
-    held = {name: adam.state[p] for name, p in module.trained().items() if p in adam.state}
-    assert held.keys() == {
-        name for name in module.trained() if not name.startswith(released.UNUSED)
-    }
-    for name, moments in held.items():
-        assert moments["exp_avg"].shape == module.get_parameter(name).shape and moments["step"] == 2
+    module.load_state_dict(converted["model"])  # strict
+    assert list(converted["model"]) == list(module.state_dict())
+    parameters = released.trained(module)
+    adam = torch.optim.Adam([{"params": list(parameters.values())}])
+    adam.load_state_dict(converted["optimizer"])
+    states = {name: adam.state[p] for name, p in parameters.items() if p in adam.state}
+    assert states.keys() == {name for name in parameters if not name.startswith(released.UNUSED)}
+    for name, moments in states.items():
+        assert moments["exp_avg"].shape == parameters[name].shape and moments["step"] == 2
 
 
 @stages
+@torch.no_grad()
 def test_the_same_weights_are_the_same_model(stage):
-    state, module, _ = released.checkpoint(stage, 3)
+    """A released file through our networks and through the formulas of the description."""
+    state, _, _ = released.checkpoint(stage, 3)
+    P, generator = {}, torch.Generator().manual_seed(0)
+    for full_name, tensor in state["model"].items():
+        name = full_name.removeprefix("image_")
+        if not name.endswith("filt"):
+            tensor.copy_(from_spec.random_weights(name, tensor.shape, generator))
+        P[name] = tensor.double()
     network = ours(stage).eval()
-    network.load_state_dict(release.to_ours(state)["model"])
-    clips = torch.rand(3, 5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        w, code = network.encode(clips, 2.0)
-        z = network.poses(code, 5) if stage == "Seq" else code
-        assert torch.allclose(network.decode(z, w), module.reconstruct(clips, 2.0), atol=1e-5)
-        if stage == "Seq":
-            for n in range(3):
-                loc, scale = network.transition(z[n : n + 1, 0], code[n : n + 1])
-                assert torch.allclose(
-                    torch.cat([loc, scale]),
-                    torch.stack(module.transit(z[n, 0], code[n])),
-                    atol=1e-5,
-                )
+    network.load_state_dict(release.adopt(state)["model"])
+    x = from_spec.clips(3, 5)
+    z, _, s_loc, s_scale = from_spec.encode_clips(P, x.double(), release=True)
+    w = from_spec.mixing(from_spec.identity(P, s_loc, s_scale)[0], 2.0)
+    our_w, code = network.encode(x, 2.0)
+    our_z = code
+    if stage == "Seq":
+        d, _ = from_spec.dynamics(P, z)
+        z, _ = from_spec.posterior_path(P, d, 5)
+        our_z = network.poses(code, 5)
+        step = network.transition(z[:, 0].float(), code)
+        for fast, slow in zip(step, from_spec.transit(P, z[:, 0], d)):
+            torch.testing.assert_close(fast.double(), slow, atol=1e-5, rtol=0)
+    frames = network.decode(our_z, our_w).double()
+    torch.testing.assert_close(frames, from_spec.decode(P, z, w), atol=1e-5, rtol=0)
+    assert frames.std(0).mean() > 0.01
 
 
 @stages
 @pytest.mark.parametrize("old", [True, False])
-def test_adam_goes_on(stage, old):
+def test_adam_continues_as_in_the_release(stage, old):
     state, module, adam = released.checkpoint(stage, 3, old=old)
-    mine = release.to_ours(copy.deepcopy(state))
+    adopted = release.adopt(copy.deepcopy(state))
     network = ours(stage)
-    network.load_state_dict(mine["model"])
+    network.load_state_dict(adopted["model"])
     stepper = stepper_of(network)
-    stepper.adam.load_state_dict(stepper.adam_state(mine["optimizer"], network))
+    stepper.adam.load_state_dict(stepper.adam_state(adopted["optimizer"], network))
     stepper.adam.param_groups[0]["lr"] = 0.001
     assert stepper.adam.param_groups[0]["fused"]
     names = {t.ours: t.released for t in release.layout(stage, released.SIZES)}
-    same = {names[n]: p for n, p in network.named_parameters() if p.requires_grad}
-    released.descend(module.trained(), adam, 5)
-    released.descend(same, stepper.adam, 5)
-    for name, parameter in same.items():
+    parameters = {names[n]: p for n, p in network.named_parameters() if p.requires_grad}
+    released.descend(released.trained(module), adam, 5)
+    released.descend(parameters, stepper.adam, 5)
+    for name, parameter in parameters.items():
         assert torch.allclose(parameter, module.get_parameter(name), atol=1e-6), name
 
 
-def test_positions_follow_the_files_own_order():
+def test_positions_of_adam_follow_the_order_of_the_file():
     state, _, _ = released.checkpoint("EncDec", 3)
-    given = release.to_ours(state)["optimizer"]["moments"]
+    expected = release.adopt(state)["optimizer"]["moments"]
     order = [name for name in state["model"] if not name.endswith(".filt")]
-    turned = order[::-1]
-    held = state["optimizer"]["state"]
-    state["model"] = {
-        name: state["model"][name] for name in [*turned, *(set(state["model"]) - set(order))]
-    }
-    state["optimizer"]["state"] = {turned.index(order[i]): moments for i, moments in held.items()}
-    found = release.to_ours(state)["optimizer"]["moments"]
-    assert found.keys() == given.keys()
-    assert all(torch.equal(found[name]["exp_avg"], given[name]["exp_avg"]) for name in given)
+    reverse = order[::-1]
+    others = set(state["model"]) - set(order)
+    saved = state["optimizer"]["state"]
+    state["model"] = {name: state["model"][name] for name in [*reverse, *others]}
+    state["optimizer"]["state"] = {reverse.index(order[i]): adam for i, adam in saved.items()}
+    moments = release.adopt(state)["optimizer"]["moments"]
+    assert moments.keys() == expected.keys()
+    assert all(torch.equal(moments[n]["exp_avg"], expected[n]["exp_avg"]) for n in expected)
 
 
-def test_an_adam_that_does_not_fit_is_left():
+def test_an_adam_that_does_not_fit_is_ignored():
     state, _, _ = released.checkpoint("Seq", 3)
     for spoil in (
         lambda adam: adam.clear(),
@@ -192,7 +200,7 @@ def test_an_adam_that_does_not_fit_is_left():
     ):
         spoilt = {**state, "optimizer": copy.deepcopy(state["optimizer"])}
         spoil(spoilt["optimizer"])
-        assert release.to_ours(spoilt)["optimizer"] == {"moments": {}}
+        assert release.adopt(spoilt)["optimizer"] == {"moments": {}}
 
 
 @pytest.mark.parametrize(
@@ -209,26 +217,26 @@ def test_an_adam_that_does_not_fit_is_left():
         (lambda m: m.update(more=torch.zeros(1)), "'more' is not a tensor of the release"),
     ],
 )
-def test_what_is_no_released_model(spoil, words):
+def test_a_released_file_that_does_not_fit_is_refused(spoil, words):
     state, _, _ = released.checkpoint("EncDec", 3)
     spoil(state["model"])
     with pytest.raises(ValueError, match=words):
-        release.to_ours(state)
+        release.adopt(state)
 
 
 def test_unused_tensors_may_be_missing_or_of_any_shape():
     state, _, _ = released.checkpoint("Seq", 3)
     del state["model"]["c_0_dec"]
     state["model"]["seq2seq_enc.fc_out.0.weight"] = torch.ones(5)
-    back = release.to_release(release.to_ours(state), ())["model"]
+    back = release.to_release(release.adopt(state), ())["model"]
     assert torch.equal(back["c_0_dec"], torch.zeros(1, 1, 6)) and list(back)[2] == "c_0_dec"
     assert torch.equal(back["seq2seq_enc.fc_out.0.weight"], torch.ones(5))
 
 
-def test_other_things_are_not_released():
-    for thing in ([], {}, {"model": []}, {"model": {}}, our_checkpoint("Seq")[0]):
-        assert release.stage_of(thing) is None
+def test_other_files_are_not_adopted():
+    for state in ([], {}, {"model": []}, {"model": {}}, our_checkpoint("Seq")[0]):
+        assert release.adopt(state) is None
     state, _, _ = released.checkpoint("EncDec", 3)
     for epoch in (None, "3", -1, True):
         with pytest.raises(ValueError, match="epoch"):
-            release.to_ours({**state, "epoch": epoch})
+            release.adopt({**state, "epoch": epoch})
