@@ -126,7 +126,7 @@ def train(settings, name, dataset, folder, device, argv, signals):
                 lowered = recover(bad, settings, name, folder, argv, progress.warn)
     if settings.measured:
         stage.network.eval()
-        evaluate(stage.view(), name, dataset, folder, settings, device, settings.epochs - 1)
+        evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
         export(stage.view(), dataset, folder, settings, folder.choose(name))
     progress.say(
@@ -325,7 +325,7 @@ def test(plan, folder, device):
         torch.manual_seed(settings.seed)
         draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
-            evaluate(stage.view(), name, dataset, folder, settings, device, epoch)
+            evaluate(stage.view(), info, dataset, folder, settings, device, epoch)
         if settings.export_codes and info is settings.STAGES[-1]:
             export(stage.view(), dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")

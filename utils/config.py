@@ -72,6 +72,8 @@ class StageInfo(NamedTuple):
     rate: str = "lr"  # and its learning rate
     joins: bool = False  # whether a sample is as many clips of an identity as the data set joins
     stands_on: str | None = None  # the stage whose trained network it is built over
+    # Whether it models single frames and no motion; its pictures and figures are those of stage 1.
+    frames_only: bool = False
 
     def stage(self):
         """The stage's class."""

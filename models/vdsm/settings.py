@@ -210,7 +210,7 @@ class VDSMSettings(RunSettings):
     STAGES: ClassVar = (
         StageInfo(
             "EncDec", "models.vdsm.stages:EncDecStage", "VDSM_EncDec", SIZES,
-            "train_VDSMEncDec", "pretrained_model_VDSMEncDec", "lr_VDSMEncDec", joins=True,
+            "train_VDSMEncDec", "pretrained_model_VDSMEncDec", "lr_VDSMEncDec", joins=True, frames_only=True,
         ),
         StageInfo(
             "Seq", "models.vdsm.stages:SeqStage", "VDSM_seq", (*SIZES, "dynamics_dim", "rnn_dim", "rnn_layers", "trans_dim"),
