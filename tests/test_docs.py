@@ -115,7 +115,9 @@ def test_every_preset_is_described_and_every_described_one_exists():
         described.update(re.findall(r"`([\w-]+)`", row))
     assert described == set(preset_names())
     for page in PAGES:
-        assert set(re.findall(r"--preset ([\w-]+)", page.read_text())) <= described | {"NAME"}, page.name
+        assert set(re.findall(r"--preset ([\w-]+)", page.read_text())) <= described | {"NAME"}, (
+            page.name
+        )
 
 
 def test_fidelity_names_tests_that_exist():

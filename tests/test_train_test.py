@@ -157,7 +157,7 @@ def test_a_signal_finishes_the_step_and_saves(
         patch.setattr(EncDecStage, "loss", interrupt)
         said = command(*TINY, *STAGE_1, "--fresh", "True")
     assert said.code == code
-    way = shlex.split(said.err.split("goes on from the newest checkpoint with: python main.py ")[1])
+    way = shlex.split(said.err.split("resume from the newest checkpoint with: python main.py ")[1])
     assert way == [*TINY, *STAGE_1]
     run = tmp_path / "runs" / "demo"
     assert [path.name for path in (run / "checkpoints").glob("step*")] == [

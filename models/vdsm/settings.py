@@ -39,7 +39,7 @@ class VDSMSettings(RunSettings):
     of 0.03 for d and 0.05 for z)."""
     frames_per_clip: int = flag(0, STAGE, low=0)
     """Frames drawn at random from each sample. Stage 1 trains on these frames; stage 2 trains on
-    the pixels of these frames. 0 takes all."""
+    the pixels of these frames. 0, or more than there are, takes all."""
     foresight: float = flag(0.0, STAGE, kind=number, low=0, stage="Seq")
     """Weight of a regulariser of stage 2 that is not in the paper: two readings of a clip must
     predict the same poses after the clip. 0: none."""
@@ -186,9 +186,3 @@ class VDSMSettings(RunSettings):
                         raise UserError(
                             f"--anneal_{end}_{name} must be above 0 with --schedule geometric"
                         )
-        # a sample of stage 1 may join clips, and so have more frames than a sequence
-        if self.train_VDSMSeq and not self.train_VDSMEncDec and self.frames_per_clip > self.seq_len:
-            raise UserError(
-                f"--frames_per_clip {self.frames_per_clip} exceeds --seq_len {self.seq_len}: use "
-                f"{self.seq_len} or less"
-            )

@@ -8,17 +8,28 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
-from models.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
+from models.annealing import HIGHEST, LOWEST, Annealed, cosine_ramp, geometric, quadratic_spline
 from models.vdsm.settings import VDSMSettings
+from models.vdsm.stages import schedules
 from utils.plan import parse, preset_names
 
-# The README's four commands: their schedule flags (stage 1 and 2; MUG-FED's and Sprites' agree but for the epochs)
-STAGE_1 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10 --temp_id_start 1
-    --temp_id_frac 2 --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3 --anneal_start_t 30.0 --anneal_mid_t1 0.2
-    --anneal_mid_t2 0.4 --anneal_end_t 1 --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
-STAGE_2 = """--anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1 --temp_id_end 10.0 --temp_id_start 10.0
-    --temp_id_frac 1 --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3 --anneal_start_t 0.1 --anneal_mid_t1 0.4
-    --anneal_mid_t2 0.4 --anneal_end_t 1 --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
+# The schedule flags of the authors' README, of stage 1 and of stage 2.
+STAGE_1 = """
+--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10
+--temp_id_start 1 --temp_id_frac 2 --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3
+--anneal_start_t 30.0 --anneal_mid_t1 0.2 --anneal_mid_t2 0.4 --anneal_end_t 1
+--anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
+STAGE_2 = """
+--anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1 --temp_id_end 10.0
+--temp_id_start 10.0 --temp_id_frac 1 --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3
+--anneal_start_t 0.1 --anneal_mid_t1 0.4 --anneal_mid_t2 0.4 --anneal_end_t 1
+--anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
+
+
+def curves_of(settings):
+    """All schedules by name, the temperature among them."""
+    found = schedules(settings)
+    return {"temperature": found.temperature, **found.weights}
 
 
 def settings(flags, **changes):
@@ -68,7 +79,7 @@ def test_quadratic_spline_formula(epochs):
 @pytest.mark.parametrize("epochs", range(1, 13))
 def test_short_runs_have_all_their_values(epochs):
     for flags in (STAGE_1, STAGE_2, ""):
-        for name, curve in schedules(settings(flags, epochs=epochs)).items():
+        for name, curve in curves_of(settings(flags, epochs=epochs)).items():
             assert curve.shape == (epochs,) and np.isfinite(curve).all(), name
             assert (curve > 0).all() and (curve <= HIGHEST).all(), name
 
@@ -76,12 +87,12 @@ def test_short_runs_have_all_their_values(epochs):
 def test_spline_where_nodes_coincide_is_linear():
     """Two epochs: the nodes 0, 1, 1.6 and E - 1 = 1 are out of order."""
     values = quadratic_spline([30, 0.2, 0.4, 1], [0.5, 0.8], 2)
-    assert values[0] == 30 and values[1] in (0.2, 1)
+    np.testing.assert_allclose(values, [30, 1])
 
 
 @pytest.mark.parametrize("epochs", [200, 250])
 def test_schedules_of_the_first_stage_in_the_readme(epochs):
-    curves = schedules(settings(STAGE_1, epochs=epochs))
+    curves = curves_of(settings(STAGE_1, epochs=epochs))
     assert set(curves) == {"temperature", "s", "d", "z"}
     assert curves["temperature"][epochs // 2 - 1] == 10 and curves["s"][-1] == 1
     assert curves["s"][-(-epochs // 3) - 2] < 1 == curves["s"][-(-epochs // 3) - 1]
@@ -89,13 +100,12 @@ def test_schedules_of_the_first_stage_in_the_readme(epochs):
     z = curves["z"]
     assert z[0] == 30 and z[-1] == pytest.approx(1) and z.min() == LOWEST
     assert z[epochs // 2] == pytest.approx(0.2) and z[int(0.8 * epochs)] == pytest.approx(0.4)
-    assert (
-        0.15 < (z == LOWEST).mean() < 0.25
-    )  # the curve undershoots for about a fifth of the epochs
+    # the curve undershoots for about a fifth of the epochs
+    assert 0.15 < (z == LOWEST).mean() < 0.25
 
 
 def test_schedules_of_the_second_stage_in_the_readme():
-    curves = schedules(settings(STAGE_2, epochs=200))
+    curves = curves_of(settings(STAGE_2, epochs=200))
     assert (curves["temperature"] == 10).all()
     assert curves["z"][0] == pytest.approx(0.1) and curves["z"][100] == curves["z"][
         160
@@ -120,7 +130,7 @@ def through(nodes, values, epochs):
 
 
 def in_logarithm(start, end, first, last, share):
-    """From start at the share `first` of the run to end at `last`, evenly in the logarithm, constant outside."""
+    """From start at the share `first` to end at `last`, evenly in the logarithm."""
     part = min(max((share - first) / (last - first), 0), 1)
     return start ** (1 - part) * end**part
 
@@ -152,13 +162,18 @@ def expected_schedules(c):
     }
 
 
-@pytest.mark.parametrize("preset", ["", *preset_names()])
+def vdsm_presets():
+    """Names of VDSM's presets, and '' for the defaults. The README's commands are among them."""
+    stages = {name: parse(["--preset", name]).stages for name in preset_names()}
+    return ["", *(n for n, each in stages.items() if next(iter(each.values())).model == "vdsm")]
+
+
+@pytest.mark.parametrize("preset", vdsm_presets())
 def test_schedules_of_every_preset(preset):
-    """And of the defaults (''), at its own epochs and at few; the README's four commands are two of the presets."""
     for name, own in parse(["--preset", preset] if preset else []).stages.items():
-        for epochs in (own.epochs, *range(1, 13)) if own.model == "vdsm" else ():
+        for epochs in (own.epochs, *range(1, 13)):
             c = dataclasses.replace(own, epochs=epochs)
-            curves, expected = schedules(c), expected_schedules(c)
+            curves, expected = curves_of(c), expected_schedules(c)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
                 np.testing.assert_allclose(
@@ -169,7 +184,7 @@ def test_schedules_of_every_preset(preset):
 @pytest.mark.parametrize("epochs", range(1, 13))
 @pytest.mark.parametrize("middle", [(0.3, 0.6), (0.5, 0.8), (0.33, 0.77), (0.25, 1.0), (0.0, 0.5)])
 def test_spline_of_short_runs(epochs, middle):
-    """Nodes out of order, as with 3 epochs (0, 1.5, 2.4, 2), are a spline's all the same: interp1d sorts them."""
+    """Nodes may be out of order, as with 3 epochs (0, 1.5, 2.4, 2): interp1d sorts them."""
     values = [30, 0.2, 0.4, 1]
     expected = through([0, epochs * middle[0], epochs * middle[1], epochs - 1], values, epochs)
     np.testing.assert_allclose(quadratic_spline(values, middle, epochs), expected, rtol=1e-12)
@@ -190,10 +205,19 @@ def test_geometric():
 
 
 def test_geometric_schedules():
-    curves = schedules(settings(STAGE_1, epochs=101, schedule="geometric"))
+    curves = curves_of(settings(STAGE_1, epochs=101, schedule="geometric"))
     assert curves["z"][:51] == pytest.approx(np.full(51, 30.0)) and curves["z"][
         80:
     ] == pytest.approx(np.ones(21))
     assert curves["z"][65] == pytest.approx(np.sqrt(30))  # through no middle value
     assert curves["s"][0] == pytest.approx(0.1) and curves["s"][34:] == pytest.approx(np.ones(67))
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])
+
+
+def test_the_values_of_an_epoch():
+    curves = schedules(settings(STAGE_1, epochs=10))
+    annealed = curves.at(3)
+    assert annealed.temperature == curves.temperature[3]
+    assert annealed.weights == {name: curve[3] for name, curve in curves.weights.items()}
+    ones = Annealed({"s": 1.0, "d": 1.0, "z": 1.0}, annealed.temperature)
+    assert annealed.unweighted() == ones
