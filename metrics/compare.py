@@ -17,6 +17,7 @@ import numpy as np
 
 from metrics.published import as_text, reported
 from utils.errors import UserError, in_one_line
+from utils.plan import of_today
 from utils.settings import settings_class
 
 
@@ -59,14 +60,15 @@ def _settings(folder):
         saved = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         return str(folder.resolve())
-    return {
-        stage_name: {
+    settings = {}
+    for stage_name, values in saved.items():
+        values = of_today(values, stage_name)
+        settings[stage_name] = {
             field.name: values.get(field.name)
-            for field in dataclasses.fields(settings_class(values["model"]))
+            for field in dataclasses.fields(settings_class(values["model"], values["dataset_name"]))
             if not field.metadata["free"] and field.name != "seed"
         }
-        for stage_name, values in saved.items()
-    }
+    return settings
 
 
 def compare(runs: list[Run]) -> tuple[list[str], list[tuple]]:
