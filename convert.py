@@ -1,4 +1,4 @@
-"""--convert PATH --to ours|release: a released checkpoint as one of ours, or one of ours as the release's. Needs no data."""
+"""--convert PATH --to ours|release: a checkpoint of the authors' code as ours, or the reverse."""
 
 import dataclasses
 from pathlib import Path
@@ -6,82 +6,83 @@ from pathlib import Path
 import torch
 
 from models.vdsm import release
-from models.vdsm.encdec import EncDec
 from models.vdsm.networks import DECODER_WIDTHS, ENCODER_WIDTHS
-from models.vdsm.stages import EncDecStage, SeqStage
 from utils.checkpoints import check_sizes, load_checkpoint, read_checkpoint, save_checkpoint
-from utils.config import RunSettings, shown
 from utils.errors import UserError
+from utils.flags import shown
+from utils.plan import of_today
+from utils.settings import RunSettings
 from utils.step import Stepper
 
 
-def convert(settings, argv):
-    """Write the checkpoint settings.convert, under its own name, into the folder 'ours' or 'release' beside it.
+def convert(settings: RunSettings, argv: list[str]) -> None:
+    """Write a copy of settings.convert into the folder 'ours' or 'release' beside it.
 
-    The file tells the sizes; those among the flags `argv` must agree. Raises UserError, before anything is written, if the file
-    is not there, is damaged, is that kind already, was trained with --fidelity paper, or if its place is taken.
+    The file decides the sizes; sizes among the flags `argv` must agree with it. Raises UserError,
+    before anything is written, if the file is missing, damaged, of that kind already or trained
+    with --fidelity paper, or if the copy is already there.
     """
     if settings.model != RunSettings.model:
         raise UserError(
-            f"--convert is for VDSM's checkpoints: there is no release of --model {settings.model}: leave it out"
+            "--convert is for VDSM's checkpoints: there is no release of "
+            f"--model {settings.model}: leave the flag out"
         )
     path = Path(settings.convert)
-    out = path.parent / settings.to / path.name
-    if out.exists():
-        raise UserError(f"{out} is already there: move it away")
+    copy = path.parent / settings.to / path.name
+    if copy.exists():
+        raise UserError(f"{copy} is already there: move it away")
     to_ours = settings.to == "ours"
     if to_ours != bool(release.stage_of(read_checkpoint(path, mapped=True))):
-        raise UserError(
-            f"{path} is not {'a released checkpoint' if to_ours else 'one of ours'}: nothing to convert"
-        )
-    state = load_checkpoint(path)
+        kind = "a released checkpoint" if to_ours else "one of ours"
+        raise UserError(f"{path} is not {kind}: nothing to convert")
+    state = load_checkpoint(path, release.adopt)
+    stage_name = release.ours_stage(state)
+    state["settings"] = of_today(state["settings"], stage_name)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
-    check_sizes(
-        state, path, settings, [size for size in settings.info("Seq").sizes if size in given]
-    )
-    sizes, stage = state["settings"], release.ours_stage(state)
-    if sizes.get("fidelity") != release.FIDELITY:
+    sizes = [size for size in settings.STAGES[-1].sizes if size in given]
+    check_sizes(state, path, settings, sizes)
+    if state["settings"].get("fidelity") != release.FIDELITY:
         raise UserError(
-            f"{path} was trained with --fidelity paper and would be another model in the release's program: "
-            "convert one that was trained with --fidelity release"
+            f"{path} was trained with --fidelity paper and would be another model in the release's "
+            "program: convert one that was trained with --fidelity release"
         )
     if not to_ours:
         try:
-            state = release.to_release(state, _trained(settings, sizes, stage))
+            state = release.to_release(state, _trained(settings, state["settings"], stage_name))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UserError(
                 f"{path} does not convert ({error}): is it a checkpoint of this version?"
             ) from None
     try:
-        out.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot write {out} ({error.strerror}): copy the checkpoint to another folder"
+            f"cannot write {copy} ({error.strerror}): copy the checkpoint to another folder"
         ) from None
-    save_checkpoint(out, state)
-    print(f"wrote {out}: stage {settings.number(stage)}, {state['epoch']} epochs")
+    save_checkpoint(copy, state)
+    print(f"wrote {copy}: stage {settings.number(stage_name)}, {state['epoch']} epochs")
     if to_ours:
+        flags = (f"--{n} {shown(v)}" for n, v in state["settings"].items() if v is not None)
+        print("its flags: " + " ".join(flags))
+    else:
+        _warn_of_widths(release.sizes_of(state["model"], stage_name))
+
+
+def _warn_of_widths(sizes):
+    """Say so if the authors' program has other widths built in than the converted checkpoint."""
+    built_in = {"enc_widths": ENCODER_WIDTHS, "dec_widths": DECODER_WIDTHS}
+    if any(tuple(sizes[name]) != widths for name, widths in built_in.items()):
         print(
-            "its flags: "
-            + " ".join(
-                f"--{name} {shown(size)}" for name, size in sizes.items() if size is not None
-            )
-        )
-    elif any(
-        tuple(sizes[n]) != own
-        for n, own in (("enc_widths", ENCODER_WIDTHS), ("dec_widths", DECODER_WIDTHS))
-    ):
-        print(
-            "the release's program has other --enc_widths or --dec_widths built in and does not load it as it is"
+            "the release's program has other --enc_widths or --dec_widths built in and does not "
+            "load it as it is"
         )
 
 
-def _trained(settings, saved, stage):
-    """Names of what a run of `saved` settings trains in `stage`, in the order of Adam's state. No numbers are made."""
-    own = {field.name for field in dataclasses.fields(settings)}
-    settings = dataclasses.replace(
-        settings, **{name: value for name, value in saved.items() if name in own}
-    )
+def _trained(settings, saved, stage_name):
+    """Names of what a run with the `saved` settings trains, in the order of Adam's state."""
+    flags = {field.name for field in dataclasses.fields(settings)}
+    values = {name: value for name, value in saved.items() if name in flags}
+    settings = dataclasses.replace(settings, **values)
     with torch.device("meta"):
-        made = EncDecStage(settings) if stage == "EncDec" else SeqStage(settings, EncDec(settings))
-        return Stepper(made.trainable()).names(made.network)
+        stage = settings.info(stage_name).stage().build(settings)
+        return Stepper(stage.trainable()).names(stage.network)

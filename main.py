@@ -1,25 +1,28 @@
-"""VDSM's command line: flags -> settings of both stages -> train or test. See README.md; `--help` lists the flags."""
+"""The command line: flags -> settings of each stage -> the task. `--help` lists the flags."""
 
 import os
 import shlex
 import sys
 import warnings
 
-from utils.config import opening_lines, parse, without
 from utils.errors import UserError
+from utils.flags import without
+from utils.plan import opening_lines, parse
 
 
 def main(argv):
-    """Run the command with flags `argv`; returns the exit code: 2 with one line on stderr where the user can mend it."""
+    """Run the command with the flags `argv` and return the exit code.
+
+    A mistake that the user can mend gives one line on stderr and code 2.
+    """
     try:
-        # a command copied from a web page brings non-breaking spaces, which a shell takes for words
+        # a command copied from a web page may hold non-breaking spaces, which a shell keeps
         argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
         plan = parse(argv)
         for line in opening_lines(plan):
             print(line, flush=True)
-        os.environ.setdefault(
-            "THP_MEM_ALLOC_ENABLE", "1"
-        )  # huge pages for tensors; torch reads it when it is imported
+        # huge pages for tensors: torch reads this variable when it is imported
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         warnings.filterwarnings("ignore", message="CUDA initialization")
         settings = plan.first
         if settings.convert is not None:
@@ -42,24 +45,20 @@ def main(argv):
         return _refuse(error)
     except OSError as error:
         if error.filename is None and error.errno is None:
-            raise  # of no file: a bug of ours
-        return _refuse(
-            f"{error.filename or 'a file of the run'}: {error.strerror}: see to the place or to its free space"
-        )
+            raise  # no file is to blame: a bug of ours
+        place = error.filename or "a file of the run"
+        return _refuse(f"{place}: {error.strerror}: check the folder and its free space")
     except KeyboardInterrupt as stop:
         command = shlex.join(["python", "main.py", *without(argv, "--fresh")])
-        print(
-            f"\nmain.py: stopped; it goes on from the newest checkpoint with: {command}",
-            file=sys.stderr,
-        )
+        text = "stopped; resume from the newest checkpoint with"
+        print(f"\nmain.py: {text}: {command}", file=sys.stderr)
         return getattr(stop, "code", 130)
     return 0
 
 
 def _refuse(error):
-    print(
-        "main.py: " + " ".join(str(error).split()), file=sys.stderr
-    )  # one line, whatever a library put into its message
+    """Print the error in one line, whatever a library put into its message."""
+    print("main.py: " + " ".join(str(error).split()), file=sys.stderr)
     return 2
 
 

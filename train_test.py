@@ -1,27 +1,22 @@
-"""The one loop: epochs, schedules, checkpoints and test pictures, for every model and each of its stages."""
+"""The one training loop, for every stage of every model, and the test of a trained model."""
 
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 import data
-from data.batches import FrameStore, Sampler
+from data.base import Dataset
+from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, need_labels
-from models.vdsm.collapse import collapsed, may_sleep
+from models.annealing import Annealed, Schedules
+from models.stage import Stage, too_early
 from pictures.drawing import draw_stage
-from utils.checkpoints import (
-    Place,
-    RunFolder,
-    Saver,
-    check_sizes,
-    load_checkpoint,
-    set_rng_state,
-    state_of,
-    undisturbed,
-)
+from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
 from utils.errors import UserError
 from utils.guards import (
     NotFinite,
@@ -29,28 +24,25 @@ from utils.guards import (
     recover,
     refuse_damaged,
     refuse_export,
-    refuse_missing_encdec,
+    refuse_missing_earlier_stage,
     refuse_other_data,
     refuse_other_run,
     saves,
 )
 from utils.lock import only_run
 from utils.origin import origin
+from utils.plan import Plan
 from utils.progress import Progress, tensorboard
+from utils.run_folder import RunFolder
+from utils.settings import RunSettings, StageInfo
 from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
 
-HELD_OUT_BATCHES = 4
-SCALARS = {
-    "s": "id anneal",
-    "z": "zt anneal",
-    "d": "dynamics anneal",
-    "temperature": "id temp",
-}  # names of the release
+VALIDATION_BATCHES = 4
 
 
-def run(plan, argv):
-    """Do what the plan asks for: train its stages in order, or test. argv is the command's flags, for the messages."""
+def run(plan: Plan, argv: list[str]) -> None:
+    """Train the stages of the plan in order, or test. argv: the command's flags, for messages."""
     settings = plan.first
     device = choose_device(settings.device, settings.threads)
     folder = RunFolder(settings)
@@ -59,27 +51,27 @@ def run(plan, argv):
         refuse_damaged(plan, folder)
     refuse_export(plan, folder)
     if not plan.training:
-        return test(plan, folder, device)
-    sets = {stage: _load(plan.stages[stage], stage) for stage in plan.training}
-    encdec = refuse_missing_encdec(plan, folder)
+        test(plan, folder, device)
+        return
+    datasets = {name: _load(plan.stages[name], name) for name in plan.training}
+    stands_on = refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
-        refuse_other_run(
-            plan, folder, {stage: dataset.fingerprint for stage, dataset in sets.items()}
-        )
+        fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
+        refuse_other_run(plan, folder, fingerprints)
     with only_run(folder.root, settings.override_lock) as alone, Signals() as signals:
         if settings.fresh:
-            for kept in folder.set_aside(encdec):
+            for kept in folder.set_aside(stands_on):
                 print(f"kept the old run as {kept}")
-        if encdec and not folder.newest("Seq") and not settings.quiet:
-            print(f"stage 2 stands on {encdec}")
+        first = plan.training[0]
+        if stands_on and not folder.newest(first) and not settings.quiet:
+            print(f"stage {settings.number(first)} stands on {stands_on}")
         folder.make(any(settings.export_codes for settings in plan.stages.values()))
         _put_away(folder)
         if alone:
             folder.sweep()
-        folder.save_settings({stage: plan.stages[stage] for stage in plan.training})
-        for stage in plan.training:
-            train(plan.stages[stage], stage, sets[stage], folder, device, argv, signals)
-    return None
+        folder.save_settings({name: plan.stages[name] for name in plan.training})
+        for name in plan.training:
+            train(plan.stages[name], name, datasets[name], folder, device, argv, signals)
 
 
 def _put_away(folder):
@@ -87,232 +79,277 @@ def _put_away(folder):
         print(f"main.py: {line}", file=sys.stderr)
 
 
-def _load(settings, stage):
+def _load(settings, name):
+    """The data set, checked for what stage `name` and the evaluation need of it."""
     dataset = data.load(settings)
-    if settings.joined(stage, dataset) == 1:
+    if settings.clips_per_sample_of(name, dataset) == 1:
         dataset.need_frames(settings.seq_len)
     need_labels(settings, dataset)
     return dataset
 
 
-def build(stage, settings, folder, dataset):
-    """The stage with fresh weights, over the checkpoint, which the settings name, of the stage that it stands on."""
-    torch.manual_seed(settings.seed)
-    info, earlier = settings.info(stage), None
-    if info.stands_on:
-        under = settings.info(info.stands_on)
-        path = folder.choose(under.name, getattr(settings, under.pretrained))
-        state = load_checkpoint(path)
-        check_sizes(state, path, settings, under.sizes)
-        earlier = state["model"]
-    return info.stage().build(settings, dataset.split("train"), earlier)
+def train(settings, name, dataset, folder, device, argv, signals) -> None:
+    """Train stage `name` to its last epoch, from its newest checkpoint or from the start.
 
-
-def train(settings, name, dataset, folder, device, argv, signals):
-    """Train stage `name` from its newest checkpoint, or from the start, to the last epoch; test and save at the intervals.
-
-    Where a loss or gradient is not finite, once more from there at a lower learning rate.
+    After a loss or gradient that is not finite, the stage goes back to its newest checkpoint and on
+    at a lower learning rate. At the end, measure and export as the settings ask.
     """
     info, number, lowered = settings.info(name), settings.number(name), None
-    progress = Progress(
-        f"stage {number}", 0, settings.epochs * settings.bs_per_epoch, settings.quiet, folder.log
-    )
+    steps = settings.epochs * settings.bs_per_epoch
+    progress = Progress(f"stage {number}", 0, steps, settings.quiet, folder.log)
     with closing(progress):
         while True:
             try:
-                stage = attempt(settings, name, dataset, folder, device, progress, signals, lowered)
+                stage = attempt(settings, info, dataset, folder, device, progress, signals, lowered)
                 break
             except NotFinite as bad:
                 lowered = recover(bad, settings, name, folder, argv, progress.warn)
+    stage.network.eval()
     if settings.measured:
-        stage.network.eval()
-        evaluate(stage.view(), name, dataset, folder, settings, device, settings.epochs - 1)
+        evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
         export(stage.view(), dataset, folder, settings, folder.choose(name))
-    progress.say(
-        f"stage {number}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}"
-    )
+    where = f"checkpoints in {folder.checkpoints}, pictures in {folder.images}"
+    progress.say(f"stage {number}: done; {where}")
 
 
-def attempt(settings, name, dataset, folder, device, progress, signals, lowered):
-    """The loop over a stage's steps, from the newest checkpoint on; returns the trained stage. `NotFinite` ends it.
+@dataclass
+class Training:
+    """What one attempt at a stage works with."""
 
-    lowered: the `Place` with the learning rate to take after that, or None.
+    settings: RunSettings
+    info: StageInfo
+    stage: Stage
+    stepper: Stepper
+    schedules: Schedules
+    place: Place  # where training stands
+    batches: Batches  # of the training split
+    validation: Batches
+    dataset: Dataset
+    folder: RunFolder
+    device: torch.device
+    progress: Progress
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole stage."""
+        return self.settings.epochs * self.settings.bs_per_epoch
+
+
+def begin(settings, info, dataset, folder, device, progress, lowered) -> Training:
+    """Build a stage and put it where its newest checkpoint left it, or at the start.
+
+    lowered: the `Place` whose learning rate counts after a loss that was not finite, or None.
     """
-    info, number, newest = settings.info(name), settings.number(name), folder.newest(name)
-    stage = build(name, settings, folder, dataset).to(device)
-    source = {"train": "test" if settings.trains_on_test else "train", "val": "val"}
-    splits = {s: FrameStore(dataset.split(of), device) for s, of in source.items()}
-    joined = settings.joined(name, dataset)
-    ways = {
-        "train": {"flips": dataset.flips and name == "EncDec", "frozen": settings.trains_on_test},
-        "val": {},
-    }
-    samplers = {
-        s: Sampler(
-            store.clips,
-            settings.seq_len,
-            dataset.group,
-            joined,
-            (settings.seed, number - 1, s == "val"),
-            **ways[s],
-        )
-        for s, store in splits.items()
-    }
+    number, newest = settings.number(info.name), folder.newest(info.name)
+    stage = build(settings, info, folder).to(device)
+    batches = make_batches(settings, info, dataset, device, validation=False)
     if newest is None:
-        stage.start_from(samplers["train"], splits["train"])
+        stage.start_from(batches)
     stepper = Stepper(stage.trainable(), settings.clip_grad)
-    torch.manual_seed(
-        settings.seed + number
-    )  # the noise's own stream, whatever initialisation drew
-    place = resume(newest, stage, stepper, device)
-    place.train_at(first_rate(settings, info, newest), lowered)
-    curves, total = stage.schedules(), settings.epochs * settings.bs_per_epoch
-    begin, more = divmod(place.step, settings.bs_per_epoch)
+    # the noise has a stream of its own, whatever initialisation drew
+    torch.manual_seed(settings.seed + number)
+    place = resume(newest, info, folder, stage, stepper, device)
+    rate = getattr(settings, info.rate)
+    if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
+        rate = settings.lr_resume  # the release lets it count at a start too
+    place.train_at(rate, lowered)
     progress.begin(place.step)
     if newest is not None:
+        epoch, more = divmod(place.step, settings.bs_per_epoch)
         steps = f" and {more} steps of the next" if more else ""
-        progress.say(
-            f"stage {number}: epoch {begin - 1} of {settings.epochs - 1} is done{steps} ({newest})"
-        )
+        done = f"epoch {epoch - 1} of {settings.epochs - 1} is done{steps}"
+        progress.say(f"stage {number}: {done} ({newest})")
+    validation = make_batches(settings, info, dataset, device, validation=True)
+    return Training(
+        settings, info, stage, stepper, stage.schedules(), place, batches, validation, dataset,
+        folder, device, progress,
+    )  # fmt: skip
+
+
+def attempt(settings, info, dataset, folder, device, progress, signals, lowered) -> Stage:
+    """Train a stage from its newest checkpoint to its last epoch; returns the trained stage.
+
+    Raises `NotFinite` at a loss or gradient that is not finite.
+    """
+    t = begin(settings, info, dataset, folder, device, progress, lowered)
+    stage, stepper, place = t.stage, t.stepper, t.place
+    first_epoch, logs = place.step // settings.bs_per_epoch, settings.tboard_log
+    events = tensorboard(
+        folder.tensorboard / info.name, logs and place.step < t.steps, first_epoch, origin(device)
+    )
     with (
         signals.patiently(),
-        Saver(folder, name, settings.keep_checkpoints) as saver,
-        tensorboard(
-            folder.tensorboard / name,
-            settings.tboard_log and place.step < total,
-            begin,
-            origin(device),
-        ) as log,
+        Saver(folder, info.name, settings.keep_checkpoints) as saver,
+        events as log,
     ):
-        while place.step < total:
+        while place.step < t.steps:
             epoch = place.step // settings.bs_per_epoch
-            weights = {key: float(curve[epoch]) for key, curve in curves.items()}
+            annealed = t.schedules.at(epoch)
+
+            # one optimiser step on a batch that its number determines
             stage.network.train()
-            terms, clips = stage.loss(samplers["train"], splits["train"], place.step, weights)
-            loss = stage.objective(terms, clips)
-            place.losses.append(
-                torch.stack([part.detach() for term in terms.values() for part in term]) / clips
-            )
+            terms, sequences = stage.loss(t.batches, place.step, annealed)
+            loss = stage.objective(terms, sequences)
+            for name, term in terms.items():
+                pair = torch.stack([term.raw.detach(), term.weighted.detach()]) / sequences
+                place.losses.setdefault(name, []).append(pair)
             rate = place.rate * place.scale
             stepper(
-                loss, learning_rate(rate, place.step, total, settings.lr_warmup, settings.lr_final)
+                loss,
+                learning_rate(rate, place.step, t.steps, settings.lr_warmup, settings.lr_final),
             )
             place.step += 1
             progress.step()
+
+            # stop at a loss that is not finite; a GPU is asked once per epoch
             ends = place.step % settings.bs_per_epoch == 0
-            if ends or device.type == "cpu":  # a GPU is asked once an epoch
-                raise_not_finite(stepper, place, stage, terms, samplers["train"], weights)
+            if ends or device.type == "cpu":
+                raise_not_finite(stepper, place, stage, t.batches, annealed)
+
+            # once per epoch: show the losses; at intervals: validate and draw
             if ends:
-                means = torch.stack(place.losses).mean(0).tolist()
-                place.losses = []
-                shown = {term: (means[2 * i], means[2 * i + 1]) for i, term in enumerate(terms)}
-                progress.epoch(epoch + 1, settings.epochs, shown)
-                _log_epoch(log, epoch, shown, weights)
-                last = epoch == settings.epochs - 1
-                if epoch % settings.model_test_interval == 0 or last:
-                    stage.network.eval()
-                    held_out = held_out_loss(stage, samplers["val"], splits["val"], weights)
-                    elbo = -sum(held_out.values())
-                    for term, value in held_out.items():
-                        log("held out/" + term, value, epoch)
-                    log("held out/ELBO", elbo, epoch)
-                    progress.say(f"  held out: ELBO {elbo:.1f} nats a sequence at weights 1")
-                    if saves(settings, epoch) and (place.best is None or elbo > place.best[1]):
-                        place.best = epoch, elbo
-                    if not may_sleep(place.step, total):
-                        s = stage.identities(samplers["val"], splits["val"], HELD_OUT_BATCHES)
-                        progress.trouble(collapsed(name, s, weights.get("temperature"), held_out))
-                    with undisturbed(device):
-                        draw_stage(
-                            stage,
-                            dataset,
-                            samplers["train"],
-                            splits["train"],
-                            folder.images,
-                            epoch,
-                            log,
-                            last,
-                        )
-            finished, leaving = ends and saves(settings, epoch), signals.asked
-            due = settings.save_every_steps and place.step % settings.save_every_steps == 0
-            if finished or due or leaving:
-                raise_not_finite(
-                    stepper, place, stage, terms, samplers["train"], weights, saving=True
-                )
-                at = divmod(place.step, settings.bs_per_epoch)
-                path = (
-                    folder.checkpoint(name, epoch) if finished else folder.checkpoint_at(name, *at)
-                )
-                spared = place.best and place.best[0], getattr(settings, info.pretrained)
-                saver.save(
-                    path, state_of(stage, stepper, place, dataset.fingerprint, device), spared
-                )
-            saver.check()
-            if leaving:
-                break  # the end of the block waits for the checkpoint, then obeys
+                end_of_epoch(t, epoch, annealed, log)
+
+            # save after an epoch, after so many steps, or before a signal stops the run
+            save_if_due(t, saver, epoch, ends, annealed, leaving=signals.asked)
+            if signals.asked:
+                break  # leaving the block waits for the checkpoint, then obeys the signal
     return stage
 
 
-def first_rate(settings, info, newest):
-    """The stage's learning rate; --lr_resume's where it resumes (the release: at a start too)."""
-    if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
-        return settings.lr_resume
-    return getattr(settings, info.rate)
+def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
+    """Show and log the losses of `epoch`. At the test interval also validate, warn and draw."""
+    c, last = t.settings, epoch == t.settings.epochs - 1
+    means = {n: tuple(torch.stack(v).mean(0).tolist()) for n, v in t.place.losses.items()}
+    t.place.losses = {}
+    t.progress.epoch(epoch + 1, c.epochs, means)
+    log("total loss", sum(weighted for _, weighted in means.values()), epoch)
+    for term, (raw, weighted) in means.items():
+        log("loss/" + term, raw, epoch)
+        log("weighted loss/" + term, weighted, epoch)
+    schedules = annealed.weights | {"temperature": annealed.temperature}
+    for name, value in schedules.items():
+        if value is not None:
+            log(t.stage.TAGS.get(name, f"{name} anneal"), value, epoch)
+    if epoch % c.model_test_interval and not last:
+        return
+    t.stage.network.eval()
+    losses = validation_loss(t.stage, t.validation, annealed)
+    elbo = -sum(losses.values())
+    for term, value in losses.items():
+        log("held out/" + term, value, epoch)
+    log("held out/ELBO", elbo, epoch)
+    t.progress.say(f"  validation: ELBO {elbo:.1f} nats per sequence, with all KL weights at 1")
+    if saves(c, epoch) and (t.place.best is None or elbo > t.place.best[1]):
+        t.place.best = epoch, elbo
+    if not too_early(t.place.step, t.steps):
+        t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))
+    with undisturbed(t.device):
+        draw_stage(t.stage, t.dataset, t.batches, t.folder.images, epoch, log, last)
 
 
-def resume(newest, stage, stepper, device):
-    """Put the stage, its optimiser and the noise where checkpoint `newest` left them; returns the `Place` (the start if None)."""
+def save_if_due(t: Training, saver: Saver, epoch: int, ends: bool, annealed, leaving) -> None:
+    """Write a checkpoint if an epoch, a number of steps or a signal asks for one."""
+    c, step = t.settings, t.place.step
+    after_epoch = ends and saves(c, epoch)
+    within_epoch = c.save_every_steps and step % c.save_every_steps == 0
+    if after_epoch or within_epoch or leaving:
+        raise_not_finite(t.stepper, t.place, t.stage, t.batches, annealed, saving=True)
+        if after_epoch:
+            path = t.folder.checkpoint(t.info.name, epoch)
+        else:
+            path = t.folder.checkpoint_at(t.info.name, *divmod(step, c.bs_per_epoch))
+        state = state_of(t.stage, t.stepper, t.place, t.dataset.fingerprint, t.device)
+        wanted = getattr(c, t.info.pretrained)
+        spared = [t.place.best[0] if t.place.best else None, wanted]
+        saver.save(path, state, [number for number in spared if number is not None])
+    saver.check()
+
+
+def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
+    """The stage with fresh weights, over the checkpoint of the stage that it stands on."""
+    torch.manual_seed(settings.seed)
+    earlier = None
+    if info.stands_on:
+        below = settings.info(info.stands_on)
+        path = folder.choose(below.name, getattr(settings, below.pretrained))
+        assert path is not None, "refuse_missing_earlier_stage has looked"
+        state = folder.load(path, below.name)
+        check_sizes(state, path, settings, below.sizes)
+        earlier = state["model"]
+    return info.stage().build(settings, earlier)
+
+
+def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
+    """The batches of the training split, or of the validation split, for one stage.
+
+    With --fidelity release, MUG-FED trains on its test clips, drawn once for the whole run.
+    """
+    on_test = settings.trains_on_test and not validation
+    split = "val" if validation else "test" if on_test else "train"
+    return Batches(
+        dataset.split(split),
+        device,
+        settings.seq_len,
+        settings.batch_size,
+        dataset.group,
+        settings.clips_per_sample_of(info.name, dataset),
+        seed=(settings.seed, settings.number(info.name) - 1, validation),
+        flips=dataset.flips and info.frames_only and not validation,
+        frozen=on_test,
+    )
+
+
+def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:
+    """Put stage, optimiser and noise where checkpoint `newest` left them; returns the `Place`."""
     if newest is None:
         return Place()
-    state = load_checkpoint(newest)
+    state = folder.load(newest, info.name)
     stage.network.load_state_dict(state["model"])
     stepper.adam.load_state_dict(stepper.adam_state(state["optimizer"], stage.network))
     if not stepper.adam.state:
         print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
     if state["rng"] is not None:
         set_rng_state(state["rng"], device)
-    return Place.of(state, stage.settings, device)
+    return Place.of(state, stage.settings.bs_per_epoch, device)
 
 
 @torch.no_grad()
-def held_out_loss(stage, sampler, store, weights):
-    """{term: nats a sequence} of the ELBO's terms on fixed held-out batches, every weight 1; disturbs no generator."""
-    plain = {key: value if key == "temperature" else 1.0 for key, value in weights.items()}
-    with undisturbed(store.device):
+def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[str, float]:
+    """Validation loss per term, in nats per sequence, with all KL weights at 1.
+
+    The batches and the noise are the same at every call. The random state is restored.
+    """
+    with undisturbed(batches.device):
         torch.manual_seed(0)
         sums = {}
-        for step in range(HELD_OUT_BATCHES):
-            terms, clips = stage.loss(sampler, store, step, plain)
-            for term, (raw, _) in terms.items():
-                sums[term] = sums.get(term, 0.0) + raw.item() / clips / HELD_OUT_BATCHES
+        for step in range(VALIDATION_BATCHES):
+            terms, sequences = stage.loss(batches, step, annealed.unweighted())
+            for name, term in terms.items():
+                loss = term.raw.item() / sequences / VALIDATION_BATCHES
+                sums[name] = sums.get(name, 0.0) + loss
     return sums
 
 
-def _log_epoch(log, epoch, shown, weights):
-    log("total loss", sum(weighted for _, weighted in shown.values()), epoch)
-    for term, (raw, weighted) in shown.items():
-        log("loss/" + term, raw, epoch)
-        log("weighted loss/" + term, weighted, epoch)
-    for key, value in weights.items():
-        log(SCALARS.get(key, f"{key} anneal"), value, epoch)
+def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
+    """Draw the test pictures from the checkpoints that the flags name, by default the newest.
 
-
-def test(plan, folder, device):
-    """Draw the test pictures (and measure, with --evaluate, or export, with --export_codes) from the checkpoints that the
-    flags name, else the newest."""
+    Also measures with --evaluate and exports with --export_codes.
+    """
     _put_away(folder)
     began = time.monotonic()
     for name, settings in plan.stages.items():
         info = settings.info(name)
         path = folder.choose(name, getattr(settings, info.pretrained))
-        if path is None and settings.number(name) == 1 and not settings.export_codes:
-            raise UserError(
-                f"nothing to test in {folder.checkpoints}: train first (--{info.train} True), or give the run's --RUN"
-            )
         if path is None:
+            if settings.number(name) == 1 and not settings.export_codes:
+                raise UserError(
+                    f"nothing to test in {folder.checkpoints}: train first (--{info.train} True), "
+                    "or give the run's --RUN"
+                )
             continue
-        state = load_checkpoint(path)
+        state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)
         dataset = _load(settings, name)
         if settings.measured:
@@ -323,9 +360,9 @@ def test(plan, folder, device):
         stage.to(device).network.eval()
         epoch = state["epoch"] - 1
         torch.manual_seed(settings.seed)
-        draw_stage(stage, dataset, None, None, folder.images, epoch, lambda *_: None, True)
+        draw_stage(stage, dataset, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
-            evaluate(stage.view(), name, dataset, folder, settings, device, epoch)
+            evaluate(stage.view(), info, dataset, folder, settings, device, epoch)
         if settings.export_codes and info is settings.STAGES[-1]:
             export(stage.view(), dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")

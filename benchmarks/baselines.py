@@ -1,11 +1,12 @@
-"""VDSM beside DSA and the unordered-data model: the same data, about the same time, the same figures.
+"""VDSM beside DSA and the unordered-data model: the same data, similar time, the same figures.
 
     python -m benchmarks.baselines pendulum [--seeds 0,1,2] [more flags of main.py, for every run]
     python -m benchmarks.baselines sprites-li --seeds 0,1,2 --source CLONE
 
-Trains each model's preset with each seed, two runs side by side, measures all alike, and prints one table over them with the commands
-and the seconds that each run took, judging and pictures included; the same as Markdown in runs/baselines-SET.md. A run that is there and
-finished is not trained again: its seconds are those of measuring.
+Trains each model's preset with each seed, measures all runs with the same protocols, and prints one
+table of them. Below the table stand the commands and the seconds that each run took, evaluation and
+pictures included. The same text is written as Markdown to runs/baselines-DATA.md. A finished run is
+not trained again; its seconds are those of measuring it.
 """
 
 import argparse
@@ -22,18 +23,30 @@ PRESETS = {
 }
 
 
-def run_of(preset, seed):
-    """The folder that the preset writes with this seed (see utils.config.parse)."""
-    return f"{preset}-s{seed}" if seed else preset
+def commands(
+    dataset_name: str, seeds: list[int], more: tuple[str, ...] = ()
+) -> dict[str, list[str]]:
+    """{run: the words of its command after `python`}, for every seed and preset of the data set.
 
-
-def commands(data, seeds, more=()):
-    """[(run, the command's words after `python`)] of every preset of the set and every seed."""
-    return [
-        (run_of(preset, seed), ["main.py", "--preset", preset, "--seed", str(seed), *more])
+    The run is the folder that the command writes: the preset's name, with '-s{seed}' unless 0.
+    """
+    return {
+        f"{preset}-s{seed}" if seed else preset: [
+            "main.py", "--preset", preset, "--seed", str(seed), *more,
+        ]
         for seed in seeds
-        for preset in PRESETS[data]
-    ]
+        for preset in PRESETS[dataset_name]
+    }  # fmt: skip
+
+
+def train(run: str, words: list[str]) -> tuple[int, str]:
+    """Run one command; its exit code, and a line with the command and its seconds."""
+    print(f"{run}: started", flush=True)
+    start = time.monotonic()
+    code = subprocess.run([sys.executable, *words]).returncode
+    seconds = time.monotonic() - start
+    print(f"{run}: {'done' if code == 0 else 'failed'} after {seconds:.0f} s", flush=True)
+    return code, f"- `python {shlex.join(words)}`: {seconds:.0f} s"
 
 
 def _seeds(text):
@@ -48,51 +61,40 @@ def _jobs(text):
     return int(text)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.baselines", description=__doc__.splitlines()[0]
     )
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")
     parser.add_argument(
-        "--seeds", type=_seeds, default="0,1,2", help="seeds joined by commas [0,1,2]"
+        "--seeds", type=_seeds, default="0,1,2", help="seeds joined by commas (default: 0,1,2)"
     )
-    parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
+    parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs (./runs/)")
     parser.add_argument(
-        "--jobs", type=_jobs, default=2, help="runs side by side, each on one CPU thread [2]"
+        "--jobs", type=_jobs, default=2, help="runs at a time, each on one CPU thread (default: 2)"
     )
-    chosen, more = parser.parse_known_args(argv)
-    more += ["--runs_dir", chosen.runs_dir, "--threads", "1", "--quiet", "True"]
-    asked, failed = commands(chosen.data, chosen.seeds, more), []
+    given, more = parser.parse_known_args(argv)
+    more += ["--runs_dir", given.runs_dir, "--threads", "1", "--quiet", "True"]
+    runs, failures = commands(given.data, given.seeds, more), []
 
-    def train(command):
-        if failed:
-            return None  # none is begun after one has stopped
-        run, words = command
-        print(f"{run}: begins, one of {len(asked)}", flush=True)
-        began = time.monotonic()
-        code = subprocess.run([sys.executable, *words]).returncode
-        took = time.monotonic() - began
-        print(f"{run}: {'done' if code == 0 else 'stopped'} after {took:.0f} s", flush=True)
+    def train_unless_failed(item):
+        if failures:
+            return None
+        code, line = train(*item)
         if code:
-            failed.append(code)
-        return f"- `python {shlex.join(words)}`: {took:.0f} s"
+            failures.append(code)
+        return line
 
-    with ThreadPoolExecutor(chosen.jobs) as jobs:
-        lines = list(jobs.map(train, asked))
-    if failed:
-        return failed[0]  # main.py has said why
-    compare = [
-        sys.executable,
-        "-m",
-        "metrics.compare",
-        *(run for run, _ in asked),
-        "--runs_dir",
-        chosen.runs_dir,
-    ]
-    table = subprocess.run(compare, capture_output=True, text=True, check=True).stdout
-    text = "\n".join([table, *lines, ""])
+    with ThreadPoolExecutor(given.jobs) as jobs:
+        lines = list(jobs.map(train_unless_failed, runs.items()))
+    if failures:
+        # main.py has printed the reason.
+        return failures[0]
+    compare = ["-m", "metrics.compare", *runs, "--runs_dir", given.runs_dir]
+    table = subprocess.run([sys.executable, *compare], capture_output=True, text=True, check=True)
+    text = "\n".join([table.stdout, *lines, ""])
     print(text)
-    (Path(chosen.runs_dir) / f"baselines-{chosen.data}.md").write_text(text)
+    (Path(given.runs_dir) / f"baselines-{given.data}.md").write_text(text)
     return 0
 
 

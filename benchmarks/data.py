@@ -1,184 +1,145 @@
-"""The data path: what loading takes of an optimiser step at the paper's Sprites size, and what a set larger than
-memory takes of it.
+"""The data path: its share of an optimiser step, and the memory that a set of 50 GB takes.
 
-    python -m benchmarks.data [--json FILE] [--threads 1] [--quick]     # loading beside the step
-    python -m benchmarks.data --larger_than_memory [--folder DIR]       # 50 GB, sparse: a demo-size model trains on it
+    python -m benchmarks.data [--json FILE] [--threads 1] [--quick]    # loading, beside the step
+    python -m benchmarks.data --larger_than_memory [--folder DIR]      # train on a set of 50 GB
 
-Loading is drawing a batch's indices and getting its frames as floats on the device: from a memory-mapped file on a
-CPU; on a GPU also from the set on the device, where it lives when it fits. The step is `benchmarks.step`'s fast one.
-The 50 GB are a file of holes: it takes no room on the disk and as much address space, reading and page cache as a
-full one. Anonymous memory (RssAnon) is what a process holds for itself; pages of a mapped file are the system's to
-drop.
+Loading is: draw a batch's indices, and bring its frames to the device as floats. The frames come
+from a memory-mapped file; on a GPU also from the device, which holds a set that fits. The step is
+the fast one of `benchmarks.step`, at the paper's Sprites size.
+
+The set of 50 GB is a file of holes (benchmarks/sparse_set.py), on which a model of the demo's size
+trains. Anonymous memory (RssAnon) is what a process holds for itself. The system can drop the pages
+of a mapped file at any time.
 """
 
-import argparse
-import json
-import os
 import statistics
-import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as main.py does, before torch is imported
-
 import numpy as np
-import torch
 
-import data
-from benchmarks.step import machine, measure, paper_case, tiny_case
-from data.base import IMAGE_SIZE, Clips, Dataset
-from data.batches import FrameStore, Sampler
+from benchmarks import sparse_set
+from benchmarks.cases import STAGES, Case, chosen_case, flags, machine, met, timed, write_json
+from benchmarks.step import measure
+from data.base import Clips
+from data.batches import Batches
+from utils.settings import DATASETS
 
-MOST_OF_STEP, MOST_ANONYMOUS = 0.10, 2e9  # what the data path is held to
-CLIPS, CLIP_FRAMES = 7560, 8  # of the Sprites set
-LARGE_BYTES, LARGE_FRAMES = 50e9, 100  # of the set larger than memory, and of one of its clips
+# The bars: the share of a step that loading may take, and bytes of anonymous memory.
+MOST_OF_STEP, MOST_ANONYMOUS = 0.10, 2e9
+# The Sprites set.
+CLIPS, CLIP_FRAMES = 7560, 8
+LARGE_BYTES = 50e9
 DEMO = (
-    "--preset demo --dataset_name larger-than-memory --epochs 2 --bs_per_epoch 10 --evaluate none --encoder_init torch "
-    "--device cpu"
+    "--preset demo --dataset_name larger-than-memory --epochs 2 --bs_per_epoch 10 --evaluate none "
+    "--start torch --device cpu"
 ).split()
 
 
-def mapped(folder, clips, frames):
-    """A memory-mapped file of `clips` clips in `folder`, all holes: frames uint8 [clips frames, 64, 64, 3], and
-    lengths."""
-    path, shape = Path(folder) / "frames.bin", (clips * frames, IMAGE_SIZE, IMAGE_SIZE, 3)
-    with open(path, "wb") as file:
-        file.truncate(int(np.prod(shape)))
-    return np.memmap(path, np.uint8, "r", shape=shape), np.full(clips, frames)
+def loading(
+    case: Case, stage_name: str, frames: np.ndarray, lengths: np.ndarray, on_device: bool
+) -> float:
+    """Seconds to load one batch of the case's size, the median of 20.
 
-
-def loading(case, stage, frames, lengths, resident, repeats=20):
-    """Seconds that a batch of the case's size takes, the median: CPU time of this process on one CPU thread, else
-    wall time."""
+    on_device: whether the whole set lies on the device.
+    """
     labels = {"character": np.arange(len(lengths)) // 9}
-    clips, device = Clips(frames, lengths, labels, np.arange(len(lengths))), case.device()
-    joined = 2 if stage == "EncDec" else 1
-    sampler = Sampler(clips, case.frames["Seq"], "character" if joined > 1 else None, joined)
-    store = FrameStore(clips, device)
-    if not resident:
-        store.resident = None
-    clock = (
-        time.process_time
-        if device.type == "cpu" and torch.get_num_threads() == 1
-        else time.perf_counter
-    )
-    times = []
-    for step in range(repeats):
-        began = clock()
-        store.pick(*sampler.draw(step, case.clips))
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(clock() - began)
-    return statistics.median(times)
+    clips = Clips(frames, lengths, labels, np.arange(len(lengths)))
+    joined = 2 if stage_name == "EncDec" else 1
+    group = "character" if joined > 1 else None
+    batches = Batches(clips, case.device(), case.frames["Seq"], case.clips, group, joined)
+    if not on_device:
+        batches.resident = None
+    steps = iter(range(20))
+    times = timed(lambda: batches.frames(*batches.draw(next(steps))), case, repeats=20)
+    return statistics.median(seconds for seconds, _ in times)
 
 
-def benchmark(case, quick=False):
-    """{'machine', 'rows'}: a row a stage and place of the set, with 'loading' and 'step' in s and 'share'."""
+def benchmark(case: Case, quick: bool = False) -> dict:
+    """{'machine', 'rows'}: per stage and place of the set, seconds of 'loading' and of a 'step'."""
+    clips, clip_frames = (36, case.frames["Seq"]) if quick else (CLIPS, CLIP_FRAMES)
+    places = {"memory-mapped": False}
+    if case.device().type == "cuda":
+        places["on the device"] = True
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        frames, lengths = mapped(
-            folder, 36 if quick else CLIPS, case.frames["Seq"] if quick else CLIP_FRAMES
-        )
-        for stage in case.frames:
-            step = measure(case, stage, "fast", quick)["seconds"]
-            for place in ("memory-mapped", "on the device")[
-                : 2 if case.device().type == "cuda" else 1
-            ]:
-                seconds = loading(case, stage, frames, lengths, place != "memory-mapped")
-                rows.append(
-                    {
-                        "stage": stage,
-                        "set": place,
-                        "loading": seconds,
-                        "step": step,
-                        "share": seconds / step,
-                    }
-                )
+        frames = sparse_set.write(folder, clips, clip_frames)
+        lengths = np.full(clips, clip_frames)
+        for stage_name in case.frames:
+            step = measure(case, stage_name, "fast", quick)["seconds"]
+            for place, on_device in places.items():
+                seconds = loading(case, stage_name, frames, lengths, on_device)
+                row = {"stage": stage_name, "set": place, "loading": seconds, "step": step}
+                rows.append(row | {"share": seconds / step})
     return {"machine": machine(case), "rows": rows}
 
 
-def table(result):
-    """The result as text."""
+def table(result: dict) -> str:
+    """The figures as text."""
     lines = [result["machine"]]
     for row in result["rows"]:
-        number = 1 if row["stage"] == "EncDec" else 2
-        met = "met" if row["share"] <= MOST_OF_STEP else "MISSED"
         lines.append(
-            f"stage {number}, set {row['set']}: loading {row['loading']:.4f} s of a step of {row['step']:.3f} s, "
-            f"{row['share']:.1%} (at most {MOST_OF_STEP:.0%}): {met}"
+            f"{STAGES[row['stage']]}, set {row['set']}: loading takes {row['loading']:.4f} s of a "
+            f"step of {row['step']:.3f} s: {row['share']:.1%} (at most {MOST_OF_STEP:.0%}): "
+            f"{met(row['share'] <= MOST_OF_STEP)}"
         )
     return "\n".join(lines)
 
 
-def memory(kind):
-    """Bytes of this process's memory of a kind, as Linux counts them: RssAnon, RssFile, VmSize."""
-    with open("/proc/self/status") as lines:
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(kind + ":"))
+def anonymous_memory() -> int:
+    """Bytes that this process holds for itself, as Linux counts them."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
 
 
-def larger_than_memory(folder, size=LARGE_BYTES, flags=()):
-    """Train both stages at demo size on a sparse set of `size` bytes below `folder`; {'exit', 'bytes', 'peak
-    RssAnon'}."""
+def larger_than_memory(folder: str | Path, size: float = LARGE_BYTES, more: tuple = ()) -> dict:
+    """Train both stages of the demo on a sparse set of `size` bytes in `folder`.
+
+    more: further flags of main.py. Returns {'exit', 'bytes', 'peak RssAnon'}.
+    """
     import main
 
-    clips = int(size / (LARGE_FRAMES * IMAGE_SIZE**2 * 3))
-    frames, lengths = mapped(folder, clips, LARGE_FRAMES)
-    splits = dict(
-        zip(
-            ("train", "val", "test"),
-            np.split(np.arange(clips), [int(0.8 * clips), int(0.9 * clips)]),
-        )
-    )
-    made = Dataset("larger-than-memory", frames, lengths, {}, {}, splits, (), (), "0" * 64)
-    sys.modules["benchmarks.larger_than_memory"] = type(
-        "Module", (), {"load": staticmethod(lambda config: made)}
-    )
-    data.DATASETS["larger-than-memory"] = "benchmarks.larger_than_memory"
+    clips = int(size / (sparse_set.FRAMES * np.prod(sparse_set.FRAME)))
+    frames = sparse_set.write(folder, clips)
+    DATASETS["larger-than-memory"] = "benchmarks.sparse_set"
     peak, done = [0], threading.Event()
 
     def watch():
         while not done.wait(0.02):
-            peak[0] = max(peak[0], memory("RssAnon"))
+            peak[0] = max(peak[0], anonymous_memory())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    code = main.main([*DEMO, "--runs_dir", str(Path(folder) / "runs"), *flags])
+    runs = str(Path(folder) / "runs")
+    code = main.main([*DEMO, "--data_dir", str(folder), "--runs_dir", runs, *more])
     done.set()
     watcher.join()
     return {"exit": code, "bytes": frames.nbytes, "peak RssAnon": peak[0]}
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.data", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, one step each: does it run?"
-    )
+def main(argv: list[str] | None = None):
+    parser = flags("data", __doc__)
     parser.add_argument(
         "--larger_than_memory", action="store_true", help="train on a sparse set of 50 GB instead"
     )
-    parser.add_argument("--folder", help="where the sparse file lies; default: a temporary folder")
-    flags = parser.parse_args(argv)
-    if flags.larger_than_memory:
-        with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
-            result = larger_than_memory(folder, flags=["--threads", str(flags.threads)])
-        met = "met" if result["exit"] == 0 and result["peak RssAnon"] < MOST_ANONYMOUS else "MISSED"
+    parser.add_argument(
+        "--folder", help="the folder of the sparse file (default: a temporary folder)"
+    )
+    given = parser.parse_args(argv)
+    if given.larger_than_memory:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            result = larger_than_memory(folder, more=("--threads", str(given.threads)))
+        peak = result["peak RssAnon"]
         print(
-            f"a set of {result['bytes'] / 1e9:.1f} GB: at most {result['peak RssAnon'] / 1e9:.2f} GB of anonymous "
-            f"memory (under {MOST_ANONYMOUS / 1e9:g}): {met}"
+            f"a set of {result['bytes'] / 1e9:.1f} GB: at most {peak / 1e9:.2f} GB of anonymous "
+            f"memory (under {MOST_ANONYMOUS / 1e9:g}): "
+            f"{met(result['exit'] == 0 and peak < MOST_ANONYMOUS)}"
         )
     else:
-        result = benchmark(
-            tiny_case(flags.threads) if flags.quick else paper_case(flags.threads), flags.quick
-        )
+        result = benchmark(chosen_case(given), given.quick)
         print(table(result))
-    if flags.json:
-        Path(flags.json).write_text(json.dumps(result, indent=1))
+    write_json(given.json, result)
 
 
 if __name__ == "__main__":

@@ -1,124 +1,109 @@
-"""What safety costs at the paper's Sprites size, in percent of an optimiser step: the guard against NaN, and saving.
+"""What safety costs at the paper's Sprites size, in percent of an optimiser step.
 
     python -m benchmarks.guards [--json FILE] [--threads 1] [--folder DIR] [--quick]
 
-Everything is measured in one run, on one model. The guard is what a step does beyond Adam's own: the gradient's norm, the decision
-and the host's question. Saving is counted at the README's interval, with all the processor time that copying and writing take, as if no
-other core were there to take it; how long training waits is shown beside it, and how long it would if it wrote the file itself.
+Two costs are measured, in one run on one model. The guard against NaN is what a step does beyond
+Adam's own work: the norm of the gradient, the decision, and the host's question. Saving is counted
+at the interval of the README's commands, with all the processor time of copying and writing, as if
+no other core could take over. The table also shows how long training waits for a save, and how long
+it would wait if it wrote the file itself.
 """
 
-import argparse
-import json
-import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
-from benchmarks.step import machine, paper_case, stepper, tiny_case
+from benchmarks.cases import STAGES, Case, chosen_case, flags, machine, met, timed, write_json
+from benchmarks.step import optimiser_step
 from utils.checkpoints import Saver, rng_state, save_checkpoint
 
-STEPS_BETWEEN = 50 * 50  # the README's Sprites commands: --model_save_interval 50 --bs_per_epoch 50
-MOST = 2.0  # percent
+# The README's Sprites commands: --model_save_interval 50 --bs_per_epoch 50.
+STEPS_BETWEEN_SAVES = 50 * 50
+MOST_PERCENT = 2.0
 
 
-class Folder:
-    """A folder of checkpoints as `Saver` wants it."""
-
-    def prune(self, *_):
-        """Everything is kept."""
-
-
-def _timed(function, device):
-    """Seconds by the processor's clock and of wall time. On a GPU both are wall time, with the device done."""
-    processor, wall = time.process_time(), time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    wall = time.perf_counter() - wall
-    return (wall if device.type == "cuda" else time.process_time() - processor), wall
-
-
-def measure(case, stage, folder, repeats=3):
-    """One stage's figures, seconds and percent, as a dictionary."""
-    device = case.device()
-    step, descend, network = stepper(case, stage, "fast")
-    loss = torch.zeros((), device=device)
+def measure(case: Case, stage_name: str, folder: Path, repeats: int = 3) -> dict:
+    """The figures of one stage, in seconds, bytes and percent. Checkpoints go to `folder`."""
+    step, stepper, network = optimiser_step(case, stage_name, "fast")
+    loss = torch.zeros((), device=case.device())
 
     def guard():
-        descend.judge(loss)
-        descend.bad_step()
+        stepper.judge(loss)
+        stepper.bad_step()
 
-    step(), guard()
-    steps, guards = [], []
-    for _ in range(repeats):
-        steps.append(_timed(step, device)[0])
-        guards.append(_timed(guard, device)[0])
+    def processor_seconds(function):
+        return timed(function, case, clock=time.process_time)[0][0]
+
+    step()
+    guard()
+    times = [(processor_seconds(step), processor_seconds(guard)) for _ in range(repeats)]
+    step_seconds, guard_seconds = map(statistics.median, zip(*times))
     state = {
-        "epoch": 1, "model": network.state_dict(), "optimizer": descend.adam.state_dict(), "settings": {}, "rng": rng_state(device),
-    }  # fmt: skip
-    saver, waits, takes = Saver(Folder(), stage), [], []
-    for _ in range(repeats):
+        "epoch": 1,
+        "model": network.state_dict(),
+        "optimizer": stepper.adam.state_dict(),
+        "settings": {},
+        "rng": rng_state(case.device()),
+    }
+    keeps_everything = SimpleNamespace(prune=lambda *_: None)
+    saver, waits = Saver(keeps_everything, stage_name), []
 
-        def save():
-            waits.append(_timed(lambda: saver.save(folder / "background.pth", state), device)[1])  # noqa: B023
-            saver.wait()
+    def save():
+        waits.extend(timed(lambda: saver.save(folder / "background.pth", state), case))
+        saver.wait()
 
-        takes.append(_timed(save, device)[0])
-    itself = _timed(lambda: save_checkpoint(folder / "itself.pth", state), device)[1]
-    second, guarded, took = (statistics.median(times) for times in (steps, guards, takes))
+    saving = statistics.median(processor_seconds(save) for _ in range(repeats))
+    path = folder / "foreground.pth"
     return {
-        "stage": stage,
-        "step": second,
-        "guard": guarded,
-        "guard percent": 100 * guarded / second,
-        "checkpoint bytes": (folder / "itself.pth").stat().st_size,
-        "saving": took,
-        "saving percent": 100 * took / (STEPS_BETWEEN * second),
-        "training waits": statistics.median(waits),
-        "training would wait": itself,
+        "stage": stage_name,
+        "step": step_seconds,
+        "guard": guard_seconds,
+        "guard percent": 100 * guard_seconds / step_seconds,
+        "saving": saving,
+        "saving percent": 100 * saving / (STEPS_BETWEEN_SAVES * step_seconds),
+        "training waits": statistics.median(wall for _, wall in waits),
+        "training would wait": timed(lambda: save_checkpoint(path, state), case)[0][1],
+        "checkpoint bytes": path.stat().st_size,
     }
 
 
-def table(result):
-    """The result as text."""
-    lines = [f"{result['machine']}; torch {result['torch']}"]
+def table(result: dict) -> str:
+    """The figures as text."""
+    lines = [result["machine"]]
     for row in result["rows"]:
-        total = row["guard percent"] + row["saving percent"]
+        stage, total = STAGES[row["stage"]], row["guard percent"] + row["saving percent"]
         lines += [
-            f"{row['stage']}: step {row['step']:.3f} s, guard {1000 * row['guard']:.1f} ms: {row['guard percent']:.2f} %",
-            f"{row['stage']}: a checkpoint of {row['checkpoint bytes'] / 1e9:.2f} GB takes {row['saving']:.2f} s of processor, every "
-            f"{STEPS_BETWEEN} steps {row['saving percent']:.3f} %; training waits {row['training waits']:.2f} s "
-            f"(if it wrote itself, {row['training would wait']:.2f} s)",
-            f"{row['stage']}: guard and saving {total:.2f} % of a step (under {MOST:g}): {'met' if total < MOST else 'MISSED'}",
+            f"{stage}: a step takes {row['step']:.3f} s, the guard {1000 * row['guard']:.1f} ms "
+            f"of that: {row['guard percent']:.2f} %",
+            f"{stage}: a checkpoint of {row['checkpoint bytes'] / 1e9:.2f} GB takes "
+            f"{row['saving']:.2f} s of processor time, once in {STEPS_BETWEEN_SAVES} steps: "
+            f"{row['saving percent']:.3f} %",
+            f"{stage}: training waits {row['training waits']:.2f} s for a save "
+            f"({row['training would wait']:.2f} s if it wrote the file itself)",
+            f"{stage}: guard and saving take {total:.2f} % of a step (under {MOST_PERCENT:g}): "
+            f"{met(total < MOST_PERCENT)}",
         ]
     return "\n".join(lines)
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.guards", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
+def main(argv: list[str] | None = None):
+    parser = flags("guards", __doc__)
     parser.add_argument(
-        "--folder", metavar="DIR", help="on the disk to measure [the system's temporary folder]"
+        "--folder",
+        metavar="DIR",
+        help="a folder on the disk to measure (default: the system's temporary folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
-    flags = parser.parse_args(argv)
-    case = tiny_case(flags.threads) if flags.quick else paper_case(flags.threads)
-    folder = Path(tempfile.mkdtemp(dir=flags.folder))
-    try:
-        rows = [measure(case, stage, folder) for stage in case.frames]
-    finally:
-        shutil.rmtree(folder)
+    given = parser.parse_args(argv)
+    case = chosen_case(given)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        rows = [measure(case, stage_name, Path(folder)) for stage_name in case.frames]
     result = {"machine": machine(case), "torch": torch.__version__, "rows": rows}
     print(table(result))
-    if flags.json:
-        with open(flags.json, "w") as file:
-            json.dump(result, file, indent=1)
+    write_json(given.json, result)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,15 @@
-"""Data sets by name. A new one is a module with `load(config) -> Dataset` and one line in DATASETS."""
+"""Data sets by name. A new one is a module with `load(config) -> Dataset`, and perhaps `Flags`, and
+one line in `utils.settings.DATASETS`."""
 
 import importlib
 
-from utils.errors import UserError
-
-DATASETS = {
-    "MUG-FED": "data.mug",
-    "moving-mnist": "data.moving_mnist",
-    "pendulum": "data.pendulum",
-    "sprites": "data.sprites",
-    "sprites-li": "data.sprites_li",
-    "video-folder": "data.videos",
-}
+from utils.settings import DATASETS
 
 
 def load(config):
-    """The data set that config.dataset_name names, as `data.base.Dataset`, or config.num_clips clips of it; raises
-    UserError if it is unknown or not there."""
-    if config.dataset_name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise UserError(
-            f"unknown data set '{config.dataset_name}': --dataset_name is one of {known}"
-        )
+    """The data set `config.dataset_name` as a data.base.Dataset, or config.num_clips clips of it.
+
+    config: the settings (utils.settings.RunSettings). Raises UserError if the data are not there.
+    """
     dataset = importlib.import_module(DATASETS[config.dataset_name]).load(config)
     return dataset.subsample(config.num_clips, config.data_seed) if config.num_clips else dataset

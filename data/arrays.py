@@ -1,5 +1,8 @@
-"""Arrays from .npz files that others made. An object array is a pickle, and a pickle can run anything: here it may rebuild
-NumPy arrays and nothing else, and these are built anew from their bytes, not by what the pickle asks for."""
+"""Safe reading of arrays from .npz files of other people.
+
+An object array is stored as a pickle, and a pickle can run any code. Here it can only create NumPy
+arrays, which are built from their bytes and not by the functions that the pickle names.
+"""
 
 import pickle
 import zipfile
@@ -9,38 +12,39 @@ from numpy.lib import format as npy
 
 from utils.errors import UserError
 
-KEY = "arr_0"  # where np.savez(path, array) puts it
+# The key that np.savez(path, array) uses.
+KEY = "arr_0"
 
 
-def load(path):
-    """The array under 'arr_0' of the .npz file `path`; an object array's items are arrays, numbers or text.
+def load(path) -> np.ndarray:
+    """The array 'arr_0' of the .npz file `path`; object arrays may hold arrays, numbers or text.
 
-    Raises UserError if the file is missing, damaged, has another key or holds anything but NumPy arrays.
+    Raises UserError if the file is missing or damaged, has another key, or holds anything else.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
-                found = f"key {', '.join(keys[:5])}" if keys else "no array"
-                raise UserError(
-                    f"{path}: found {found}, expected {KEY}: write it with np.savez(path, array)"
-                )
+                problem = f"found key {', '.join(keys[:5])}" if keys else "found no array"
+                expected = f"expected {KEY}: write the file with np.savez(path, array)"
+                raise UserError(f"{path}: {problem}, {expected}")
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"found no {path}: put the file there") from None
-    except _Foreign as error:
+    except _ForeignError as error:
         raise UserError(
-            f"{path} holds {error}, expected NumPy arrays alone; nothing of it was run: get the file from a source you trust"
+            f"{path} holds {error}, expected only NumPy arrays; none of it was run: get the file "
+            "from a source that you trust"
         ) from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
-    except Exception as error:  # damaged bytes raise anything
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}: {error}): it is damaged or no .npz, get it again"
-        ) from None
+    # Damaged bytes can raise any exception.
+    except Exception as error:
+        problem = f"{path} cannot be read ({type(error).__name__}: {error})"
+        raise UserError(f"{problem}: it is damaged or not an .npz file, get it again") from None
 
 
 def _read(file):
@@ -55,31 +59,35 @@ def _read(file):
     return npy.read_array(file, allow_pickle=False)
 
 
-class _Foreign(Exception):
-    """A name in a pickle that no array needs."""
+class _ForeignError(Exception):
+    """The pickle names something that no array needs."""
 
 
 class _Type:
-    """Stands in for numpy.dtype: a plain number or object type. No fields: those of a pickle can lie about memory."""
+    """Replaces numpy.dtype while unpickling; admits plain numbers and objects, no fields.
+
+    Fields are refused because those of a pickle can state wrong sizes of memory.
+    """
 
     def __init__(self, name, align=False, copy=False):
         self.dtype = np.dtype(str(name))
         if self.dtype.kind not in "biufO":
-            raise _Foreign(f"arrays of {self.dtype}")
+            raise _ForeignError(f"arrays of {self.dtype}")
 
-    def __setstate__(self, state):  # version, byte order, ...
+    def __setstate__(self, state):
+        # state: version, byte order, ...
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Array:
-    """Stands in for an array until its state is read."""
+    """Replaces an array while unpickling; its state becomes the array `value`."""
 
     def __setstate__(self, state):
         _, shape, kind, fortran, content = state
         if kind.dtype.hasobject:
             flat = np.empty(len(content), object)
-            for place, item in enumerate(content):
-                flat[place] = _value(item)
+            for position, item in enumerate(content):
+                flat[position] = _value(item)
         else:
             flat = np.frombuffer(content, kind.dtype)
         self.value = flat.reshape(shape, order="F" if fortran else "C")
@@ -90,24 +98,21 @@ def _value(item):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads a pickled array. A name other than those below is not even looked up."""
+    """Unpickles an array. A name that is not listed here is not even imported."""
 
     ADMITTED = {
         ("multiarray", "_reconstruct"): lambda *_: _Array(),
-        ("numpy", "ndarray"): None,  # an argument of the first
+        # Only an argument of _reconstruct.
+        ("numpy", "ndarray"): None,
         ("numpy", "dtype"): _Type,
-        ("_codecs", "encode"): lambda text, _: text.encode(
-            "latin1"
-        ),  # bytes in a pickle of version 2
-        ("__builtin__", "bytes"): lambda: b"",  # ... and no bytes
+        # Pickles of protocol 2 store bytes as text, and empty bytes as a call of bytes().
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+        ("__builtin__", "bytes"): lambda: b"",
     }
 
     def find_class(self, module, name):
-        short = (
-            "multiarray"
-            if module in ("numpy.core.multiarray", "numpy._core.multiarray")
-            else module
-        )
-        if (short, name) not in self.ADMITTED:
-            raise _Foreign(f"{module}.{name}")
-        return self.ADMITTED[short, name]
+        multiarray = module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        key = ("multiarray" if multiarray else module, name)
+        if key not in self.ADMITTED:
+            raise _ForeignError(f"{module}.{name}")
+        return self.ADMITTED[key]

@@ -1,57 +1,87 @@
-"""Which frames make a batch, and getting them: index arrays drawn from (seed, stage, step) alone, and a store they pick from.
+"""Training batches: which frames of which clips, and their pixels.
 
-A batch depends on nothing but its number, so that a resumed run draws the batches that an unbroken one would have drawn.
+A batch depends on the seed, the stage and the step alone, so that a resumed run draws the batches
+that an unbroken run would have drawn.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from data.base import Clips
 from utils.frames import as_float
 
+# independent streams of random numbers at one step, beside that of the batch itself
+PICK, FLIP, FROZEN = 1, 2, 3
 
-class Sampler:
-    """Draws batches as index arrays clip, time, flip, each [N, P]: frame time[n, p] of clip clip[n, p] (a row of the split),
-    mirrored where flip[n, p].
 
-    A sample is a random window of seq_len frames of one clip; where the data set joins clips (sprites, stage 1), all frames of
-    `joined` random clips of one group instead, whatever seq_len says. flips: each sample is mirrored, as a whole, with
-    probability 1/2. frozen (release): a clip's window is drawn once for the run, and so is, frame by frame, what is mirrored.
+class Batches:
+    """Batches of one split of a data set.
+
+    `draw` gives index arrays clip, time, flip, each [N, P]: frame time[n, p] of clip clip[n, p] (a
+    row of the split), mirrored where flip[n, p]. `frames` gives the pixels at such indices.
+
+    A sample is a random window of seq_len frames of one clip. If `joined` is above 1 and the data
+    set has a label `group`, a sample is all frames of `joined` random clips of one group, whatever
+    seq_len says (sprites, stage 1).
+
+    size: samples per batch. seed: integers, different for each stage and split. flips: each sample
+    is mirrored, as a whole, with probability 1/2. frozen (release): the window of a clip is drawn
+    once for the run, and so is, for each frame alone, whether it is mirrored.
+
+    On a GPU the frames live on the device as uint8 if they take at most a quarter of its free
+    memory. Otherwise they stay where they are and only the drawn frames move.
     """
 
-    def __init__(self, clips, seq_len, group=None, joined=1, seed=(0,), flips=False, frozen=False):
-        self.clips, self.seq_len, self.joined, self.seed = clips, seq_len, joined, tuple(seed)
+    def __init__(
+        self,
+        clips: Clips,
+        device: torch.device,
+        seq_len: int,
+        size: int,
+        group: str | None = None,
+        joined: int = 1,
+        seed: Sequence[int] = (0,),
+        flips: bool = False,
+        frozen: bool = False,
+    ):
+        self.clips, self.device, self.size = clips, device, size
+        self.seq_len, self.joined, self.seed = seq_len, joined, tuple(seed)
         self.flips, self.frozen = flips, frozen
-        self.windows = clips.lengths[clips.index] - seq_len + 1  # of each clip
-        self.members = None
+        self.windows = clips.lengths[clips.index] - seq_len + 1  # possible windows of each clip
+        self.members = None  # rows of each group
         if group is not None and joined > 1:
             labels = clips.label(group)
             order = np.argsort(labels, kind="stable")
             self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
         if frozen:
-            rng = self._rng(0, 3)
+            rng = self._rng(0, FROZEN)
             self.start = rng.integers(self.windows)
             self.mirrored = rng.random(clips.total) < 0.5
+        self.resident = None
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if clips.frames[0].nbytes * clips.total <= free // 4:
+                self.resident = move(clips, device)
 
-    def _rng(self, step, *use):
-        """The generator of one use at one step, alike whatever was drawn before."""
-        return np.random.default_rng([*self.seed, step, *use])
+    def _rng(self, step, *stream):
+        """The generator of one stream of random numbers at one step."""
+        return np.random.default_rng([*self.seed, step, *stream])
 
-    def draw(self, step, batch):
-        """Batch number `step` of `batch` samples: clip, time int64 [batch, P], flip bool [batch, P]."""
-        rng = self._rng(step)
+    def draw(self, step: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Batch number `step`: clip, time int64 and flip bool, each [size, P]."""
+        rng, size = self._rng(step), self.size if size is None else size
         if self.members is not None:
             frames = self.clips.num_frames
-            chosen = rng.integers(len(self.members), size=batch)
+            chosen = [self.members[g] for g in rng.integers(len(self.members), size=size)]
             rows = [
-                rng.choice(self.members[c], self.joined, replace=len(self.members[c]) < self.joined)
-                for c in chosen
+                rng.choice(group, self.joined, replace=len(group) < self.joined) for group in chosen
             ]
-            clip, time = (
-                np.repeat(np.stack(rows), frames, 1),
-                np.tile(np.arange(frames), (batch, self.joined)),
-            )
+            clip = np.repeat(np.stack(rows), frames, 1)
+            time = np.tile(np.arange(frames), (size, self.joined))
         else:
-            rows = rng.integers(len(self.clips), size=batch)
+            rows = rng.integers(len(self.clips), size=size)
             start = self.start[rows] if self.frozen else rng.integers(self.windows[rows])
             time = start[:, None] + np.arange(self.seq_len)
             clip = np.broadcast_to(rows[:, None], time.shape)
@@ -62,54 +92,42 @@ class Sampler:
             return np.zeros(clip.shape, bool)
         if self.frozen:
             return self.mirrored[self.clips.rank[clip] + time]
-        return np.broadcast_to(self._rng(step, 2).random((len(clip), 1)) < 0.5, clip.shape)
+        return np.broadcast_to(self._rng(step, FLIP).random((len(clip), 1)) < 0.5, clip.shape)
 
-    def pick(self, step, batch, frames, count):
-        """For each of `batch` samples, `count` of `frames` positions (one number, or one a sample) at random, ascending: [batch, count]."""
-        order = self._rng(step, 1).permuted(np.tile(np.arange(np.max(frames)), (batch, 1)), axis=1)
+    def pick(self, step: int, size: int, frames, count: int) -> np.ndarray:
+        """Random positions in each of `size` samples, ascending: int64 [size, count].
+
+        frames: how many positions there are, one integer or one per sample.
+        """
+        order = np.tile(np.arange(np.max(frames)), (size, 1))
+        order = self._rng(step, PICK).permuted(order, axis=1)
         beyond = order >= np.reshape(frames, (-1, 1))
-        own_first = np.take_along_axis(order, np.argsort(beyond, axis=1, kind="stable"), 1)
-        return np.sort(own_first[:, :count], 1)
+        within = np.take_along_axis(order, np.argsort(beyond, axis=1, kind="stable"), 1)
+        return np.sort(within[:, :count], 1)
 
-
-class FrameStore:
-    """A split's frames, to be picked from by index arrays, as float [N, P, 3, 64, 64] in [0, 1] on `device`.
-
-    On a GPU the set lives there as uint8 when it takes at most a quarter of the free memory; otherwise it stays where it lies
-    (in memory or memory-mapped) and only the picked frames move.
-    """
-
-    def __init__(self, clips, device):
-        self.clips, self.device, self.resident = clips, device, None
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if clips.frames[0].nbytes * clips.total <= free // 4:
-                self.resident = move(clips, device)
-
-    def pick(self, clip, time, flip=None):
-        """Frames at index arrays clip, time [N, P], mirrored where flip [N, P]."""
+    def frames(self, clip, time, flip=None) -> torch.Tensor:
+        """The frames at index arrays [N, P], as `draw` gives them: [N, P, 3, 64, 64] in [0, 1]."""
         if self.resident is not None:
-            place = torch.from_numpy(self.clips.rank[clip] + time).to(
-                self.device, non_blocking=True
-            )
-            frames = self.resident[place]
+            place = torch.from_numpy(self.clips.rank[clip] + time)
+            frames = self.resident[place.to(self.device, non_blocking=True)]
         else:
-            frames = torch.from_numpy(self.clips.frames[self.clips.first[clip] + time]).to(
-                self.device
-            )
+            place = self.clips.first[clip] + time
+            frames = torch.from_numpy(self.clips.frames[place]).to(self.device)
         if flip is not None and flip.any():
             mirrored = torch.tensor(flip, device=self.device)[..., None, None, None]
             frames = torch.where(mirrored, frames.flip(-2), frames)
         return as_float(frames)
 
 
-def move(clips, device, block=4096):
-    """A split's frames on `device`, uint8 [F of the split, 64, 64, 3], clip after clip; block by block, so that a set that is memory-mapped
-    is never whole in the CPU's memory."""
+def move(clips: Clips, device: torch.device, block: int = 4096) -> torch.Tensor:
+    """The frames of a split on `device`, clip after clip: uint8 [F of the split, 64, 64, 3].
+
+    They move in blocks, so that a memory-mapped set is never whole in the CPU's memory.
+    """
     clip, time = clips.every_frame()
     place = clips.first[clip] + time
     moved = torch.empty((len(place), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(place), block):
-        some = place[start : start + block]
-        moved[start : start + block] = torch.from_numpy(clips.frames[some])
+        frames = clips.frames[place[start : start + block]]
+        moved[start : start + block] = torch.from_numpy(frames)
     return moved

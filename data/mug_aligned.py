@@ -1,9 +1,8 @@
-"""MUG-FED from a folder of frames that OpenFace has cropped and aligned, with a label file: for users who have the
-database itself.
+"""MUG-FED from frames that OpenFace has cropped and aligned, for users of the database itself.
 
-FOLDER holds a folder of pictures a clip (112x112, OpenFace's size by default; `CLIP` or, as OpenFace names it,
-`CLIP_aligned`) and labels.csv with the header clip,identity,action. An action is one of the six expressions' names or
-the release's number; numbers that the release drops are dropped here.
+FOLDER holds one folder of pictures per clip (112x112, OpenFace's default size), named `CLIP` or
+`CLIP_aligned`, and labels.csv with the header clip,identity,action. An action is the name of one of
+the six expressions, or the authors' number; numbers that the authors drop are dropped.
 """
 
 import csv
@@ -19,59 +18,55 @@ LABELS, COLUMNS = "labels.csv", ("clip", "identity", "action")
 PICTURES = {".bmp", ".png", ".jpg", ".jpeg"}
 
 
-def read(folder, actions, size):
-    """Clips, a list of lists of `Frame`, and their labels int64 [n, 2] (identity, the release's number of the action).
+def read(folder: Path, actions: dict[int, str], size: int) -> tuple[list, np.ndarray]:
+    """Clips, a list of lists of `Frame`, and labels int64 [n, 2]: identity, number of the action.
 
-    actions: number -> name of the six; size: of the frames, px. Raises UserError if the label file or a clip's folder
-    is not right.
+    actions: the names of the six by number; size: of the frames, px. Raises UserError if the label
+    file or a clip's folder is wrong.
     """
-    folder, numbers = Path(folder), {name: number for number, name in actions.items()}
-    clips, people, acts = [], [], []
+    numbers = {name: number for number, name in actions.items()}
+    clips, people, acted = [], [], []
     for line, row in enumerate(_rows(folder / LABELS), 2):
-        act = row["action"].strip().lower()
-        if act not in numbers and act not in map(str, range(9)):
-            found = f"{folder / LABELS}, line {line}: found action '{row['action']}'"
-            raise UserError(f"{found}, expected {', '.join(numbers)} or 0 to 8")
-        clips.append([Frame(path, size) for path in frames(folder, row["clip"], line)])
+        where, action = f"{folder / LABELS}, line {line}", row["action"].strip().lower()
+        if action not in numbers and action not in map(str, range(9)):
+            expected = f"expected {', '.join(numbers)} or 0 to 8"
+            raise UserError(f"{where}: found action '{row['action']}', {expected}: correct it")
+        clips.append([Frame(path, size) for path in _pictures(folder, row["clip"], where)])
         people.append(row["identity"].strip())
-        acts.append(numbers[act] if act in numbers else int(act))
+        acted.append(numbers[action] if action in numbers else int(action))
     names = natsorted(set(people))
-    who = [int(name) if all(map(str.isdecimal, names)) else names.index(name) for name in people]
-    return clips, np.stack([np.array(who, np.int64), np.array(acts, np.int64)], 1)
+    numeric = all(map(str.isdecimal, names))
+    identity = [int(name) if numeric else names.index(name) for name in people]
+    return clips, np.array([identity, acted], np.int64).T
 
 
 def _rows(path):
+    header = ",".join(COLUMNS)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"cannot read {path} ({error}): write it with the header {','.join(COLUMNS)}"
+            f"cannot read {path} ({error}): write it with the header {header}"
         ) from None
     if not rows or any(row.get(name) is None for row in rows for name in COLUMNS):
-        raise UserError(
-            f"{path} has no clip or lacks a column, expected the header {','.join(COLUMNS)} and a row a clip"
-        )
+        expected = f"expected the header {header} and one row per clip"
+        raise UserError(f"{path} has no clip or lacks a column, {expected}: write it anew")
     return rows
 
 
-def frames(folder, clip, line):
-    """The pictures of a clip in natural order; UserError if there are none."""
+def _pictures(folder, clip, where):
     for place in (folder / clip, folder / f"{clip}_aligned"):
         if place.is_dir():
-            found = natsorted(
-                (path for path in place.iterdir() if path.suffix.lower() in PICTURES), key=str
-            )
-            if found:
-                return found
-    raise UserError(
-        f"{folder / LABELS}, line {line}: found no pictures in {folder / clip} or {clip}_aligned: put them there"
-    )
+            paths = [path for path in place.iterdir() if path.suffix.lower() in PICTURES]
+            if paths:
+                return natsorted(paths, key=str)
+    places = f"{folder / clip} or {clip}_aligned"
+    raise UserError(f"{where}: found no pictures in {places}: put them there")
 
 
 class Frame:
-    """A picture that is opened when NumPy asks for it: uint8 [size, size, 3]. A set of them does not fill the
-    memory."""
+    """A picture, uint8 [size, size, 3], that is read only when NumPy converts it to an array."""
 
     def __init__(self, path, size):
         self.path, self.size = path, size
@@ -83,22 +78,22 @@ class Frame:
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"cannot read {self.path} ({error}): make it again") from None
         if pixels.shape != (self.size, self.size, 3):
-            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise UserError(
-                f"{self.path} is {found} pixels, expected {self.size}x{self.size}: run OpenFace with -simsize 112"
-            )
+            problem = f"{self.path} is {pixels.shape[1]}x{pixels.shape[0]} pixels"
+            expected = f"expected {self.size}x{self.size}"
+            raise UserError(f"{problem}, {expected}: run OpenFace with -simsize {self.size}")
         return pixels
 
 
-def stamp(folder):
-    """What tells one state of the folder from another: count, bytes and newest change of its files. UserError if
-    there is no label file."""
-    if not (Path(folder) / LABELS).is_file():
-        raise UserError(
-            f"found no {Path(folder) / LABELS}: --source takes a folder of aligned frames with this label file"
-        )
-    stats = [path.stat() for path in Path(folder).glob("*/*") if path.suffix.lower() in PICTURES]
-    stats.append((Path(folder) / LABELS).stat())
-    return {
-        str(folder): [len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]
-    }
+def stamp(folder: Path) -> dict[str, list[int]]:
+    """Count, bytes and newest change of the files, by which a changed folder is noticed.
+
+    Raises UserError if there is no label file.
+    """
+    labels = folder / LABELS
+    if not labels.is_file():
+        what = "--source takes a folder of aligned frames with this label file"
+        raise UserError(f"found no {labels}: {what}")
+    stats = [path.stat() for path in folder.glob("*/*") if path.suffix.lower() in PICTURES]
+    stats.append(labels.stat())
+    sizes, times = zip(*((stat.st_size, stat.st_mtime_ns) for stat in stats))
+    return {str(folder): [len(stats), sum(sizes), max(times)]}

@@ -1,130 +1,131 @@
-"""A made set on disk: frames.npy (memory-mappable) and dataset.json (labels, split, sizes, fingerprint) in one folder.
+"""A data set that is made once and kept on disk: frames in a .npy file, the rest in a .json file.
 
-No pickles. dataset.json is removed first and written last, each file beside its place and then renamed: a set with a
-dataset.json is whole, one without was never finished.
+The .json file is removed first and written last, so a set whose .json file exists is complete.
+Neither file holds a pickle.
 """
 
 import json
-import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.base import fingerprint
 from utils.errors import UserError
+from utils.files import replacing
 
 FRAMES, METADATA = "frames.npy", "dataset.json"
 
 
-def pack(frames, labels, splits, **facts):
-    """The metadata of a set, for `write`: labels [n, ...] and splits (positions [n_split]) by name, their
-    fingerprint, facts."""
-    return {
-        **facts,
-        "fingerprint": fingerprint(frames, labels, splits),
-        "splits": splits,
-        "labels": labels,
-    }
+def pack(frames: np.ndarray, labels: dict, splits: dict, **facts) -> dict:
+    """The metadata that `unpack` reads: labels and clip positions, fingerprint and `facts`."""
+    digest = fingerprint(frames, labels, splits)
+    return {**facts, "fingerprint": digest, "splits": splits, "labels": labels}
 
 
-def write(name, folder, shape, fill):
-    """Make the set in `folder`: fill(frames) fills a new memory map, uint8 `shape`, and returns the metadata, a dict
-    for JSON (arrays become lists).
-
-    Nothing is left behind if it fails, and an older set stays until the new frames are whole. Raises UserError,
-    beginning with `name`, if the disk is too full or refuses.
-    """
-    folder = Path(folder)
-    part = folder / f"frames.{os.getpid()}.part.npy"
-    part_metadata = part.with_suffix(".json")
-    need = int(np.prod(shape))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Asked first: a disk that fills up under a memory map ends the process without a word.
-        free = shutil.disk_usage(folder).free
-        if free < need:
-            raise UserError(
-                f"{name}: {folder} has {free:,} bytes free, the set needs {need:,}: choose another --data_dir"
-            )
-        frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
-        metadata = fill(frames) | {"shape": list(shape)}
-        frames.flush()
-        metadata["bytes"] = part.stat().st_size
-        (folder / METADATA).unlink(missing_ok=True)
-        part.replace(folder / FRAMES)
-        part_metadata.write_text(json.dumps(metadata, default=np.ndarray.tolist))
-        part_metadata.replace(folder / METADATA)
-    except OSError as error:
-        raise UserError(
-            f"{name}: cannot write {folder} ({error.strerror}): choose another --data_dir"
-        ) from None
-    finally:
-        for rest in (part, part_metadata):
-            if (
-                rest.exists()
-            ):  # unlink(missing_ok=True) fails where the folder itself could not be made
-                rest.unlink()
-
-
-def read(folder, version, unpack=None):
-    """(metadata, frames memory-mapped) of the set in `folder`; unpack(metadata, shape) puts arrays in the place of
-    lists, by default those of `pack`, and raises KeyError, TypeError or ValueError where they are not whole.
-
-    Cheap: sizes and shapes are checked, pixels are not. Raises UserError with what is wrong.
-    """
-    folder = Path(folder)
-    try:
-        metadata = json.loads((folder / METADATA).read_text())
-    except FileNotFoundError:
-        raise UserError(f"no {METADATA} in {folder}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / METADATA} cannot be read ({error})") from None
-    try:
-        if metadata["version"] != version:
-            raise UserError(
-                f"{folder / METADATA} is of version {metadata['version']}, expected {version}"
-            )
-        shape = tuple(metadata["shape"])
-        (unpack or _unpack)(metadata, shape)
-        size = metadata["bytes"]
-        metadata["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / METADATA} is not whole ({error!r})") from None
-    return metadata, _map_frames(folder / FRAMES, shape, size)
-
-
-def fault(folder, version, unpack=None):
-    """None if the set in `folder` looks whole, else what is wrong with it, in a few words. Reads no frame."""
-    try:
-        read(folder, version, unpack)
-    except UserError as error:
-        return str(error)
-
-
-def _unpack(metadata, shape):
-    metadata["labels"] = {name: np.array(values) for name, values in metadata["labels"].items()}
-    metadata["splits"] = {
-        name: np.array(rows, np.int64) for name, rows in metadata["splits"].items()
-    }
-    if any(len(values) != shape[0] for values in metadata["labels"].values()):
+def unpack(metadata: dict, frames: np.ndarray) -> None:
+    """Replace the lists of labels and splits by arrays. Raises ValueError if they do not fit."""
+    labels = {name: np.array(values) for name, values in metadata["labels"].items()}
+    splits = {name: np.array(rows, np.int64) for name, rows in metadata["splits"].items()}
+    if any(len(values) != len(frames) for values in labels.values()):
         raise ValueError("labels")
-    if any(rows.min() < 0 or rows.max() >= shape[0] for rows in metadata["splits"].values()):
+    if any(rows.min() < 0 or rows.max() >= len(frames) for rows in splits.values()):
         raise ValueError("splits")
+    metadata.update(labels=labels, splits=splits, fingerprint=metadata["fingerprint"])
 
 
-def _map_frames(path, shape, size):
-    try:
-        found = path.stat().st_size
-        if found != size:
-            raise UserError(f"{path} has {found:,} bytes, expected {size:,}")
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"no {path.name} in {path.parent}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-    if frames.dtype != np.uint8 or frames.shape != shape:
-        raise UserError(
-            f"{path} is {frames.dtype} {list(frames.shape)}, expected uint8 {list(shape)}"
-        )
-    return frames
+@dataclass(frozen=True)
+class Store:
+    """The files of one data set, and how they are read and written.
+
+    name: starts the error messages. version: of the metadata's format. unpack: checks the metadata
+    and turns lists into arrays; it may raise UserError with a message of its own, or any error of
+    Python's (KeyError, ValueError, ...), which then means that the metadata are damaged.
+    """
+
+    name: str
+    folder: Path
+    version: int
+    unpack: Callable[[dict, np.ndarray], None] = unpack
+    frames_file: str = FRAMES
+    metadata_file: str = METADATA
+
+    def load(self, make: Callable[[str], None]) -> tuple[dict, np.ndarray]:
+        """As `read`; if the files cannot be read, make(what is wrong) must write them first."""
+        problem = self.problem()
+        if problem:
+            make(problem)
+        return self.read()
+
+    def read(self) -> tuple[dict, np.ndarray]:
+        """The metadata and the memory-mapped frames.
+
+        Checks sizes, shapes and metadata, not pixels. Raises UserError with what is wrong.
+        """
+        path, about = self.folder / self.frames_file, self.folder / self.metadata_file
+        try:
+            metadata = json.loads(about.read_text())
+            if metadata["version"] != self.version:
+                version = metadata["version"]
+                raise UserError(f"{about} has version {version}, expected {self.version}")
+            size = path.stat().st_size
+            if size != metadata["bytes"]:
+                raise UserError(f"{path} has {size:,} bytes, expected {metadata['bytes']:,}")
+            frames = np.load(path, mmap_mode="r", allow_pickle=False)
+            shape = metadata.get("shape", [*frames.shape])
+            if frames.dtype != np.uint8 or [*frames.shape] != shape:
+                kind = f"{frames.dtype} {[*frames.shape]}"
+                raise UserError(f"{path} is {kind}, expected uint8 {shape}")
+            self.unpack(metadata, frames)
+        except FileNotFoundError as error:
+            raise UserError(f"found no {error.filename}") from None
+        except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
+            raise UserError(f"{about} or {path.name} is damaged ({error!r})") from None
+        return metadata, frames
+
+    def problem(self) -> str | None:
+        """What is wrong with the files; None if they can be read."""
+        try:
+            self.read()
+        except UserError as error:
+            return str(error)
+
+    def verify(self) -> bool:
+        """Whether the set is complete to the last pixel. Computes the fingerprint (seconds)."""
+        try:
+            metadata, frames = self.read()
+        except UserError:
+            return False
+        digest = fingerprint(frames, metadata["labels"], metadata["splits"])
+        return digest == metadata["fingerprint"]
+
+    def write(self, shape, fill: Callable[[np.ndarray], dict]) -> None:
+        """Make the set: fill(frames) fills a memory map, uint8 `shape`, and returns the metadata.
+
+        If that fails, no new file is left, and an older set stays until the new frames are
+        complete. Raises UserError if the disk is too full or cannot be written.
+        """
+        path, about = self.folder / self.frames_file, self.folder / self.metadata_file
+        need = int(np.prod(shape))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Checked first: a disk that fills up under a memory map kills the process silently.
+            free = shutil.disk_usage(self.folder).free
+            if free < need:
+                problem = f"{self.folder} has {free:,} bytes free, the set needs {need:,}"
+                raise UserError(f"{self.name}: {problem}: make room or choose another --data_dir")
+            with replacing(path, shared=True) as part:
+                frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
+                metadata = fill(frames) | {"version": self.version, "shape": [*shape]}
+                frames.flush()
+                metadata["bytes"] = part.stat().st_size
+                about.unlink(missing_ok=True)
+            with replacing(about, shared=True) as part:
+                part.write_text(json.dumps(metadata, default=np.ndarray.tolist))
+        except OSError as error:
+            raise UserError(
+                f"{self.name}: cannot write {self.folder} ({error.strerror}): "
+                "make it writable or choose another --data_dir"
+            ) from None

@@ -1,66 +1,64 @@
-"""Decoded clips on disk, appended as they come and found again by the content of their files.
+"""Decoded clips on disk, appended one by one and found again by the content of their files.
 
-frames.bin holds the frames of all clips one after another, uint8 [F, 64, 64, 3]; clips.jsonl has a line a clip,
-written after its frames: what is in frames.bin beyond the last line was half-written and is cut off, and a clip whose
-frames are not all there is decoded again. One process writes at a time.
+frames.bin holds the frames of all clips, uint8 [F, 64, 64, 3]. clips.jsonl has one line per clip,
+written after its frames. Bytes of frames.bin beyond the last line are an unfinished clip and are
+cut off; a clip whose frames are incomplete is decoded again. One process writes at a time.
 """
 
 import hashlib
 import json
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from data.base import IMAGE_SIZE
+from utils.files import write_text
 
 VERSION = 1
-FRAME = IMAGE_SIZE * IMAGE_SIZE * 3  # bytes
+# Bytes per frame.
+FRAME = IMAGE_SIZE * IMAGE_SIZE * 3
 
 
 class Cache:
-    """The clips decoded into `folder`. entries: {key: {'first', 'frames', 'pixels'}} in the order of frames.bin:
-    where a clip begins, how many frames it has, the SHA-256 of its pixels. Open it with `opened`."""
+    """The clips decoded into `folder`. Open it with `opened`.
 
-    def __init__(self, folder):
-        self.bin, self.index, self.entries = (
-            Path(folder) / "frames.bin",
-            Path(folder) / "clips.jsonl",
-            {},
-        )
+    entries: by key and in the order of frames.bin, a dict of 'first' (where the clip starts),
+    'frames' (how many it has) and 'pixels' (their SHA-256).
+    """
 
-    def read(self):
-        """Read the index; cut off what is not whole at the end of either file."""
+    def __init__(self, folder: Path):
+        self.bin, self.index = folder / "frames.bin", folder / "clips.jsonl"
+        self.entries: dict[str, dict] = {}
+
+    def read(self) -> None:
+        """Read the index. Cuts off unfinished clips at the end of both files."""
         self.bin.touch()
         lines = self.index.read_text().splitlines(keepends=True) if self.index.exists() else []
         whole, total, size = "", 0, self.bin.stat().st_size
         for line in lines:
             try:
                 entry = json.loads(line)
-                key = entry.pop("key")
-                end = (total + entry["frames"]) * FRAME
-                if (
-                    entry["version"] != VERSION
-                    or entry["first"] != total
-                    or end > size
-                    or not line.endswith("\n")
-                ):
+                key, count, _ = entry.pop("key"), entry["frames"], entry["pixels"]
+                fits = entry["first"] == total and (total + count) * FRAME <= size
+                if entry["version"] != VERSION or not fits or not line.endswith("\n"):
                     break
-                entry["pixels"]
             except (ValueError, LookupError, TypeError, AttributeError):
                 break
             self.entries[key] = entry
-            whole, total = whole + line, total + entry["frames"]
+            whole, total = whole + line, total + count
         if whole != "".join(lines):
-            self.index.write_text(whole)
+            write_text(self.index, whole)
         if size != total * FRAME:
-            with open(self.bin, "r+b") as file:
-                file.truncate(total * FRAME)
+            self._truncate(total * FRAME)
 
-    def add(self, key, frames):
-        """Append a clip, an iterable of uint8 [64, 64, 3]. If it raises, or gives no frame, nothing stays of it.
-        Returns the number of frames."""
-        first, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
+    def add(self, key: str, frames: Iterable[np.ndarray]) -> int:
+        """Append a clip of frames, uint8 [64, 64, 3] each; returns how many there were.
+
+        If `frames` raises or is empty, nothing is added.
+        """
+        size, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:
             with open(self.bin, "ab") as file:
                 for frame in frames:
@@ -68,36 +66,34 @@ class Cache:
                     file.write(frame.tobytes())
                     digest.update(frame.tobytes())
             if count:
-                entry = {
-                    "version": VERSION,
-                    "first": first // FRAME,
-                    "frames": count,
-                    "pixels": digest.hexdigest(),
-                }
+                entry = {"version": VERSION, "first": size // FRAME, "frames": count}
+                entry["pixels"] = digest.hexdigest()
                 with open(self.index, "a") as file:
                     file.write(json.dumps({"key": key, **entry}) + "\n")
                 self.entries[key] = entry
         finally:
             if key not in self.entries:
-                with open(self.bin, "r+b") as file:
-                    file.truncate(first)
+                self._truncate(size)
         return count
 
-    def frames(self):
-        """All frames, memory-mapped, uint8 [F, 64, 64, 3], and the clips' lengths [n] in the order of `entries`."""
+    def _truncate(self, size):
+        with open(self.bin, "r+b") as file:
+            file.truncate(size)
+
+    def frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """All frames, memory-mapped uint8 [F, 64, 64, 3], and lengths [n], in `entries` order."""
         lengths = np.array([entry["frames"] for entry in self.entries.values()])
-        return np.memmap(
-            self.bin, np.uint8, "r", shape=(int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3)
-        ), lengths
+        shape = (int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3)
+        return np.memmap(self.bin, np.uint8, "r", shape=shape), lengths
 
 
 @contextmanager
-def opened(folder):
-    """The cache in `folder`, made if it is not there, for this process alone (others wait)."""
-    folder = Path(folder)
+def opened(folder: Path) -> Generator[Cache]:
+    """The cache in `folder`, created if missing. Other processes wait until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
-        with suppress(ImportError):  # not on Windows
+        # Windows has no fcntl: there nothing waits.
+        with suppress(ImportError):
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The verdict on a model, from its answers alone: knows models/view.py's methods and arrays, no flag and no loop of training.
+"""The verdict on a trained model: judges, measures and the protocols that combine them.
 
-judge.py is the classifier that says which factors a clip shows.
+A model is asked through models/view.py only; no module here knows a model's flags or how it trains.
 """

@@ -1,8 +1,11 @@
-"""The consistency protocol (VDSM's two notebooks), mended: their split is drawn with replacement, so that clips stand in both
-halves, and their gradients are never zeroed; here no held-out clip trains anything, and they are.
+"""The consistency protocol of the VDSM notebooks, with two of their mistakes corrected.
 
-Agreement of a judge on real clips and on their reconstructions, entropies of clips from the prior, and what an MLP reads of each
-factor in either code. A judge that always says the same agrees perfectly: its accuracies stand beside, always.
+The notebooks draw their split with replacement, so that clips are on both sides, and never zero
+the gradients. Here no held-out clip trains anything, and gradients are zeroed at each step.
+
+Measured are: agreement of a judge on real clips and on their reconstructions, entropies of its
+verdicts on clips drawn from the prior, and what an MLP reads of each factor from either code. A
+judge that always gives the same answer agrees perfectly, so its accuracies are always given too.
 """
 
 import numpy as np
@@ -12,40 +15,41 @@ from torch import nn
 
 from metrics.entropy import entropies
 from metrics.judge import shares, verdicts
-from metrics.summary import Measure
+from metrics.summary import Arrays, Measure
 
-SEEDS = (0, 1, 2)  # of prior draws
 HIDDEN, STEPS, RATE, DECAY = 128, 200, 5e-3, 1e-2
 
 
-def agreement(real, rebuilt, labels):
-    """{name: Measure} of a judge's probabilities {factor: [n, C]} on real clips and on their reconstructions; labels {factor: int
-    [n]}.
+def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measure]:
+    """Agreement of a judge on real clips and on their reconstructions, and its accuracies.
 
-    accuracy: the same said of both in every factor (the protocol's figure; no label enters), {factor}: in one; real_{factor} and
-    rebuilt_{factor}: judged right, real_joint and rebuilt_joint: in every factor.
+    real, rebuilt: its probabilities {factor: [n, C]}; labels {factor: int [n]}. 'accuracy' is the
+    protocol's figure: the same verdict on both clips in every factor, whatever the label; {factor}:
+    in that factor. real_{factor} and rebuilt_{factor}: the verdict is right; real_joint and
+    rebuilt_joint: it is right in every factor.
     """
-    said, again = verdicts(real), verdicts(rebuilt)
-    found = {factor: said[factor] == again[factor] for factor in said}
-    found = {"accuracy": np.all(list(found.values()), axis=0), **found}
-    for kind, judged in (("real", said), ("rebuilt", again)):
-        right = {factor: judged[factor] == labels[factor] for factor in judged}
-        found |= {f"{kind}_{factor}": hits for factor, hits in right.items()}
-        found[f"{kind}_joint"] = np.all(list(right.values()), axis=0)
-    return {name: Measure(hits) for name, hits in found.items()}
+    on_real, on_rebuilt = verdicts(real), verdicts(rebuilt)
+    hits = {factor: on_real[factor] == on_rebuilt[factor] for factor in on_real}
+    hits = {"accuracy": np.all(list(hits.values()), axis=0), **hits}
+    for kind, judged in (("real", on_real), ("rebuilt", on_rebuilt)):
+        right = {f"{kind}_{factor}": judged[factor] == labels[factor] for factor in judged}
+        hits |= right | {f"{kind}_joint": np.all(list(right.values()), axis=0)}
+    return {name: Measure(values) for name, values in hits.items()}
 
 
-def prior_entropies(probabilities):
-    """Inter-entropy H(y), intra-entropy H(y|x) and KL of a judge's probabilities {factor: [n, C]} on clips from the prior, in
-    nats, averaged over the factors."""
-    each = np.array([entropies(p) for p in probabilities.values()])
-    return dict(zip(("inter_entropy", "intra_entropy", "kl"), each.mean(0).tolist()))
+def prior_entropies(probabilities: Arrays) -> dict[str, float]:
+    """Inter-entropy H(y), intra-entropy H(y|x) and KL in nats, averaged over the factors.
+
+    probabilities {factor: [n, C]}: a judge's, on clips drawn from the prior.
+    """
+    per_factor = np.array([entropies(p) for p in probabilities.values()])
+    return dict(zip(("inter_entropy", "intra_entropy", "kl"), per_factor.mean(0).tolist()))
 
 
 class CodeClassifier(nn.Module):
-    """p(factor | code) for each factor: code [n, D] -> {factor: logits [n, C]}, through one hidden layer.
+    """p(factor | code) for each factor: code [n, D] -> {factor: logits [n, C]}; one hidden layer.
 
-    classes {factor: C}; mean, std [D]: those of the training codes.
+    classes {factor: C}; mean, std [D]: of the training codes, to standardise with.
     """
 
     def __init__(self, classes, mean, std):
@@ -62,8 +66,10 @@ class CodeClassifier(nn.Module):
         return {factor: head(features) for factor, head in self.heads.items()}
 
 
-def train_code_classifier(codes, labels, classes, seed=0):
-    """A `CodeClassifier` of codes [n, ...] with labels {factor: int [n]}, trained on all of them at once for STEPS steps."""
+def train_code_classifier(
+    codes: np.ndarray, labels: Arrays, classes: dict[str, int], seed: int = 0
+) -> CodeClassifier:
+    """Train a `CodeClassifier`, STEPS steps on all codes [n, ...] with labels {factor: int [n]}."""
     codes = _flat(codes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -80,32 +86,32 @@ def train_code_classifier(codes, labels, classes, seed=0):
 
 
 @torch.no_grad()
-def read_codes(classifier, codes):
-    """What the classifier says of codes [n, ...]: {factor: int64 [n]}."""
-    return {
-        factor: logits.argmax(-1).numpy() for factor, logits in classifier(_flat(codes)).items()
-    }
+def read_codes(classifier: CodeClassifier, codes: np.ndarray) -> Arrays:
+    """The classifier's likeliest value of each factor, int64 [n], from codes [n, ...]."""
+    return verdicts({factor: p.numpy() for factor, p in classifier(_flat(codes)).items()})
 
 
-def code_table(train, train_labels, test, test_labels, classes, seed=0):
-    """The disentanglement table: {name: share} of the test clips whose factor an MLP reads in a code.
+def code_table(
+    train: Arrays, train_labels: Arrays, test: Arrays, test_labels: Arrays, classes: dict, seed=0
+) -> dict[str, float]:
+    """The disentanglement table: share of the test clips whose factor an MLP reads from a code.
 
-    train, test: {code's name: [n, ...]}; labels {factor: int [n]}; classes {factor: C}. {code}_{factor}; as chance beside it
-    {code}_{factor}_shuffled, learnt from labels that were shuffled, and majority_{factor}, the training clips' commonest value.
+    train, test: {name of the code: [n, ...]}; labels {factor: int [n]}; classes {factor: C}.
+    {code}_{factor} is the share. Two figures show chance: {code}_{factor}_shuffled, learnt from
+    shuffled labels, and majority_{factor}, the commonest value of the training clips.
     """
-    shuffled = np.random.default_rng(seed).permutation(len(next(iter(train_labels.values()))))
-    wrong = {factor: values[shuffled] for factor, values in train_labels.items()}
-    found = {}
+    order = np.random.default_rng(seed).permutation(len(next(iter(train_labels.values()))))
+    shuffled = {factor: values[order] for factor, values in train_labels.items()}
+    table = {}
     for name, codes in train.items():
-        for mark, labels in (("", train_labels), ("_shuffled", wrong)):
-            said = read_codes(train_code_classifier(codes, labels, classes, seed), test[name])
-            right = shares({factor: said[factor] == test_labels[factor] for factor in classes})
-            found |= {f"{name}_{factor}{mark}": right[factor] for factor in classes}
+        for ending, labels in (("", train_labels), ("_shuffled", shuffled)):
+            read = read_codes(train_code_classifier(codes, labels, classes, seed), test[name])
+            right = shares({factor: read[factor] == test_labels[factor] for factor in classes})
+            table |= {f"{name}_{factor}{ending}": right[factor] for factor in classes}
     for factor in classes:
-        found[f"majority_{factor}"] = float(
-            (test_labels[factor] == np.bincount(train_labels[factor]).argmax()).mean()
-        )
-    return found
+        commonest = np.bincount(train_labels[factor]).argmax()
+        table[f"majority_{factor}"] = float((test_labels[factor] == commonest).mean())
+    return table
 
 
 def _flat(codes):

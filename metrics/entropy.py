@@ -1,4 +1,4 @@
-"""How sharp and how varied a judge's verdicts are, in nats."""
+"""How certain and how varied the verdicts of a judge are, in nats."""
 
 from typing import NamedTuple
 
@@ -6,22 +6,28 @@ import numpy as np
 
 
 class Entropies(NamedTuple):
-    """Of verdicts p_i over C values: `inter` H(y) <= ln C, of their mean; `intra` H(y|x), their mean entropy; `kl`, the mean
-    KL(p_i || mean p), which is H(y) - H(y|x). (The names are those of the VDSM notebooks.)"""
+    """Entropies of verdicts p_i over C values. The names are those of the VDSM notebooks.
+
+    inter: H(y), the entropy of the mean verdict, at most ln C; intra: H(y|x), the mean entropy of
+    a verdict; kl: the mean KL(p_i || mean p), equal to H(y) - H(y|x).
+    """
 
     inter: float
     intra: float
     kl: float
 
     @property
-    def inception_score(self):
+    def inception_score(self) -> float:
         """exp(mean_i KL(p_i || mean p)), at most C."""
         return float(np.exp(self.kl))
 
 
-def entropies(p, labels=None):
-    """Entropies of verdicts p [n, C], rows sum to 1. labels [n] integers: every value of them weighs the same, however many
-    clips it has (class-balanced); None: every clip weighs the same."""
+def entropies(p: np.ndarray, labels: np.ndarray | None = None) -> Entropies:
+    """Entropies of verdicts p [n, C], whose rows sum to 1.
+
+    labels [n], integers: each value gets the same total weight, however many clips have it
+    (class-balanced). Without labels each clip gets the same weight.
+    """
     p = np.asarray(p, np.float64)
     weight = np.ones(len(p)) if labels is None else 1 / np.bincount(labels)[labels]
     weight = weight / weight.sum()
@@ -32,16 +38,16 @@ def entropies(p, labels=None):
 
 
 def _p_log(p, q):
-    """p log q, 0 where p is."""
+    """p log q, and 0 where p is 0."""
     return np.where(p > 0, p * np.log(np.where(p > 0, q, 1)), 0)
 
 
-def variety(drawn, real):
-    """H of the likeliest values of `drawn` [n, C] as a share of that of the real clips' [m, C]; NaN where these do not vary.
+def variety(drawn: np.ndarray, real: np.ndarray) -> float:
+    """How varied drawn clips are: H of their likeliest values as a share of H of the real clips'.
 
-    The likeliest values and not the probabilities: a judge that is at a loss is not one that sees variety.
+    drawn [n, C], real [m, C]: a judge's probabilities. NaN if the real clips do not vary. The
+    likeliest values are counted because an undecided judge is no sign of variety.
     """
-    some, whole = (entropies(np.eye(p.shape[1])[p.argmax(1)]).inter for p in (drawn, real))
-    return (
-        max(some, 0.0) / whole if whole > 1e-6 else float("nan")
-    )  # a sum of rounded weights may pass 1
+    of_drawn, of_real = (entropies(np.eye(p.shape[1])[p.argmax(1)]).inter for p in (drawn, real))
+    # Rounded weights may sum to more than 1, and the entropy is then below 0.
+    return max(of_drawn, 0.0) / of_real if of_real > 1e-6 else float("nan")

@@ -1,64 +1,58 @@
-"""Measure a trained stage on held-out clips: tables on the terminal, metrics.json and metrics.csv in the run's folder.
+"""Measure a trained stage on held-out clips, by the protocols that --evaluate names.
 
-metrics.json holds at its top name to number, and under 'details' how each was made: split, seeds, judge, spread, warnings, commit.
-Every figure stands beside those that papers print ('reported'). The model is asked through models/view.py alone.
+The model is asked through models/view.py only. measurers.py says what a data set adds, results.py
+writes metrics.json and metrics.csv and prints the tables.
 """
 
-import csv
-import io
-import json
 import math
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from data.pendulum import constants
-from metrics import consistency, quality
+from data.base import Clips, Dataset
+from metrics import consistency, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import adapt, factors_of, load_or_train_judge, shares, too_weak, verdicts
-from metrics.pendulum import SwingReader, continuation_measures, swap_measures, with_swing
-from metrics.published import reported
-from metrics.quality import psnr
-from metrics.summary import Found, Measure, figures, over_seeds, spreads
+from metrics.measurers import measurer_of
+from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
-from utils.checkpoints import write_text
-from utils.errors import UserError
+from models.view import VideoModel
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
+from utils.run_folder import RunFolder
+from utils.settings import RunSettings, StageInfo
 
-CONTINUE_TO, CONTINUE_FROM = 40, 16  # frames 17 to 40, counted from 1
-BLOCK = 64  # clips that are held as floats at a time
-LEARNT_FROM = 2000  # training clips, at most, that code classifiers and forests learn from
-ADAPTED_ON = 1000  # of these, reconstructions that the consistency protocol's judge learns from
-MEANING = {
-    "reconstruction": "clips from their own codes",
-    "consistency": "VDSM's: a judge of real and reconstructed clips; entropies of prior samples; an MLP from each code",
-    "swap": "S3VAE family's: the motion of each clip with the identity of another, or of the prior",
-    "dci": "Eastwood & Williams: a random forest from both codes to each factor",
-    "fid": "Frechet distance of held-out clips and prior samples",
-}
+# Clips that are held as floats at a time.
+BLOCK = 64
+# At most so many training clips for code classifiers and forests,
+LEARNT_FROM = 2000
+# and so many of their reconstructions for the consistency protocol's judge.
+ADAPTED_ON = 1000
+DEPARTURE = (
+    "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
+)
 
 
-def need_labels(settings, dataset):
-    """Raise UserError, before hours of training, where --evaluate asks for a protocol that needs labels and there are none."""
+def need_labels(settings: RunSettings, dataset: Dataset) -> None:
+    """Raise UserError, before training, if --evaluate needs labels that the data set lacks."""
     if {"consistency", "swap", "dci"} & set(settings.measured):
         factors_of(dataset)
 
 
-class Held:
-    """Clips of one split as a model and the protocols see them: uint8 frames [n, T, 64, 64, 3], labels by name, codes; of the first
-    `rebuild` clips (to a whole block) reconstructions too, uint8 `rebuilt`, and how far off they are, `quality` {name: [n]}.
+class Encoded:
+    """Clips of one split with their codes: uint8 frames [n, T, 64, 64, 3] and labels by name too.
 
-    distances: {name: function of made and true frames -> [n]}, as metrics/quality.py has them.
+    The first `rebuild` clips, rounded up to a whole block, have reconstructions `rebuilt`, uint8,
+    and their `quality` {name: [n]} by `distances` {name: function of metrics/quality.py}.
     """
 
-    def __init__(self, view, clips, rows, length, rebuild, distances):
+    def __init__(self, view: VideoModel, clips: Clips, rows, length, rebuild, distances):
         self.frames = clips.take(rows, 0, length)
         self.labels = {name: clips.label(name, rows) for name in clips.labels}
-        codes, rebuilt, seen = [], [self.frames[:0]], {name: [] for name in distances}
+        codes, rebuilt, values = [], [self.frames[:0]], {name: [] for name in distances}
         for start in range(0, len(rows), BLOCK):
             x = as_float(torch.from_numpy(self.frames[start : start + BLOCK]))
             codes.append(view.encode(x))
@@ -66,65 +60,55 @@ class Held:
                 made = view.decode(*codes[-1], length)
                 rebuilt.append(as_uint8(made))
                 for name, distance in distances.items():
-                    seen[name].append(distance(made, x))
+                    values[name].append(distance(made, x))
         self.static, self.dynamic = (torch.cat(part) for part in zip(*codes))
         self.rebuilt = np.concatenate(rebuilt)
-        self.quality = {name: np.concatenate(parts) for name, parts in seen.items()}
+        self.quality = {name: np.concatenate(parts) for name, parts in values.items()}
 
 
 class Evaluation:
-    """One stage of one model on one split, and what several protocols need of it, made once: judge, codes, swaps."""
+    """One stage of one model on one split. What several protocols need is computed once.
 
-    def __init__(self, view, stage, dataset, folder, settings, device):
-        self.view, self.folder, self.device = view, folder, device
-        self.number, self.second = (
-            settings.number(stage),
-            stage != "EncDec",
-        )  # a model of one stage is named as VDSM's second
-        self.pendulum = dataset.name == "pendulum"
-        self.measurable = self.pendulum and set(dataset.classes) == {
-            "colour"
-        }  # from pixels, with no judge to train
-        self.dataset = with_swing(dataset) if self.measurable else dataset
-        self.clips, self.settings = self.dataset.split(settings.split), settings
-        self.length = min(
-            settings.seq_len, *(dataset.split(split).num_frames for split in dataset.splits)
-        )
-        self.notes = []  # lines about what could not be measured
+    Each protocol is a method of its name that returns an `Outcome`. omitted: lines about what could
+    not be measured.
+    """
+
+    def __init__(self, view, info, dataset, folder, settings, device):
+        self.view, self.info, self.folder, self.device = view, info, folder, device
+        self.settings, self.measurer = settings, measurer_of(dataset)
+        self.dataset = self.measurer.dataset
+        shortest = min(self.dataset.split(split).num_frames for split in dataset.splits)
+        self.length = min(settings.seq_len, shortest)
+        self.omitted = []
 
     @cached_property
-    def held(self):
-        distances, rows = (
-            {"error": quality.squared_error, "ssim": quality.ssim},
-            np.arange(len(self.clips)),
-        )
+    def held_out(self):
+        clips = self.dataset.split(self.settings.split)
+        distances = {"error": quality.squared_error, "ssim": quality.ssim}
         try:
             distances["lpips"] = quality.LPIPS()
         except Missing as missing:
-            self.notes.append(f"LPIPS is left out: {missing}")
-        return Held(self.view, self.clips, rows, self.length, len(rows), distances)
+            self.omitted.append(f"LPIPS is left out: {missing}")
+        rows = np.arange(len(clips))
+        return Encoded(self.view, clips, rows, self.length, len(rows), distances)
 
     @cached_property
-    def learnt_from(self):
-        """Training clips for the judges and classifiers: never one of those that are measured."""
-        train = self.dataset.split("train")
-        rows = np.random.default_rng(0).permutation(len(train))[:LEARNT_FROM]
-        rebuild = 0 if self.measurable or "consistency" not in self.wanted else ADAPTED_ON
-        return Held(self.view, train, rows, self.length, rebuild, {})
+    def training(self):
+        """Training clips for judges and classifiers: never those that are measured."""
+        clips = self.dataset.split("train")
+        rows = np.random.default_rng(0).permutation(len(clips))[:LEARNT_FROM]
+        adapts = self.measurer.judge is None and "consistency" in self.wanted
+        return Encoded(self.view, clips, rows, self.length, ADAPTED_ON if adapts else 0, {})
 
     @cached_property
     def wanted(self):
-        """The protocols that --evaluate asks for; 'default': those that apply to the data set and need no download."""
+        """The protocols that --evaluate names; 'default': those that apply and need no download."""
         asked = self.settings.measured
         if asked != ("default",):
             return asked
-        labelled = any(
-            factor in self.dataset.classes
-            for factor in (*self.dataset.static, *self.dataset.dynamic)
-        )
-        return (("consistency", "swap", "dci") if labelled else ()) + (
-            ("fid",) if self.settings.fid_weights else ()
-        )
+        labelled = set(self.dataset.classes) & {*self.dataset.static, *self.dataset.dynamic}
+        by_labels = ("consistency", "swap", "dci") if labelled else ()
+        return by_labels + (("fid",) if self.settings.fid_weights else ())
 
     @cached_property
     def classes(self):
@@ -132,286 +116,156 @@ class Evaluation:
 
     @cached_property
     def judge(self):
-        if self.measurable:
-            return SwingReader()
+        if self.measurer.judge is not None:
+            return self.measurer.judge
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
 
     @cached_property
-    def real(self):
-        """What the judge says of the held-out clips themselves."""
-        return self.judge.probabilities(self.held.frames)
+    def judged_real(self):
+        """The judge's probabilities on the held-out clips themselves."""
+        return self.judge.probabilities(self.held_out.frames)
 
     @cached_property
-    def circles(self):
-        """For each seed the identity sources and the clips that they make."""
-        static, dynamic = self.held.static, self.held.dynamic
-        partners = [pairing(len(static), seed) for seed in SEEDS]
-        return [(p, as_uint8(self.view.decode(static[p], dynamic, self.length))) for p in partners]
-
-    @cached_property
-    def drawn(self):
-        """For each seed codes from the priors, as many as held-out clips."""
-        found = []
+    def prior_codes(self):
+        """For each seed codes from the priors, as many as there are held-out clips."""
+        codes = []
         with torch.random.fork_rng():
             for seed in SEEDS:
                 torch.manual_seed(seed)
-                found.append(self.view.draw(len(self.held.frames), self.length))
-        return found
+                codes.append(self.view.draw(len(self.held_out.frames), self.length))
+        return codes
 
-    def judged_by(self, real):
-        """Notes about a judge that says `real` of the held-out clips: its accuracies, and a warning where it is too weak."""
-        right = shares(
-            {factor: said == self.held.labels[factor] for factor, said in verdicts(real).items()}
-        )
-        weak = too_weak(right)
-        return {"judge accuracy": right, "warnings": [weak] if weak else []}
+    def decoded(self, static, dynamic):
+        """Clips uint8 [n, T, 64, 64, 3] from their codes."""
+        return as_uint8(self.view.decode(static, dynamic, self.length))
 
-    # --- the protocols, each -> Found ---
+    def judge_notes(self, real):
+        """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
+        judged, labels = verdicts(real), self.held_out.labels
+        accuracies = shares({factor: judged[factor] == labels[factor] for factor in judged})
+        weak = too_weak(accuracies)
+        return {"judge accuracy": accuracies, "warnings": [weak] if weak else []}
+
+    def named(self, protocol, outcome):
+        """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
+        prefix = "stage1_" if self.info.frames_only else ""
+        prefix += f"{protocol}_" if protocol else ""
+        parts = [{prefix + name: v for name, v in part.items()} for part in outcome[:3]]
+        return Outcome(*parts, outcome.notes)
 
     def reconstruction(self):
-        """PSNR, SSIM, LPIPS; of pendula also colour and angle from pixels, and the continuation past the training length."""
-        own, prefix = self.held.quality, "seq_" if self.second else ""
-        measures = {
-            f"{prefix}reconstruction_{name}": Measure(own[name])
-            for name in ("ssim", "lpips")
-            if name in own
-        }
-        found = {f"{prefix}reconstruction_psnr": psnr(own["error"])}
-        if self.pendulum:
-            colour, angles = (
-                self.held.labels["colour"],
-                self.held.labels["angles"][:, : self.length],
-            )
-            pixels = swap_measures(self.held.rebuilt, angles, colour, colour)
-            measures[f"{prefix}reconstruction_identity_accuracy"] = pixels["identity_accuracy"]
-            name = "reconstruction_pose_error_deg"
-            measures[name if self.second else f"stage1_{name}"] = pixels["pose_error_deg"]
-            if getattr(self.view, "continues", True) and self.second:
-                longer = as_uint8(
-                    self.view.decode(self.held.static, self.held.dynamic, CONTINUE_TO)
-                )
-                state = self.held.labels["angle"], self.held.labels["velocity"]
-                physics = constants(self.held.labels, self.dataset.classes)
-                tail = continuation_measures(longer, *state, CONTINUE_FROM, **physics)
-                measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
-        return Found(found | figures(measures), spreads(measures), {}, {"warnings": []})
+        """PSNR, SSIM and LPIPS, and the measurer's figures of reconstructions and continuations."""
+        held, frames_only = self.held_out, self.info.frames_only
+        prefix = "reconstruction_" if frames_only else "seq_reconstruction_"
+        distances = {name: Measure(values) for name, values in held.quality.items()}
+        measures = {prefix + name: distances[name] for name in distances if name != "error"}
+        measures |= self.measurer.reconstructions(held.rebuilt, held.labels, frames_only)
+        frames = self.measurer.continue_to
+        if frames and not frames_only and getattr(self.view, "continues", True):
+            longer = as_uint8(self.view.decode(held.static, held.dynamic, frames))
+            tail = self.measurer.continuations(longer, held.labels)
+            measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
+        numbers = {prefix + "psnr": quality.psnr(held.quality["error"])} | figures(measures)
+        return Outcome(numbers, spreads(measures), {}, {"warnings": []})
 
     def swap(self):
-        """Columns (a) and (b) of metrics/swap.py; of pendula also colour and angle from pixels."""
-        held, judge, labels = (
-            self.held,
-            self.judge,
-            {name: self.held.labels[name] for name in self.classes},
-        )
-        real, rounds = self.real, []
-        for (partner, made), (static, dynamic) in zip(self.circles, self.drawn, strict=True):
-            found = {}
-            if self.pendulum:
-                found = swap_measures(
-                    made,
-                    held.labels["angles"][:, : self.length],
-                    labels["colour"],
-                    labels["colour"][partner],
-                )
-            found |= judged_swap(self.dataset, labels, judge.probabilities(made), partner)
-            moving = judge.probabilities(
-                as_uint8(self.view.decode(static, held.dynamic, self.length))
-            )
-            standing = judge.probabilities(
-                as_uint8(self.view.decode(held.static, dynamic, self.length))
-            )
-            rounds.append(found | judged_prior(self.dataset, labels, real, moving, standing))
-        kind = "transfer" if self.second else "swap"
-        rounds = [{f"{kind}_{name}": value for name, value in each.items()} for each in rounds]
-        ceilings = {f: math.log(self.classes[f]) for f in self.classes if f in self.dataset.dynamic}
-        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **self.judged_by(real)}
-        found = over_seeds(rounds, notes)
+        """Columns (a) and (b) of metrics/swap.py, and the measurer's figures of swaps."""
+        held, judge, real = self.held_out, self.judge, self.judged_real
+        labels = {factor: held.labels[factor] for factor in self.classes}
+        kind, rounds = "swap" if self.info.frames_only else "transfer", []
+        for seed, (static, dynamic) in zip(SEEDS, self.prior_codes, strict=True):
+            partner = pairing(len(held.frames), seed)
+            made = self.decoded(held.static[partner], held.dynamic)
+            measures = self.measurer.swaps(made, held.labels, partner)
+            measures |= judged_swap(self.dataset, labels, judge.probabilities(made), partner)
+            moving = judge.probabilities(self.decoded(static, held.dynamic))
+            standing = judge.probabilities(self.decoded(held.static, dynamic))
+            measures |= judged_prior(self.dataset, labels, real, moving, standing)
+            rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
+        ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
+        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **self.judge_notes(real)}
+        outcome = over_seeds(rounds, notes)
         own = {f"judge_{name}_accuracy": share for name, share in notes["judge accuracy"].items()}
-        return found._replace(figures=own | found.figures)
+        return outcome._replace(figures=own | outcome.figures)
 
     def consistency(self):
-        """All four steps of metrics/consistency.py."""
-        held, known, judge = self.held, self.learnt_from, self.judge
-        if not self.measurable:
+        """The four steps of metrics/consistency.py."""
+        held, known, judge = self.held_out, self.training, self.judge
+        if self.measurer.judge is None:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
-        fixed = consistency.agreement(real, rebuilt, held.labels)
-        samples = [as_uint8(self.view.decode(*codes, self.length)) for codes in self.drawn]
-        rounds = [consistency.prior_entropies(judge.probabilities(made)) for made in samples]
-        found = over_seeds(
-            rounds, {"seeds": SEEDS, "judge": type(judge).__name__, **self.judged_by(real)}
-        )
-        whole = consistency.prior_entropies(real)
-        codes = [
-            {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)
+        agreement = consistency.agreement(real, rebuilt, held.labels)
+        rounds = [
+            consistency.prior_entropies(judge.probabilities(self.decoded(*codes)))
+            for codes in self.prior_codes
         ]
-        table = consistency.code_table(codes[0], known.labels, codes[1], held.labels, self.classes)
-        found.figures.update(
-            figures(fixed) | {"real_inter_entropy": whole["inter_entropy"]} | table
+        notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
+        outcome = over_seeds(rounds, notes | {"departs": DEPARTURE})
+        train, test = (
+            {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)
         )
-        found.spread.update(spreads(fixed))
-        said = "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
-        return self._named("consistency", found._replace(notes=found.notes | {"departs": said}))
+        table = consistency.code_table(train, known.labels, test, held.labels, self.classes)
+        real_inter = {"real_inter_entropy": consistency.prior_entropies(real)["inter_entropy"]}
+        outcome.figures.update(figures(agreement) | real_inter | table)
+        outcome.spread.update(spreads(agreement))
+        return self.named("consistency", outcome)
 
     def dci(self):
+        """The figures of metrics/dci.py."""
         kinds = {f: "static" if f in self.dataset.static else "dynamic" for f in self.classes}
         sides = []
-        for part in (self.learnt_from, self.held):
-            sides += [
-                (part.static, part.dynamic),
-                {f: (kind, part.labels[f]) for f, kind in kinds.items()},
-            ]
-        return self._named(
-            "dci", Found(dci(*sides), {}, {}, {"learnt from": len(sides[0][0]), "warnings": []})
-        )
+        for part in (self.training, self.held_out):
+            labels = {factor: (kind, part.labels[factor]) for factor, kind in kinds.items()}
+            sides += [(part.static, part.dynamic), labels]
+        notes = {"learnt from": len(self.training.frames), "warnings": []}
+        return self.named("dci", Outcome(dci(*sides), {}, {}, notes))
 
     def fid(self):
+        """The Frechet distance of metrics/fid.py, to clips from the prior of the first seed."""
         features = Features(self.settings.fid_weights, self.device)
-        made = as_uint8(self.view.decode(*self.drawn[0], self.length))
-        figure, notes = fid(features, self.held.frames, made)
-        return self._named("", Found({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
-
-    def _named(self, protocol, found):
-        """The figures under the names of metrics.json: the protocol before them, and 'stage1' before those of stage 1."""
-        prefix = ("" if self.second else "stage1_") + (f"{protocol}_" if protocol else "")
-        return Found(
-            *({prefix + name: v for name, v in part.items()} for part in found[:3]), found.notes
-        )
+        figure, notes = fid(features, self.held_out.frames, self.decoded(*self.prior_codes[0]))
+        return self.named("", Outcome({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
 
 
-def evaluate(view, stage, dataset, folder, settings, device, epoch=None):
-    """Figures of one stage ('EncDec': swaps of poses; any other: transfers of motion) after `epoch` on settings.split by the
-    protocols of settings.measured, added to folder.metrics and printed. Returns {name: number}."""
-    task = Evaluation(view, stage, dataset, folder, settings, device)
-    _known(folder.metrics)  # before minutes of measuring
-    done = {}
-    for name in sorted(
-        ("reconstruction", *task.wanted), key="fid".__ne__
-    ):  # first: its weights may not be at hand
+def evaluate(
+    view: VideoModel,
+    info: StageInfo,
+    dataset: Dataset,
+    folder: RunFolder,
+    settings: RunSettings,
+    device: torch.device,
+    epoch: int | None = None,
+) -> dict[str, float]:
+    """Measure one stage, trained to `epoch`, on settings.split; returns {figure: number}.
+
+    The protocols are 'reconstruction' and those of settings.measured. The figures are printed and
+    added to folder.metrics. The figures of a stage with info.frames_only are named as those of
+    stage 1. Raises UserError if folder.metrics is not a file of figures.
+    """
+    # Fails now, and not after minutes of measuring.
+    results.read(folder.metrics)
+    task = Evaluation(view, info, dataset, folder, settings, device)
+    outcomes = {}
+    # fid is first, because its file of weights may be wrong.
+    for name in sorted(("reconstruction", *task.wanted), key=lambda name: name != "fid"):
         try:
-            done[name] = getattr(task, name)()
+            outcomes[name] = getattr(task, name)()
         except Missing as missing:
-            task.notes.append(f"{name} is left out: {missing}")
-    common = {
-        "data": dataset.name,
-        "model": settings.model,
-        "split": settings.split,
-        "n": len(task.held.frames),
-        "frames": task.length,
-        "seed": settings.seed,
-        "epoch": epoch,
-    }
-    details = common | {"spread is": "standard error over clips, bootstrap"} | origin(device)
+            task.omitted.append(f"{name} is left out: {missing}")
+    clips = {"data": dataset.name, "model": settings.model, "split": settings.split}
+    clips |= {"n": len(task.held_out.frames), "frames": task.length}
+    clips |= {"seed": settings.seed, "epoch": epoch}
+    notes = {"spread is": "standard error over clips, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
-        details["warning"] = "not held out: --fidelity release trains on these clips"
-    figures_, saved = _merge(_known(folder.metrics), stage, common, details, done)
-    write_text(folder.metrics, json.dumps({**figures_, "details": saved}, indent=1) + "\n")
-    write_text(folder.metrics.with_suffix(".csv"), table(figures_, saved))
-    _show(task, done, details.get("warning", "held out"))
-    return {name: value for found in done.values() for name, value in found.figures.items()}
-
-
-def _show(task, done, held_out):
-    n, split = len(task.held.frames), task.settings.split
-    print(f"stage {task.number}, {n} {split} clips, {held_out}")
-    for name, found in done.items():
-        print(
-            f"{name}: {MEANING[name]}\n  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run"
-        )
-        for warning in found.notes["warnings"]:
-            print(f"  warning: {warning}")
-        for figure, value in found.figures.items():
-            spread, over = (f"{part[figure]:.2g}" if figure in part else "" for part in found[1:3])
-            others = ", ".join(
-                f"{system} {known:g}"
-                for system, known in reported(task.dataset.name, figure).items()
-            )
-            print(f"  {figure:<52} {value:<9.4g} {spread:<13} {over:<11} {others}".rstrip())
-    for line in task.notes:
-        print(line)
-
-
-def table(figures_, details):
-    """metrics.csv: one line a figure, with its protocol, spreads, clips, and the figures that papers print."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(
-        (
-            "protocol",
-            "figure",
-            "value",
-            "standard error",
-            "over seeds",
-            "clips",
-            "split",
-            "reported",
-        )
+        notes["warning"] = "not held out: --fidelity release trains on these clips"
+    results.add(folder.metrics, info.name, clips, notes, outcomes)
+    print(
+        f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips, "
+        + notes.get("warning", "held out")
     )
-    for notes in details.values():
-        for protocol, found in notes["protocols"].items():
-            for name in found["figures"]:
-                others = "; ".join(
-                    f"{system} {number:g}"
-                    for system, number in reported(notes["data"], name).items()
-                )
-                spread, over = notes["spread"].get(name), found["seed spread"].get(name)
-                rows.writerow(
-                    (
-                        protocol,
-                        name,
-                        figures_.get(name),
-                        spread,
-                        over,
-                        notes["n"],
-                        notes["split"],
-                        others,
-                    )
-                )
-    return out.getvalue()
-
-
-def _json(value):
-    return value if math.isfinite(value) else None  # NaN is no JSON
-
-
-def _known(path):
-    """What metrics.json holds: ({name: number}, details). Raises UserError if it is no such file."""
-    try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        details = known.pop("details", {})
-        return known, {
-            stage: notes | {"figures": list(notes["figures"])} for stage, notes in details.items()
-        }
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise UserError(f"{path} is not a file of figures: move it away") from None
-
-
-def _merge(known, stage, common, details, done):
-    """The figures and details of `known` with those of the stage replaced by `done`; protocols that were not run again stay
-    where they were measured on the same clips after the same epoch."""
-    numbers, notes = known
-    old = notes.get(stage, {"figures": [], "protocols": {}, "spread": {}})
-    kept = {}
-    if all(old.get(name) == value for name, value in common.items()):
-        kept = {name: found for name, found in old.get("protocols", {}).items() if name not in done}
-    kept_names = {figure for found in kept.values() for figure in found["figures"]}
-    for name in set(old["figures"]) - kept_names:
-        numbers.pop(name, None)
-    spread = {name: value for name, value in old["spread"].items() if name in kept_names}
-    for protocol, found in done.items():
-        numbers |= {name: _json(value) for name, value in found.figures.items()}
-        spread |= {name: _json(value) for name, value in found.spread.items()}
-        kept[protocol] = {
-            "is": MEANING[protocol],
-            **found.notes,
-            "figures": list(found.figures),
-            "seed spread": {name: _json(value) for name, value in found.seed_spread.items()},
-            "reported": {
-                n: others for n in found.figures if (others := reported(details["data"], n))
-            },
-        }
-    names = sorted(figure for found in kept.values() for figure in found["figures"])
-    notes[stage] = details | {"spread": spread, "figures": names, "protocols": kept}
-    return {name: value for name, value in numbers.items() if value is not None}, notes
+    results.show(dataset.name, outcomes)
+    for line in task.omitted:
+        print(line)
+    return {name: value for each in outcomes.values() for name, value in each.figures.items()}

@@ -1,10 +1,13 @@
-"""Video FID: the Frechet distance of real and generated clips, in the features of a network that was trained on Kinetics.
+"""Video FID: the Frechet distance of real and generated clips, in features learnt on Kinetics.
 
     |mu_1 - mu_2|^2 + Tr(C_1 + C_2 - 2 (C_1 C_2)^1/2)
 
-The VDSM figure takes the 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies (`--fid_weights`);
-torchvision's R3D-18 (512 features) stands in where there are none. Figures of different networks are not comparable.
+The paper uses the 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies
+(--fid_weights). Without them torchvision's R3D-18 is used (512 features). Figures of different
+networks cannot be compared.
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,41 +18,40 @@ from torchvision.models.video import R3D_18_Weights, r3d_18
 from metrics.weights import fitted, from_file, from_torchvision
 
 FLAG = "fid_weights"
-FRAMES, SIZE = 16, 112  # what the networks were trained on; short clips loop
-KINETICS_MEAN = (114.7748, 107.7354, 99.4750)  # 0..255, of the ResNeXt's training
-R3D_MEAN, R3D_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # torchvision's
+# Frames and px of the clips that the networks were trained on.
+FRAMES, SIZE = 16, 112
+# The ResNeXt's training subtracted this mean, of values 0..255; R3D's used values 0..1.
+KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
+R3D_MEAN, R3D_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 
 class Bottleneck(nn.Module):
-    """1x1x1, grouped 3x3x3, 1x1x1 with a shortcut: [N, inside, T, H, W] -> [N, 2 planes, T / stride, ...]."""
+    """Residual block: [N, inside, T, H, W] -> [N, 2 planes, T / stride, H / stride, W / stride]."""
 
     def __init__(self, inside, planes, stride):
         super().__init__()
+        outside = 2 * planes
         self.conv1, self.bn1 = nn.Conv3d(inside, planes, 1, bias=False), nn.BatchNorm3d(planes)
         self.conv2 = nn.Conv3d(planes, planes, 3, stride, 1, groups=32, bias=False)
         self.bn2 = nn.BatchNorm3d(planes)
-        self.conv3, self.bn3 = (
-            nn.Conv3d(planes, 2 * planes, 1, bias=False),
-            nn.BatchNorm3d(2 * planes),
-        )
+        self.conv3, self.bn3 = nn.Conv3d(planes, outside, 1, bias=False), nn.BatchNorm3d(outside)
         self.downsample = None
-        if stride != 1 or inside != 2 * planes:
+        if stride != 1 or inside != outside:
             self.downsample = nn.Sequential(
-                nn.Conv3d(inside, 2 * planes, 1, stride, bias=False), nn.BatchNorm3d(2 * planes)
+                nn.Conv3d(inside, outside, 1, stride, bias=False), nn.BatchNorm3d(outside)
             )
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(
-            self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x))
-        )
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNeXt3D(nn.Module):
-    """3D ResNeXt-101, cardinality 32 (Hara et al. 2018), to its pooled features: [N, 3, 16, 112, 112] -> [N, 2048].
+    """3D ResNeXt-101 of cardinality 32 (Hara et al. 2018): [N, 3, 16, 112, 112] -> [N, 2048].
 
-    Tensor names are those of the published Kinetics file.
+    The output is the pooled features. Tensor names are those of the published Kinetics file.
     """
 
     def __init__(self, blocks=(3, 4, 23, 3)):
@@ -69,29 +71,31 @@ class ResNeXt3D(nn.Module):
 
 
 class Features:
-    """Pooled Kinetics features of clips. path: a file of the ResNeXt's or of R3D-18's weights, told apart by their tensors; None:
-    torchvision's R3D-18. `name` says which, `size` how many features. Raises UserError for a file that is neither, Missing if
-    torchvision's weights are not at hand."""
+    """Pooled Kinetics features of clips. `name` says of which network, `size` how many features.
 
-    def __init__(self, path=None, device="cpu"):
+    path: a file of weights of the ResNeXt or of R3D-18, recognised by its tensors; None: R3D-18
+    from torchvision. Raises UserError if the file is neither, and Missing if torchvision's weights
+    are not available.
+    """
+
+    def __init__(self, path: str | Path | None = None, device: torch.device | str = "cpu"):
         tensors = from_file(path, FLAG) if path else {}
-        if not path or "stem.0.weight" in tensors:
-            if path:
-                network = fitted(r3d_18(), tensors, path, FLAG, heads=("fc.",))
-            else:
-                hint = f"give --{FLAG} FILE, the 3D ResNeXt-101 (Kinetics) that the paper used or torchvision's R3D-18"
-                network = from_torchvision(r3d_18, R3D_18_Weights.KINETICS400_V1, hint)
-            network.fc = nn.Identity()
-            self.name, self.size, mean, std = (
-                "torchvision R3D-18, Kinetics-400",
-                512,
-                R3D_MEAN,
-                R3D_STD,
-            )
-        else:
+        if path and "stem.0.weight" not in tensors:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
             self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
             mean, std = np.array(KINETICS_MEAN) / 255, np.full(3, 1 / 255)
+        else:
+            if path:
+                network = fitted(r3d_18(), tensors, path, FLAG, heads=("fc.",))
+            else:
+                hint = (
+                    f"give --{FLAG} FILE with weights of the 3D ResNeXt-101 (Kinetics) that the "
+                    "paper used, or of torchvision's R3D-18"
+                )
+                network = from_torchvision(r3d_18, R3D_18_Weights.KINETICS400_V1, hint)
+            network.fc = nn.Identity()
+            self.name, self.size = "torchvision R3D-18, Kinetics-400", 512
+            mean, std = R3D_MEAN, R3D_STD
         self.network, self.device = network.to(device), device
         self.mean, self.std = (
             torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1, 1)
@@ -99,27 +103,27 @@ class Features:
         )
 
     @torch.no_grad()
-    def __call__(self, clips, batch=8):
+    def __call__(self, clips: np.ndarray, batch: int = 8) -> np.ndarray:
         """uint8 [n, T, H, W, 3] -> float64 [n, size]."""
-        found = []
+        parts = []
         for start in range(0, len(clips), batch):
             x = torch.from_numpy(looped(clips[start : start + batch])).to(self.device)
             x = x.permute(0, 4, 1, 2, 3).float() / 255  # [n, 3, T, H, W]
             x = F.interpolate(x, (FRAMES, SIZE, SIZE), mode="trilinear", align_corners=False)
-            found.append(self.network((x - self.mean) / self.std).double().cpu().numpy())
-        return np.concatenate(found)
+            parts.append(self.network((x - self.mean) / self.std).double().cpu().numpy())
+        return np.concatenate(parts)
 
 
-def looped(clips):
-    """The first FRAMES frames of clips [n, T, ...]; short ones begin again."""
+def looped(clips: np.ndarray) -> np.ndarray:
+    """The first FRAMES frames of clips [n, T, ...]; shorter clips are repeated."""
     return clips[:, np.arange(FRAMES) % clips.shape[1]]
 
 
-def frechet(a, b):
-    """The Frechet distance of features a [n, D] and b [m, D], taken as Gaussians.
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """The Frechet distance of features a [n, D] and b [m, D], each taken as a Gaussian.
 
-    With A, B the centred features over sqrt(n - 1), sqrt(m - 1), the eigenvalues of (C_1 C_2)^1/2 are the singular values of
-    A B^T: no root of a singular covariance is taken.
+    With A, B the centred features over sqrt(n - 1), sqrt(m - 1), the eigenvalues of (C_1 C_2)^1/2
+    are the singular values of A B^T. This avoids the root of a singular covariance.
     """
     roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a, b)]
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
@@ -127,19 +131,18 @@ def frechet(a, b):
     return float(apart + sum((root**2).sum() for root in roots) - 2 * common)
 
 
-def fid(features, real, made):
-    """(figure, notes) of real and generated clips, uint8 [n, T, 64, 64, 3] each. notes name network, clips and frames, and under
-    'warnings' say where clips are too few for the features."""
-    few = min(len(real), len(made))
+def fid(features: Features, real: np.ndarray, made: np.ndarray) -> tuple[float, dict]:
+    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and its notes.
+
+    The notes name network, clips and frames; 'warnings' has a line if the clips are too few.
+    """
+    few, needed = min(len(real), len(made)), features.size + 1
+    singular = f"fid: {few} clips are fewer than {needed}: the covariances are singular"
     notes = {
         "network": features.name,
         "features": features.size,
         "clips": [len(real), len(made)],
         "frames": real.shape[1],
+        "warnings": [singular] if few < needed else [],
     }
-    notes["warnings"] = []
-    if few < features.size + 1:
-        notes["warnings"].append(
-            f"fid: {few} clips are fewer than {features.size + 1}: the covariances are singular"
-        )
     return frechet(features(real), features(made)), notes

@@ -1,90 +1,97 @@
-"""How well a model took pendula apart, measured on the pictures it makes: a reader of colour and angle, and figures from it.
+"""How well a model separates the factors of pendula, measured on the pictures that it generates.
 
-The reader sees pixels alone. A frame that it cannot read counts as wrong: its colour is -1, its angle NaN, and an error over it
-is taken as 180 degrees.
+A reader gives colour and angle of each frame from its pixels alone. A frame that it cannot read
+counts as wrong: its colour is -1, its angle NaN, and its angle error 180 degrees.
 
-`with_swing` names the generating values, so that the protocols' factors are colour, amplitude and start, and `SwingReader` is
-their judge: it measures, and nothing trains it.
+`with_swing` makes factors of the initial state, so that the protocols have the factors colour,
+amplitude and start. `SwingReader` is the judge of these factors; it measures and is not trained.
 """
 
 import dataclasses
 
 import numpy as np
 
-from data.pendulum import COLOURS, DAMPING, FRAME_TIME, GRAVITY, LENGTH, PALETTE, PIVOT, simulate
+from data import pendulum
+from data.base import Dataset
+from metrics.measurers import Measurer
 from metrics.summary import Measure
 
-FAINTEST = 25.0  # sum of the frame's brightest channel in [0, 1] below which there is no pendulum (a whole one has about 115)
-PERIODS = np.arange(1.0, 6.0, 0.02)  # s, the candidates of `period`
-AMPLITUDES = {
-    "small": 49.0,
-    "middle": 76.0,
-    "large": np.inf,
-}  # up to so many degrees: thirds of the embedded set
+# A frame whose brightest channel, in [0, 1], sums to less shows no pendulum; a whole pendulum sums
+# to about 115.
+FAINTEST = 25.0
+# Candidates of `period`, in s.
+PERIODS = np.arange(1.0, 6.0, 0.02)
+# Upper limits in degrees; they divide the embedded data set in three.
+AMPLITUDES = {"small": 49.0, "middle": 76.0, "large": np.inf}
 STARTS = ("left, going left", "left, going right", "right, going left", "right, going right")
-STENCIL = np.array([1, -8, 0, 8, -1]) / (
-    12 * FRAME_TIME
-)  # derivative at the middle of five frames, of fourth order
-VOTES = 6  # frames whose state is carried back to the first one
+# Derivative at the middle of five frames, of fourth order.
+STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * pendulum.FRAME_TIME)
+# Frames whose state is carried back to the first frame.
+VOTES = 6
+# Continued clips have this many frames and are measured from this one on (0-based).
+CONTINUE_TO, CONTINUE_FROM = 40, 16
 
 
-def read(frames):
-    """Colours and angles of frames [n, T, 64, 64, 3], uint8 or float in [0, 1]: colour index [n, T], angle [n, T] in rad.
+def read(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour index [n, T] and angle [n, T] in rad of frames [n, T, 64, 64, 3].
 
-    The angle is that of the centre of brightness seen from the pivot, the colour the palette's nearest hue.
+    frames: uint8, or float in [0, 1]. The angle is that of the centre of brightness seen from the
+    pivot, the colour the nearest hue of the palette.
     """
-    frames = (
-        frames.astype(np.float32) / 255
-        if frames.dtype == np.uint8
-        else np.asarray(frames, np.float32)
-    )
-    light = np.maximum(
-        np.maximum(frames[..., 0], frames[..., 1]), frames[..., 2]
-    )  # [n, T, 64, 64]; faster than max(-1)
-    light = light * (light > 0.15)  # faint haze is not a pendulum
+    scale = 255 if frames.dtype == np.uint8 else 1
+    frames = np.asarray(frames, np.float32) / np.float32(scale)
+    # Faster than frames.max(-1).
+    light = np.maximum(np.maximum(frames[..., 0], frames[..., 1]), frames[..., 2])  # [n, T, 64, 64]
+    # Faint haze is not a pendulum.
+    light = light * (light > 0.15)
     rows, columns = np.mgrid[: light.shape[-2], : light.shape[-1]].astype(np.float32)
-    down = (light * (rows - PIVOT[0])).sum((-2, -1))
-    right = (light * (columns - PIVOT[1])).sum((-2, -1))
+    down = (light * (rows - pendulum.PIVOT[0])).sum((-2, -1))
+    right = (light * (columns - pendulum.PIVOT[1])).sum((-2, -1))
     colour = np.einsum("nthw,nthwc->ntc", light**2, frames)
     colour = colour / np.maximum(np.linalg.norm(colour, axis=-1, keepdims=True), 1e-9)
-    palette = PALETTE / np.linalg.norm(PALETTE, axis=-1, keepdims=True)
+    palette = pendulum.PALETTE / np.linalg.norm(pendulum.PALETTE, axis=-1, keepdims=True)
     nearest = (colour @ palette.T).argmax(-1)
     unseen = light.sum((-2, -1)) < FAINTEST
     return np.where(unseen, -1, nearest), np.where(unseen, np.nan, np.arctan2(right, down))
 
 
-def angle_error(angle, true):
-    """Absolute difference in degrees, [n, T], 180 where `angle` could not be read."""
+def angle_error(angle: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Absolute difference of angles in rad, in degrees [n, T]; 180 where `angle` is NaN."""
     difference = np.abs((np.asarray(angle) - true + np.pi) % (2 * np.pi) - np.pi)
     return np.rad2deg(np.where(np.isnan(difference), np.pi, difference))
 
 
-def period(angles):
-    """Period in s of each row of angles [n, T] in rad, frames FRAME_TIME apart: that of the best-fitting sine with an offset."""
-    time = np.arange(angles.shape[1]) * FRAME_TIME
-    best = np.full(len(angles), np.inf)
-    found = np.full(len(angles), np.nan)
+def period(angles: np.ndarray) -> np.ndarray:
+    """Period in s of each row of angles [n, T] in rad: that of the best-fitting sine with offset.
+
+    The frames are FRAME_TIME apart.
+    """
+    time = np.arange(angles.shape[1]) * pendulum.FRAME_TIME
+    least = np.full(len(angles), np.inf)
+    periods = np.full(len(angles), np.nan)
     for candidate in PERIODS:
         phase = 2 * np.pi * time / candidate
         basis = np.stack([np.ones_like(time), np.sin(phase), np.cos(phase)], 1)
         residual = angles - angles @ np.linalg.pinv(basis).T @ basis.T
         error = (residual**2).sum(1)
-        found = np.where(error < best, candidate, found)
-        best = np.fmin(best, error)
-    return found
+        periods = np.where(error < least, candidate, periods)
+        least = np.fmin(least, error)
+    return periods
 
 
-def swing(angle, velocity):
-    """Classes of a swing from its state at the first frame, rad and rad/s, [n]: indices into AMPLITUDES and STARTS."""
-    height = (
-        velocity**2 / 2 * LENGTH / GRAVITY + 1 - np.cos(angle)
-    )  # of the turning point over the lowest one, in lengths
+def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into AMPLITUDES and STARTS of swings with this state at the first frame.
+
+    angle, velocity: rad and rad/s, of one shape.
+    """
+    # Height of the turning point above the lowest point, in rod lengths.
+    height = velocity**2 / 2 * pendulum.LENGTH / pendulum.GRAVITY + 1 - np.cos(angle)
     peak = np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
     return np.digitize(peak, list(AMPLITUDES.values())[:-1]), 2 * (angle > 0) + (velocity > 0)
 
 
-def with_swing(dataset):
-    """The pendula with two more categorical factors, dynamic ones, from their generating values: 'amplitude' and 'start'."""
+def with_swing(dataset: Dataset) -> Dataset:
+    """The pendula with two further dynamic factors, 'amplitude' and 'start' (see `swing`)."""
     amplitude, start = swing(dataset.labels["angle"], dataset.labels["velocity"])
     return dataclasses.replace(
         dataset,
@@ -94,53 +101,56 @@ def with_swing(dataset):
     )
 
 
-def states(angle):
-    """States at the first frame of clips of angles [n, T] in rad, as each of up to VOTES frames tells: rad, rad/s, each [n, V].
+def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Angle and velocity at the first frame, estimated from up to VOTES later frames: each [n, V].
 
-    The angle of frame t and its velocity, from the two frames before and after it, are carried back to frame 0 by physics
-    (time runs backward where velocity and damping change their sign). NaN where an angle is; V is 0 if T < 5.
+    angle [n, T] in rad. The velocity of a frame comes from the two frames before and after it. Its
+    state is then simulated back to frame 0; time runs backward if velocity and damping change their
+    sign. Estimates from NaN are NaN. V is 0 if T < 5.
     """
-    told = []
+    estimates = []
     for t in range(2, min(angle.shape[1] - 2, 2 + VOTES)):
         apart = (angle[:, t - 2 : t + 3] - angle[:, t : t + 1] + np.pi) % (2 * np.pi) - np.pi
-        back, minus = simulate(angle[:, t], -(apart @ STENCIL), t + 1, damping=-DAMPING)
-        told.append((back[:, -1], -minus[:, -1]))
-    return tuple(np.reshape([part[i] for part in told], (-1, len(angle))).T for i in range(2))
+        back, minus = pendulum.simulate(
+            angle[:, t], -(apart @ STENCIL), t + 1, damping=-pendulum.DAMPING
+        )
+        estimates.append((back[:, -1], -minus[:, -1]))
+    return tuple(np.reshape([part[i] for part in estimates], (-1, len(angle))).T for i in range(2))
 
 
 class SwingReader:
-    """A judge of colour, amplitude and start that measures them in the pictures: see `with_swing`.
+    """A judge of colour, amplitude and start (see `with_swing`) that measures them in the pictures.
 
-    Every frame votes for a colour, and every state that `states` finds for an amplitude and a start; what cannot be read votes
-    for every value alike.
+    Each frame votes for a colour, and each estimate of `states` for an amplitude and a start. What
+    cannot be read votes equally for all values.
     """
 
-    classes = {"colour": len(COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
+    classes = {"colour": len(pendulum.COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
 
-    def probabilities(self, frames):
-        """{factor: share of the votes, float64 [n, C]} of clips [n, T, 64, 64, 3] uint8."""
+    def probabilities(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        """{factor: share of the votes, float64 [n, C]} for clips uint8 [n, T, 64, 64, 3]."""
         colour, angles = read(frames)
         angle, velocity = states(angles)
         unread = np.isnan(angle) | np.isnan(velocity)
-        cast = {"colour": colour}
-        for name, vote in zip(("amplitude", "start"), swing(angle, velocity)):
-            cast[name] = np.where(unread, -1, vote)
-        return {name: _shares(votes, self.classes[name]) for name, votes in cast.items()}
+        amplitude, start = (np.where(unread, -1, votes) for votes in swing(angle, velocity))
+        votes = {"colour": colour, "amplitude": amplitude, "start": start}
+        return {name: _shares(cast, self.classes[name]) for name, cast in votes.items()}
 
 
 def _shares(votes, classes):
-    """Votes [n, V], -1 for every value alike -> their shares [n, classes]."""
-    ballots = np.concatenate(
-        [np.eye(classes), np.full((1, classes), 1 / classes)]
-    )  # -1 is the last
+    """Shares [n, classes] of votes [n, V]; -1 is a vote for all values equally."""
+    # Index -1 is the last row.
+    ballots = np.concatenate([np.eye(classes), np.full((1, classes), 1 / classes)])
     return ballots[votes].mean(1) if votes.shape[1] else np.full((len(votes), classes), 1 / classes)
 
 
-def swap_measures(made, pose_angles, pose_colour, identity_colour):
-    """Measures of clips made [n, T, 64, 64, 3] from the poses of one clip and the identity of another.
+def swap_measures(
+    made: np.ndarray, pose_angles: np.ndarray, pose_colour: np.ndarray, identity_colour: np.ndarray
+) -> dict[str, Measure]:
+    """Measures of clips made [n, T, 64, 64, 3] from the poses of one clip, the identity of another.
 
-    pose_angles [n, T] in rad and pose_colour [n] are the pose source's, identity_colour [n] the identity source's. Leakage is
-    counted on pairs that differ.
+    pose_angles [n, T] in rad and pose_colour [n]: of the pose source; identity_colour [n]: of the
+    identity source. The leak is measured on pairs whose colours differ.
     """
     colour, angle = read(made)
     leak = (colour == pose_colour[:, None]).mean(1)
@@ -151,25 +161,57 @@ def swap_measures(made, pose_angles, pose_colour, identity_colour):
     }
 
 
-def continuation_measures(made, angle, velocity, first=16, **constants):
-    """Measures of clips continued past their training length, made [n, T, 64, 64, 3], against the physics from the true state.
+def continuation_measures(
+    made: np.ndarray, angle: np.ndarray, velocity: np.ndarray, **physics
+) -> dict[str, Measure]:
+    """Measures of continued clips made [n, T, 64, 64, 3], from frame CONTINUE_FROM on.
 
-    angle, velocity [n]: rad and rad/s at frame 0; constants: length and damping, where they are not the usual ones (data/pendulum.py).
-    Judged from frame `first` (0-based) on.
-
-    amplitude_ok, period_ok: peak-to-peak 0.5 to 1.5 of the true one, period within 15 %; a clip with one unread frame fails both.
-    frames_read: the share of frames that can be read.
+    They are compared with `simulate` from the true state at frame 0: angle, velocity [n] in rad and
+    rad/s; physics: its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5
+    of the true one; period_ok: the period is within 15 %; a clip with an unreadable frame fails
+    both. frames_read: share of readable frames.
     """
-    true = simulate(angle, velocity, made.shape[1], **constants)[0][:, first:]
-    seen = read(made)[1][:, first:]
+    true = pendulum.simulate(angle, velocity, made.shape[1], **physics)[0][:, CONTINUE_FROM:]
+    seen = read(made)[1][:, CONTINUE_FROM:]
     unread = np.isnan(seen)
     path = np.unwrap(np.nan_to_num(seen), axis=1)
-    swing = np.ptp(path, axis=1) / np.ptp(true, axis=1)
+    amplitude = np.ptp(path, axis=1) / np.ptp(true, axis=1)
     beat = period(path) / period(true)
     whole = ~unread.any(1)
     return {
-        "amplitude_ok": Measure(whole & (swing >= 0.5) & (swing <= 1.5)),
+        "amplitude_ok": Measure(whole & (amplitude >= 0.5) & (amplitude <= 1.5)),
         "period_ok": Measure(whole & (np.abs(beat - 1) <= 0.15)),
         "frames_read": Measure(1 - unread.mean(1)),
         "pose_error_deg": Measure(angle_error(seen, true), "median"),
     }
+
+
+class PendulumMeasurer(Measurer):
+    """Colour and angle from pixels, continuations, and the judge `SwingReader`.
+
+    `SwingReader` assumes one rod length and one damping; with several, a judge is trained.
+    """
+
+    continue_to = CONTINUE_TO
+
+    def __init__(self, dataset: Dataset):
+        usual = set(dataset.classes) == {"colour"}
+        super().__init__(with_swing(dataset) if usual else dataset)
+        self.judge = SwingReader() if usual else None
+
+    def reconstructions(self, made, labels, frames_only):
+        measures = self.swaps(made, labels, np.arange(len(made)))
+        # The two prefixes are historical: files of older runs have these names.
+        identity, pose = ("", "stage1_") if frames_only else ("seq_", "")
+        return {
+            f"{identity}reconstruction_identity_accuracy": measures["identity_accuracy"],
+            f"{pose}reconstruction_pose_error_deg": measures["pose_error_deg"],
+        }
+
+    def swaps(self, made, labels, partner):
+        angles, colour = labels["angles"][:, : made.shape[1]], labels["colour"]
+        return swap_measures(made, angles, colour, colour[partner])
+
+    def continuations(self, made, labels):
+        physics = pendulum.constants(labels, self.dataset.classes)
+        return continuation_measures(made, labels["angle"], labels["velocity"], **physics)

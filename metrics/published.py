@@ -1,15 +1,14 @@
-"""Figures that papers print, to stand beside ours as 'reported': none of them was run again here.
+"""Figures printed in papers, shown beside ours as 'reported': none of them was run again here.
 
-The literature's swap figures are of Li & Mandt's Sprites (1296 characters) and of MUG; VDSM's own of its 840 characters and of
-MUG-FED. Not all rows satisfy IS = exp(H(y) - H(y|x)): they stand as printed.
+The swap figures of the literature are measured on Li & Mandt's Sprites (1296 characters) and on
+MUG; those of VDSM on its own 840 characters and on MUG-FED. Not every row satisfies
+IS = exp(H(y) - H(y|x)): the figures are copied as printed.
 """
 
-COLUMNS = (
-    "action_accuracy",
-    "action_inception_score",
-    "action_intra_entropy",
-    "action_inter_entropy",
-)  # of the rows
+# What the columns of SWAP hold.
+COLUMNS = [
+    f"action_{name}" for name in ("accuracy", "inception_score", "intra_entropy", "inter_entropy")
+]
 SWAP = {
     "sprites": {
         "MoCoGAN": (0.9289, 8.461, 0.090, 2.192),
@@ -27,21 +26,25 @@ SWAP = {
     },
 }
 SWAP["sprites-li"] = SWAP["sprites"]
-VDSM = {  # the paper's, with 10 % of the sprites held out
+# The paper's own figures; it holds out 10 % of the sprites.
+VDSM = {
     "sprites": {"consistency_accuracy": 0.9953},
     "MUG-FED": {"consistency_accuracy": 0.9333, "fid": 17.64},
 }
 
 
-def reported(dataset, figure):
-    """{system: number} that papers print for `figure`, a name of metrics.json, on the data set of that name; {} if none does."""
-    known = VDSM.get(dataset, {}).get(figure)
-    found = {} if known is None else {"VDSM": known}
+def reported(dataset: str, figure: str) -> dict[str, float]:
+    """What papers print for a figure of metrics.json on a data set, by system; {} if none does."""
+    own = VDSM.get(dataset, {}).get(figure)
+    by_system = {} if own is None else {"VDSM": own}
     kind, _, rest = figure.partition("_")
-    if kind in ("swap", "transfer"):
-        column = rest.removeprefix("prior_")
-        if column in COLUMNS:
-            found |= {
-                name: row[COLUMNS.index(column)] for name, row in SWAP.get(dataset, {}).items()
-            }
-    return found
+    column = rest.removeprefix("prior_")
+    if kind in ("swap", "transfer") and column in COLUMNS:
+        place = COLUMNS.index(column)
+        by_system |= {system: row[place] for system, row in SWAP.get(dataset, {}).items()}
+    return by_system
+
+
+def as_text(by_system: dict[str, float], separator: str = ", ") -> str:
+    """Reported figures in one line: 'DSA 0.9073, SPYL 1'."""
+    return separator.join(f"{system} {number:g}" for system, number in by_system.items())

@@ -1,5 +1,8 @@
-"""How close made pictures are to the true ones, clip by clip: squared error for PSNR, SSIM and LPIPS. Frames [n, T, 3, H, W] in
-[0, 1]; every function -> float64 [n], the mean over a clip's frames."""
+"""How close generated pictures are to the true ones, per clip: squared error (PSNR), SSIM, LPIPS.
+
+Frames are float [n, T, 3, H, W] in [0, 1]. Each function returns the mean over a clip's frames,
+float64 [n].
+"""
 
 from pathlib import Path
 
@@ -10,24 +13,29 @@ from torchvision.models import AlexNet_Weights
 
 from metrics.weights import Missing
 
-WINDOW, SIGMA = 11, 1.5  # px
+# Width and standard deviation of the Gaussian window of SSIM, in px.
+WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 
-def squared_error(made, true):
+def squared_error(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
     """Mean squared error."""
     return ((made - true).double() ** 2).mean((1, 2, 3, 4)).numpy()
 
 
-def psnr(error):
-    """Peak signal-to-noise ratio in dB over all pixels of clips with mean squared errors [n]; 100 at most, that of equal pictures."""
+def psnr(error: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of all clips together, from their mean squared errors [n].
+
+    Limited to 100 dB, the value of equal pictures.
+    """
     return float(-10 * np.log10(max(np.mean(error), 1e-10)))
 
 
-def ssim(made, true):
-    """Structural similarity (Wang et al. 2004): Gaussian window of 11 px, mean over colours and the places where it fits; 1 for equal pictures.
+def ssim(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004), 1 for equal pictures.
 
-    The window is a banded matrix from either side: a tenth of the time of torchmetrics' convolution, to which the tests hold it.
+    Mean over colours and over the places where the whole window fits. The window is applied as a
+    banded matrix from both sides, in a tenth of the time of torchmetrics' convolution.
     """
     at = torch.arange(WINDOW) - WINDOW // 2
     window = torch.exp(-(at**2) / (2 * SIGMA**2))
@@ -41,20 +49,17 @@ def ssim(made, true):
 
     mean_x, mean_y = blur(made), blur(true)
     var_x, var_y = blur(made**2) - mean_x**2, blur(true**2) - mean_y**2
-    both = blur(made * true) - mean_x * mean_y
-    alike = (2 * mean_x * mean_y + C1) * (2 * both + C2)
-    return (
-        (alike / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)))
-        .double()
-        .mean((1, 2, 3, 4))
-        .numpy()
-    )
+    covariance = blur(made * true) - mean_x * mean_y
+    similar = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
+    largest = (mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)
+    return (similar / largest).double().mean((1, 2, 3, 4)).numpy()
 
 
 class LPIPS:
     """Learned perceptual distance (Zhang et al. 2018) over AlexNet, 0 for equal pictures.
 
-    Raises Missing unless torchvision's AlexNet weights lie in torch's cache: the default evaluation downloads nothing.
+    Raises Missing unless torchvision's AlexNet weights are in torch's cache: the default evaluation
+    must not download.
     """
 
     def __init__(self):
@@ -67,6 +72,6 @@ class LPIPS:
         ).net
 
     @torch.no_grad()
-    def __call__(self, made, true):
+    def __call__(self, made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
         distance = self.net(made.flatten(0, 1), true.flatten(0, 1), normalize=True)
         return distance.view(len(made), -1).double().mean(1).numpy()

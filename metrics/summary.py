@@ -1,65 +1,70 @@
-"""From what was seen clip by clip to a figure and its spread."""
+"""From values measured per clip to a figure and its spread."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 200
+Arrays = dict[str, np.ndarray]  # one array per name, of a factor or a code
 
 
 class Measure(NamedTuple):
-    """values [n] or [n, ...], one row a clip, NaN where a clip does not count; how: 'mean' or 'median' over all of them."""
+    """Values [n] or [n, ...], one row per clip, and how one figure comes from them.
+
+    NaN marks a value that does not count. how: 'mean' or 'median' over all values.
+    """
 
     values: np.ndarray
     how: str = "mean"
 
-    def figure(self, rows=slice(None)):
-        """The figure over the clips at `rows`; NaN if none counts."""
+    def figure(self, rows=slice(None)) -> float:
+        """The figure over the clips at `rows`; NaN if no value counts."""
         values = self.values[rows].astype(np.float64)
         values = values[~np.isnan(values)]
         return float(getattr(np, self.how)(values)) if values.size else float("nan")
 
 
-def figures(measures):
-    """{name: Measure} -> {name: number}."""
+def figures(measures: dict[str, Measure]) -> dict[str, float]:
+    """The figure of each measure, by name."""
     return {name: measure.figure() for name, measure in measures.items()}
 
 
-def spreads(measures, seed=0):
-    """{name: Measure} -> {name: standard error}, by resampling clips with replacement 200 times (bootstrap)."""
+def spreads(measures: dict[str, Measure], seed: int = 0) -> dict[str, float]:
+    """The standard error of each figure: clips are resampled 200 times (bootstrap)."""
     rng = np.random.default_rng(seed)
-    found = {}
+    errors = {}
     for name, measure in measures.items():
         n = len(measure.values)
-        drawn = [measure.figure(rng.integers(n, size=n)) for _ in range(RESAMPLES)]
-        found[name] = float(np.nanstd(drawn)) if not np.all(np.isnan(drawn)) else float("nan")
-    return found
+        resampled = [measure.figure(rng.integers(n, size=n)) for _ in range(RESAMPLES)]
+        all_missing = np.all(np.isnan(resampled))
+        errors[name] = float("nan") if all_missing else float(np.nanstd(resampled))
+    return errors
 
 
-class Found(NamedTuple):
-    """What a protocol found: figures {name: number}; spread {name: standard error over clips}; seed_spread {name: standard
-    deviation over seeds}; notes for metrics.json: its seeds, judge, warnings."""
+class Outcome(NamedTuple):
+    """The result of one protocol, by name of the figure.
 
-    figures: dict
-    spread: dict
-    seed_spread: dict
+    spread: standard error over clips; seed_spread: standard deviation over seeds; notes: seeds,
+    judge and warnings, for metrics.json.
+    """
+
+    figures: dict[str, float]
+    spread: dict[str, float]
+    seed_spread: dict[str, float]
     notes: dict
 
 
-def over_seeds(rounds, notes):
-    """`Found` of one {name: Measure or number} a seed, in order, over the same clips: means over seeds.
+def over_seeds(rounds: list[dict[str, Measure | float]], notes: dict) -> Outcome:
+    """The `Outcome` of several seeds, each measured on the same clips.
 
-    A Measure's figure is over all its seeds' values at once, its standard error by resampling clips; each figure has its
-    deviation over the seeds beside it, numbers have that alone.
+    A Measure's figure is taken over the values of all seeds at once, and its standard error comes
+    from resampling clips. A plain number is averaged and has only a deviation over the seeds.
     """
-    measures, found, seed_spread = {}, {}, {}
+    measures, means, seed_spread = {}, {}, {}
     for name, first in rounds[0].items():
-        values = [each[name] for each in rounds]
-        single = [
-            value.figure() if isinstance(value, Measure) else float(value) for value in values
-        ]
-        found[name], seed_spread[name] = float(np.mean(single)), float(np.std(single))
+        values = [one_round[name] for one_round in rounds]
         if isinstance(first, Measure):
-            measures[name] = Measure(np.stack([value.values for value in values], 1), first.how)
-            found[name] = measures[name].figure()
-    return Found(found, spreads(measures), seed_spread, notes)
+            measures[name] = Measure(np.stack([each.values for each in values], 1), first.how)
+            values = [each.figure() for each in values]
+        means[name], seed_spread[name] = float(np.mean(values)), float(np.std(values))
+    return Outcome(means | figures(measures), spreads(measures), seed_spread, notes)

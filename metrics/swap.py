@@ -1,7 +1,8 @@
-"""The swap protocol (S3VAE and followers): what a judge sees in clips whose static and dynamic codes come from two sources.
+"""The swap protocol of S3VAE and later papers: judged clips whose two codes have two sources.
 
-(a) both codes from held-out clips; (b) one of them from the prior. The dynamic factors are asked for where the static code was
-replaced, the static factors where the dynamic code was.
+(a) both codes from held-out clips; (b) one of them from the prior. The judge is asked for the
+dynamic factors where the static code was replaced, and for the static factors where the dynamic
+code was replaced.
 """
 
 import numpy as np
@@ -10,10 +11,11 @@ from metrics.entropy import entropies, variety
 from metrics.judge import verdicts
 from metrics.summary import Measure
 
-SEEDS = (0, 1, 2)  # of pairings and of prior draws
+# Seeds of the pairings and of the draws from the prior.
+SEEDS = (0, 1, 2)
 
 
-def pairing(n, seed):
+def pairing(n: int, seed: int) -> np.ndarray:
     """The identity source of each of n clips: another clip, each used once. int64 [n]."""
     partner = np.empty(n, np.int64)
     circle = np.random.default_rng(seed).permutation(n)
@@ -21,67 +23,69 @@ def pairing(n, seed):
     return partner
 
 
-def judged_swap(dataset, labels, probabilities, partner):
-    """Column (a): {name: Measure or number} of clips with the motion of clip i and the identity of clip partner[i].
+def judged_swap(dataset, labels: dict, probabilities: dict, partner: np.ndarray) -> dict:
+    """Column (a): measures of clips with the motion of clip i and the identity of clip partner[i].
 
-    probabilities {factor: [n, C]}: the judge's, of those clips; labels {factor: int [n]} of the clips themselves.
-    {factor}_accuracy: judged as the source of that factor (static ones: the partner; dynamic ones: clip i). {factor}_leak:
-    judged as the other source, on pairs that differ; {factor}_leak_excess: that less what chance agreement gives on those
-    pairs. Dynamic factors have `entropy_figures` too.
+    probabilities {factor: [n, C]}: the judge's, of these clips; labels {factor: int [n]}: of the
+    clips i. {factor}_accuracy: the verdict is the value of the factor's source (the partner for
+    static factors, clip i for dynamic ones). {factor}_leak: it is the value of the other source,
+    on pairs that differ; {factor}_leak_excess: the leak less what chance agreement gives on these
+    pairs. Dynamic factors also have the figures of `entropy_figures`.
     """
-    found = {}
+    measures = {}
     for factor, judged in verdicts(probabilities).items():
         own = labels[factor]
         right, wrong = (own[partner], own) if factor in dataset.static else (own, own[partner])
-        found[f"{factor}_accuracy"] = Measure(judged == right)
         differ = np.where(right != wrong, 1.0, np.nan)
         leak = (judged == wrong) * differ
-        found[f"{factor}_leak"] = Measure(leak)
-        found[f"{factor}_leak_excess"] = Measure(
-            leak - chance_agreement(judged, right, wrong) * differ
-        )
+        by_chance = chance_agreement(judged, right, wrong) * differ
+        measures[f"{factor}_accuracy"] = Measure(judged == right)
+        measures[f"{factor}_leak"] = Measure(leak)
+        measures[f"{factor}_leak_excess"] = Measure(leak - by_chance)
         if factor in dataset.dynamic:
-            found |= entropy_figures(factor, probabilities[factor], own)
-    return found
+            measures |= entropy_figures(factor, probabilities[factor], own)
+    return measures
 
 
-def judged_prior(dataset, labels, real, moving, standing):
-    """Column (b): {name: Measure or number}, all judge's probabilities {factor: [n, C]}.
+def judged_prior(dataset, labels: dict, real: dict, moving: dict, standing: dict) -> dict:
+    """Column (b): measures of clips with one code from the prior.
 
-    moving: the motion of clip i with a static code from the prior; standing: the identity of clip i with a dynamic code from
-    the prior; real: the clips themselves. prior_variety: H(y) of the judged static factors over the draws as a share of the
-    real one's, mean over factors: an accuracy over draws that are all the same character means little.
+    real, moving, standing: the judge's probabilities {factor: [n, C]} of clip i itself, of the
+    motion of clip i with a static code from the prior, and of the identity of clip i with a dynamic
+    code from the prior. prior_{factor}_variety: how varied a static factor is over the draws (see
+    `variety`); prior_variety: its mean over factors. An accuracy over draws that all show the same
+    character means little.
     """
-    found = {}
+    measures, varieties = {}, {}
     for factor, own in labels.items():
-        seen = moving if factor in dataset.dynamic else standing
-        found[f"prior_{factor}_accuracy"] = Measure(verdicts(seen)[factor] == own)
-        if factor in dataset.dynamic:
-            found |= entropy_figures(f"prior_{factor}", moving[factor], own)
+        dynamic = factor in dataset.dynamic
+        judged = verdicts(moving if dynamic else standing)[factor]
+        measures[f"prior_{factor}_accuracy"] = Measure(judged == own)
+        if dynamic:
+            measures |= entropy_figures(f"prior_{factor}", moving[factor], own)
         else:
-            found[f"prior_{factor}_variety"] = variety(moving[factor], real[factor])
-    varied = [value for name, value in found.items() if name.endswith("_variety")]
-    return found | (
-        {"prior_variety": float(np.nanmean(varied))}
-        if varied and not np.all(np.isnan(varied))
-        else {}
-    )
+            varieties[factor] = variety(moving[factor], real[factor])
+            measures[f"prior_{factor}_variety"] = varieties[factor]
+    if not np.all(np.isnan(list(varieties.values()))):
+        measures["prior_variety"] = float(np.nanmean(list(varieties.values())))
+    return measures
 
 
-def entropy_figures(name, p, labels):
-    """H(y|x), H(y) and IS of verdicts p [n, C] on clips of true values labels [n], class-balanced."""
-    found = entropies(p, labels)
+def entropy_figures(name: str, p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """H(y|x), H(y) and IS of verdicts p [n, C], class-balanced by the true values labels [n]."""
+    balanced = entropies(p, labels)
     return {
-        f"{name}_intra_entropy": found.intra,
-        f"{name}_inter_entropy": found.inter,
-        f"{name}_inception_score": found.inception_score,
+        f"{name}_intra_entropy": balanced.intra,
+        f"{name}_inter_entropy": balanced.inter,
+        f"{name}_inception_score": balanced.inception_score,
     }
 
 
-def chance_agreement(judged, right, wrong):
-    """How often a judged value agrees with the other source of pairs that it knows nothing of: [n].
+def chance_agreement(judged: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """How often verdict i would agree with the other source if it knew nothing of it: [n].
 
-    For each clip i the share, among the clips j with wrong_j unlike right_i, of those with wrong_j = judged_i. Integers [n].
+    For each clip i, among the clips j with wrong_j unequal to right_i, the share of those with
+    wrong_j = judged_i. All arguments are integers [n].
     """
     top = int(max(judged.max(), right.max(), wrong.max())) + 1
     counts = np.bincount(wrong, minlength=top)

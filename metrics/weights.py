@@ -1,60 +1,71 @@
-"""Weights of networks that others trained: from a file of the user's, or from torchvision's cache and its download."""
+"""Weights of networks trained by others: from a user's file, or from torchvision."""
+
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from utils.errors import UserError
 
 
 class Missing(Exception):
-    """Weights are not at hand; the message is one line that says how to supply them."""
+    """The weights are not available. The message is one line that says how to supply them."""
 
 
-def from_file(path, flag):
-    """The tensors {name: tensor} of the file that --`flag` names, with a checkpoint's wrapping ('state_dict', 'module.') taken off.
+def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
+    """The tensors of the weights file that --`flag` names, by name.
 
-    Raises UserError if it is not there or holds no tensors.
+    The wrappings of a checkpoint ('state_dict', 'module.') are removed. Raises UserError if the
+    file does not exist or holds no tensors.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"--{flag} {path}: {error.strerror}: give a file of weights") from None
-    except Exception:  # damaged bytes raise anything from the unpickler
+    # Damaged bytes can raise any exception in the unpickler.
+    except Exception:
         raise UserError(
             f"--{flag} {path} is truncated or not a file of torch weights: fetch it again"
         ) from None
-    found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    found = {
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    tensors = {
         str(name).removeprefix("module."): value
-        for name, value in found.items()
+        for name, value in content.items()
         if torch.is_tensor(value)
     }
-    if not found:
+    if not tensors:
         raise UserError(f"--{flag} {path} holds no tensors by name: give a file of torch weights")
-    return found
+    return tensors
 
 
-def fitted(network, tensors, path, flag, heads=()):
-    """`network` with the tensors of --`flag`'s file, in eval mode; `heads`: prefixes of names that may lack or differ.
+def fitted(network: nn.Module, tensors: dict, path, flag: str, heads: tuple = ()) -> nn.Module:
+    """`network` with the tensors of --`flag`'s file, in eval mode and without gradients.
 
-    Raises UserError, naming a tensor, if others lack or differ in shape.
+    heads: prefixes of tensor names that may be absent or have another shape. Raises UserError that
+    names the first other tensor that is absent or has another shape.
     """
     own = network.state_dict()
     for name, value in own.items():
-        if not name.startswith(heads) and not name.endswith("num_batches_tracked"):
-            if name not in tensors or tensors[name].shape != value.shape:
-                found = list(tensors[name].shape) if name in tensors else "nothing"
-                raise UserError(
-                    f"--{flag} {path}: found {found} as '{name}', expected {list(value.shape)}: another network's?"
-                )
-    network.load_state_dict(
-        {n: v for n, v in tensors.items() if n in own and not n.startswith(heads)}, strict=False
-    )
+        if name.startswith(heads) or name.endswith("num_batches_tracked"):
+            continue
+        if name not in tensors or tensors[name].shape != value.shape:
+            shape = list(tensors[name].shape) if name in tensors else "nothing"
+            raise UserError(
+                f"--{flag} {path}: found {shape} as '{name}', expected {list(value.shape)}: "
+                "give the weights of this network"
+            )
+    known = {n: v for n, v in tensors.items() if n in own and not n.startswith(heads)}
+    network.load_state_dict(known, strict=False)
     return network.eval().requires_grad_(False)
 
 
-def from_torchvision(build, weights, hint):
-    """torchvision's network build(weights=...), in eval mode, downloaded once where it is not cached. Raises Missing, with `hint`."""
+def from_torchvision(build, weights, hint: str) -> nn.Module:
+    """torchvision's network build(weights=weights), in eval mode and without gradients.
+
+    The weights are downloaded unless they are cached. Raises Missing, with `hint`, on failure.
+    """
     try:
         return build(weights=weights).eval().requires_grad_(False)
-    except (OSError, RuntimeError):  # no network, no room, a damaged download
+    # No network, a full disk or a damaged download.
+    except (OSError, RuntimeError):
         raise Missing(f"{weights.url} is not cached and cannot be downloaded: {hint}") from None

@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from models.elbo import Term, normal
-from models.stage import Stage
+from models.stage import OneStage
 from models.start import log_variance, start_scale
 
 SLOPE = 0.2  # of every LeakyReLU, in the reproduction
@@ -220,10 +220,10 @@ class DSA(nn.Module):
     #
     # Section 2 of the paper. p(f) = N(0, 1); p(x_t | f, z_t) is a Normal of variance 1/2, whose
     # log density is the negative squared error and a constant, which the loss leaves out.
-    def loss(self, x, weights):
+    def loss(self, x, annealed):
         """The terms f, z and x of the negative ELBO, summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]. weights: of the KL of f and z, {'f': number, 'z': number}.
+        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed.
         """
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
@@ -239,8 +239,8 @@ class DSA(nn.Module):
         kl_z = kl_divergence(q_z, normal(*z_stats, 2)).sum()
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
         return {
-            "f": Term(kl_f, weights["f"] * kl_f),
-            "z": Term(kl_z, weights["z"] * kl_z),
+            "f": Term(kl_f, annealed.weights["f"] * kl_f),
+            "z": Term(kl_z, annealed.weights["z"] * kl_z),
             "x": Term(error, error),
         }
 
@@ -267,11 +267,11 @@ class DSA(nn.Module):
         return self.prior.walk(nothing, torch.randn(len(f), frames, self.z_dim).to(f))[0]
 
 
-class DSAStage(Stage):
+class DSAStage(OneStage):
     """DSA's stage. Static code: f, one per clip. Dynamic code: z, one z_t per frame."""
 
-    network_of = DSA
+    name, network_of = "DSA", DSA
 
-    def objective(self, terms, clips):
+    def objective(self, terms, sequences):
         """The scalar to minimise: the weighted terms, averaged over the batch as published."""
-        return super().objective(terms, clips) / clips
+        return super().objective(terms, sequences) / sequences

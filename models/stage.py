@@ -1,79 +1,125 @@
-"""What the training loop needs of any stage of any model."""
+"""What the training loop needs of a stage: batches, losses, schedules, warnings, and a view."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from torch import nn
 
-from models.annealing import geometric
+from models.annealing import Annealed, Schedules, geometric
+from models.elbo import Term
 from models.settings import NODES
 from models.start import mean_colour
-from models.view import View
+from models.view import VideoModel, View
+
+UNUSED = 0.05  # nats per sequence: a code with a smaller KL carries no information
+PATIENCE, LEAST = 0.25, 200  # share of the steps, and steps, before which a code may be unused
 
 
 class Stage:
-    """One stage of training as the loop takes it: a network whose `loss(x, weights)` gives {term: Term} of a batch
-    [N, T, 3, 64, 64] in [0, 1].
+    """One stage of the training of a model: a network, and how it is trained.
 
-    A subclass names its network's class, built from the settings alone, and changes what differs.
+    A subclass names the class of its network in `network_of`, which is built from the settings, and
+    overrides what differs. The network's `loss(x, annealed)` gives the terms of a batch of frames x
+    [N, P, 3, 64, 64] in [0, 1], summed over the batch. `batches` is a data.batches.Batches.
     """
 
-    name = network_of = None
+    name: str
+    network_of: type[nn.Module]
+    network: Any  # an nn.Module with the methods that views, losses and starts call
+    TAGS: dict[str, str] = {}  # names of schedules in TensorBoard, if not '{latent} anneal'
+    KL_FLAGS: dict[str, str] = {}  # {term: flags that lower its KL weight}, for `warnings`
 
-    def __init__(self, settings):
-        self.settings, self.network = settings, self.network_of(settings)
+    def __init__(self, settings, network: Any = None):
+        self.settings = settings
+        self.network = self.network_of(settings) if network is None else network
 
     @classmethod
-    def build(cls, settings, clips=None, earlier=None):
-        """The stage with fresh weights. clips: the training split (a data.base.Clips), where the start depends on it; earlier: the
-        trained network, as its state, of the stage that this one stands on. Without them: the same network, to be loaded."""
-        stage = cls(settings)
-        if clips is not None and settings.output_bias == "data":
-            stage.network.start_at(mean_colour(clips))
-        return stage
+    def build(cls, settings, earlier: dict | None = None) -> "Stage":
+        """The stage with fresh weights. earlier: state dict of the network that it stands on."""
+        return cls(settings)
 
-    def to(self, device):
-        """Move the network; returns the stage."""
+    def to(self, device) -> "Stage":
+        """Move the network to `device`; returns the stage."""
         self.network.to(device)
         return self
 
-    def trainable(self):
-        """The parameters that this stage trains, by the share of the learning rate that they train at."""
+    def trainable(self) -> dict[float, list[nn.Parameter]]:
+        """The parameters that train, by their share of the learning rate."""
         return {1.0: [p for p in self.network.parameters() if p.requires_grad]}
 
-    def start_from(self, sampler, store):
-        """Data-dependent initialisation: none."""
+    def start_from(self, batches) -> None:
+        """Adapt fresh weights to data, if the settings ask for it."""
 
-    def schedules(self):
-        """{weight: array [epochs]} that `loss` is handed, one value an epoch: of `OneStageSettings`, those of the KLs of f and z."""
-        c, found = self.settings, {}
-        for code in ("f", "z"):
-            start, end = getattr(c, f"kl_{code}_start"), getattr(c, f"kl_{code}")
-            found[code] = (
-                np.full(c.epochs, end)
-                if start is None
-                else geometric([start, end], NODES, c.epochs)
-            )
-        return found
+    def schedules(self) -> Schedules:
+        """The KL weights, and the temperature if there is one, per epoch."""
+        return Schedules({})
 
-    def batch(self, sampler, step):
-        """Index arrays of batch `step`."""
-        return sampler.draw(step, self.settings.bs)
+    def batch(self, batches, step: int) -> Sequence[np.ndarray]:
+        """Index arrays clip, time, flip [N, P] of the frames of training batch `step`."""
+        return batches.draw(step)
 
-    def some(self, sampler, step, count):
-        """Index arrays of batch `step`, `count` frames of each sample drawn at random."""
-        clip, *_ = batch = sampler.draw(step, self.settings.bs)
-        picked = sampler.pick(step, *clip.shape, count)
-        return [np.take_along_axis(part, picked, 1) for part in batch]
+    def some_frames(self, batches, step: int, count: int) -> Sequence[np.ndarray]:
+        """Index arrays of batch `step`, with `count` random frames of each sample (0: all)."""
+        drawn = batches.draw(step)
+        size, frames = drawn[0].shape
+        if not 0 < count < frames:
+            return drawn
+        picked = batches.pick(step, size, frames, count)
+        return [np.take_along_axis(part, picked, 1) for part in drawn]
 
-    def loss(self, sampler, store, step, weights):
-        """{term: Term} of batch `step`, and the number of sequences in it."""
-        return self.network.loss(store.pick(*self.batch(sampler, step)), weights), self.settings.bs
+    def loss(self, batches, step: int, annealed: Annealed) -> tuple[dict[str, Term], int]:
+        """The terms of the loss of batch `step`, and the number of sequences in the batch."""
+        frames = batches.frames(*self.batch(batches, step))
+        return self.network.loss(frames, annealed), batches.size
 
-    def objective(self, terms, clips):
-        """What is descended: the weighted terms, summed over the batch."""
+    def objective(self, terms: dict[str, Term], sequences: int) -> Any:
+        """The scalar to minimise: the weighted terms, summed over the batch."""
         return sum(term.weighted for term in terms.values())
 
-    def identities(self, sampler, store, batches):
-        """What is looked at for signs of collapse: VDSM's identities; None here."""
+    def warnings(self, batches, kl: dict[str, float], annealed: Annealed) -> dict[str, str]:
+        """{keyword: a line} about codes that carry no information.
 
-    def view(self):
-        """The network as `VideoModel`."""
+        kl: validation loss per term, in nats per sequence. Each line names the flag that usually
+        helps.
+        """
+        lines = {}
+        for term, flags in self.KL_FLAGS.items():
+            if kl.get(term, UNUSED) < UNUSED:
+                lines[f"no KL of {term}"] = (
+                    f"the KL of {term} is {kl[term]:.2g} nats per sequence: the code carries no "
+                    f"information; a lower --{flags} usually helps"
+                )
+        return lines
+
+    def view(self) -> VideoModel:
+        """The network as metrics and pictures see it."""
         return View(self.network)
+
+
+class OneStage(Stage):
+    """The only stage of a model with a static code f per clip and a dynamic code z_t per frame."""
+
+    TAGS = {"z": "zt anneal"}
+    KL_FLAGS = {"f": "kl_f, or --kl_f_start,"}
+
+    def schedules(self) -> Schedules:
+        """The KL weights of f and z: constant, or geometric from --kl_*_start."""
+        c, weights = self.settings, {}
+        for code in ("f", "z"):
+            start, end = getattr(c, f"kl_{code}_start"), getattr(c, f"kl_{code}")
+            if start is None:
+                weights[code] = np.full(c.epochs, end)
+            else:
+                weights[code] = geometric([start, end], NODES, c.epochs)
+        return Schedules(weights)
+
+    def start_from(self, batches) -> None:
+        """With --start data, let pictures start at the mean colour of the clips."""
+        if self.settings.start == "data":
+            self.network.start_at(mean_colour(batches.clips))
+
+
+def too_early(step: int, steps: int) -> bool:
+    """Whether it is too early, in a stage of `steps` steps, to warn of codes that carry nothing."""
+    return step < max(PATIENCE * steps, LEAST)

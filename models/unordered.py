@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from models.elbo import Term, normal
-from models.stage import Stage
+from models.stage import OneStage
 from models.start import log_variance, standardise, start_scale
 
 SLOPE = 0.2
@@ -224,11 +224,11 @@ class Unordered(nn.Module):
     #
     # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z) is a Bernoulli per
     # pixel.
-    def loss(self, x, weights):
+    def loss(self, x, annealed):
         """The terms f, z and x of the negative ELBO, summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]: random frames, in any order. weights: of the KL of f and z,
-        {'f': number, 'z': number}.
+        x [N, T, 3, 64, 64] in [0, 1]: random frames, in any order. annealed: a
+        models.annealing.Annealed.
         """
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
@@ -240,8 +240,8 @@ class Unordered(nn.Module):
         kl_f, kl_z = kl_divergence(q_f, p_f).sum(), kl_divergence(q_z, p_z).sum()
         nll = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
         return {
-            "f": Term(kl_f, weights["f"] * kl_f),
-            "z": Term(kl_z, weights["z"] * kl_z),
+            "f": Term(kl_f, annealed.weights["f"] * kl_f),
+            "z": Term(kl_z, annealed.weights["z"] * kl_z),
             "x": Term(nll, nll),
         }
 
@@ -269,26 +269,23 @@ class Unordered(nn.Module):
         return loc[:, None] + scale[:, None] * torch.randn(len(f), frames, self.z_dim).to(f)
 
 
-class UnorderedStage(Stage):
+class UnorderedStage(OneStage):
     """Unordered's stage. Static code: f, one per clip. Dynamic code: z, one z_t per frame."""
 
-    network_of = Unordered
+    name, network_of = "Unordered", Unordered
 
-    def start_from(self, sampler, store):
-        """Rescale fresh weights on data, if the settings ask for it."""
-        c = self.settings
-        for start, init in (
-            (self.network.start_from, c.encoder_init),
-            (self.network.start_decoder_from, c.decoder_init),
-        ):
-            if init == "data":
-                start(store.pick(*self.batch(sampler, 0)))
+    def start_from(self, batches):
+        """With --start data: the mean colour, and unit variance in encoder and decoder."""
+        super().start_from(batches)
+        if self.settings.start == "data":
+            for start in (self.network.start_from, self.network.start_decoder_from):
+                start(batches.frames(*self.batch(batches, 0)))
 
-    def batch(self, sampler, step):
+    def batch(self, batches, step):
         """Random frames of each sample: of all clips that it joins, or of the whole clip."""
-        count = self.settings.num_frames
-        if sampler.members is not None:
-            return self.some(sampler, step, count)
-        clip, _, flip = (part[:, :count] for part in sampler.draw(step, self.settings.bs))
-        lengths = sampler.clips.lengths[sampler.clips.index[clip[:, 0]]]
-        return clip, sampler.pick(step, len(clip), lengths, count), flip
+        count = self.settings.frames_per_clip
+        if batches.members is not None:
+            return self.some_frames(batches, step, count)
+        clip, _, flip = (part[:, :count] for part in batches.draw(step))
+        lengths = batches.clips.lengths[batches.clips.index[clip[:, 0]]]
+        return clip, batches.pick(step, len(clip), lengths, count), flip

@@ -1,1 +1,1 @@
-"""Grids, GIFs, plots and the report of a run. Knows `models/view.py` and arrays, no model by name."""
+"""Grids, GIFs, plots and the report of a run. Knows models/view.py and arrays, no model by name."""

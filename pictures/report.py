@@ -1,10 +1,9 @@
-"""--report True: what a run left on disk as one page, report.html, that needs nothing else: it opens from disk, without network.
+"""--report True: everything that a run left on disk, on one page. It opens without a network.
 
-It reads config.json, metrics.json, TensorBoard's events and the folder of pictures, of any model; what is not there is left out,
-and the page says what would have put it there.
+The page is made from config.json, metrics.json, TensorBoard's events and the folder of pictures, of
+any model. What is missing is left out, and the page says which flag would have written it.
 """
 
-import base64
 import csv
 import dataclasses
 import io
@@ -14,98 +13,100 @@ import re
 import shlex
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio.v3 as iio
 import jinja2
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from tensorboard.compat.proto.event_pb2 import SessionLog
 
 from pictures.drawing import CAPTIONS
-from utils.checkpoints import RunFolder, write_text
-from utils.config import RunSettings, as_flags, settings_class, shown
+from pictures.plots import curves, data_uri, heat_map
 from utils.errors import UserError
+from utils.files import write_text
+from utils.flags import shown
 from utils.origin import commit
+from utils.plan import of_today
+from utils.run_folder import RunFolder
+from utils.settings import RunSettings, settings_class
 
 TEMPLATE = Path(__file__).with_name("report.html")
-WIDTH = 4.8  # inches of a plot: what a phone shows without shrinking its letters
-COLUMN = 700  # px; wider pictures get the page's whole width
-LIKELIHOOD = "x"  # the term of the loss that is no KL
-TYPES = {".png": "image/png", ".gif": "image/gif"}
+RESUMED = 1  # SessionLog.START of TensorBoard: what follows replaces what came before
+COLUMN = 700  # pixels; a wider picture gets the whole width of the page
+MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
-def write_report(settings):
-    """Write the report of the run that `settings` name, whole or not at all, and return its path."""
+def write_report(settings: RunSettings) -> Path:
+    """Write the report of the run that `settings` name, whole or not at all; returns its path."""
     folder = RunFolder(settings)
     saved = folder.saved_settings()
-    logs = {stage: read_events(folder.tensorboard / stage) for stage in saved}
+    logs = {stage_name: read_events(folder.tensorboard / stage_name) for stage_name in saved}
     shots, tables = pictures(folder.images)
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        TEMPLATE.read_text()
-    )
-    text = page.render(
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text()).render(
         settings=next(iter(saved.values()), dataclasses.asdict(settings)),
         stages=[_stage(name, values, logs[name]) for name, values in saved.items()],
         curves=[
-            (label(name), curves(log["scalars"])) for name, log in logs.items() if log["scalars"]
+            (label(name, saved[name]["model"]), curves(log["scalars"]))
+            for name, log in logs.items()
+            if log["scalars"]
         ],
-        shots=[shot for shot in shots if "traverse_" not in shot[1]],
-        traversals=[shot for shot in shots if "traverse_" in shot[1]],
-        experts=[(title, *experts(text)) for title, text in tables],
+        shots=[shot for shot in shots if "traverse_" not in shot.name],
+        traversals=[shot for shot in shots if "traverse_" in shot.name],
+        experts=[(caption, *experts(text)) for caption, text in tables],
         figures=figures(folder.metrics),
         warnings=folder.log.read_text().splitlines() if folder.log.exists() else [],
         commit=commit(),
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    write_text(folder.report, text)
+    write_text(folder.report, page)
     return folder.report
 
 
-def label(stage):
-    """A stage as the page calls it."""
-    names = [info.name for info in settings_class(RunSettings.model).STAGES]
-    return f"Stage {names.index(stage) + 1}" if stage in names else stage
+def label(stage_name: str, model: str) -> str:
+    """The heading of a stage: its number if its model has several stages, else its name."""
+    names = [info.name for info in settings_class(model).STAGES]
+    numbered = len(names) > 1 and stage_name in names
+    return f"Stage {names.index(stage_name) + 1}" if numbered else stage_name
 
 
-def _stage(name, values, log):
-    """What the page says of a stage: its flags, its size, where and for how long it was trained."""
-    cls = settings_class(values["model"])
+def _stage(stage_name, values, log):
+    """What the page says of a stage: its command, its settings, where and how long it trained."""
+    values = of_today(values, stage_name)
+    cls = settings_class(values["model"], values["dataset_name"])
     known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-    known = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in known.items()
-    }
+    for name, value in known.items():
+        if isinstance(value, list):  # JSON has no tuples
+            known[name] = tuple(value)
+    settings = cls(**known)
+    batches = f"{settings.bs_per_epoch} batches of {settings.batch_size} sequences"
+    hours, rest = divmod(round(log["seconds"]), 3600)
     return {
-        "label": label(name),
-        "command": "python main.py " + shlex.join(as_flags(cls(**known))),
-        "size": f"{values['epochs']} epochs of {values['bs_per_epoch']} batches of {values['bs']} sequences",
-        "time": _duration(log["seconds"]),
+        "label": label(stage_name, settings.model),
+        "command": "python main.py " + shlex.join(settings.as_flags()),
+        "size": f"{settings.epochs} epochs of {batches}",
+        "time": (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s",
         "origins": log["origins"],
-        "settings": {key: shown(value) for key, value in values.items()},
+        "settings": {name: shown(value) for name, value in values.items()},
     }
 
 
-def _duration(seconds):
-    hours, rest = divmod(round(seconds), 3600)
-    return (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s"
+def read_events(folder: Path) -> dict:
+    """What TensorBoard's files in `folder` hold of one stage.
 
-
-def read_events(folder):
-    """What TensorBoard's files in `folder` hold: 'scalars' {tag: {epoch: value}}, less what a later file took back; 'seconds' from
-    each file's first to its last event, together; 'origins', the texts among them: commits and machines."""
+    'scalars' {tag: {epoch: value}}, without values that a resumed run replaced; 'seconds' of
+    training, summed over the files; 'origins', the commits and machines that wrote them.
+    """
     scalars, seconds, origins = {}, 0.0, []
     for path in natsorted(folder.glob("events.*")):
         times = []
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
-            if (
-                event.session_log.status == SessionLog.START
-            ):  # the run went on from here, not from where it was killed
-                for line in scalars.values():
-                    for epoch in [epoch for epoch in line if epoch >= event.step]:
-                        del line[epoch]
+            # a file starts at the checkpoint that was resumed, not where the run was killed
+            if event.session_log.status == RESUMED:
+                for tag, line in scalars.items():
+                    scalars[tag] = {e: value for e, value in line.items() if e < event.step}
             for value in event.summary.value:
                 plugin = value.metadata.plugin_data.plugin_name
                 if plugin == "scalars":
@@ -116,159 +117,119 @@ def read_events(folder):
     return {"scalars": scalars, "seconds": seconds, "origins": list(dict.fromkeys(origins))}
 
 
-def curves(scalars):
-    """Loss, its other terms and the schedules, one above the other over the epochs, as a picture's data URI."""
-    terms = {
-        tag.removeprefix("loss/"): line for tag, line in scalars.items() if tag.startswith("loss/")
-    }
-    loss = {"training, weighted": scalars.get("total loss", {})}
-    if LIKELIHOOD in terms:
-        loss["likelihood alone"] = terms.pop(LIKELIHOOD)
-    if "held out/ELBO" in scalars:
-        loss["held out, weights 1"] = {
-            epoch: -value for epoch, value in scalars["held out/ELBO"].items()
-        }
-    schedules = {
-        tag: line for tag, line in scalars.items() if "/" not in tag and tag != "total loss"
-    }
-    panels = [("loss, nats a sequence", "linear", loss), ("KLs and more, nats a sequence", "log", terms),
-              ("schedules", "log", schedules)]  # fmt: skip
-    panels = [panel for panel in panels if panel[2]]
-    with rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.fontsize": 8}):
-        figure = Figure((WIDTH, 2.3 * len(panels)), layout="constrained")
-        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axis, (title, scale, lines) in zip(axes, panels):
-            for name, line in lines.items():
-                epochs = sorted(line)
-                axis.plot(
-                    epochs,
-                    [line[e] for e in epochs],
-                    label=name,
-                    marker="." if len(epochs) < 30 else None,
-                )
-            positive = [v for line in lines.values() for v in line.values() if v > 0]
-            axis.set(title=title, yscale=scale if positive else "linear")
-            axis.legend()
-        axes[-1].set_xlabel("epoch")
-        return _svg(figure)
+class Shot(NamedTuple):
+    """A picture on the page."""
+
+    caption: str
+    name: str  # of its file
+    uri: str
+    wide: bool  # whether it is wider than a column
 
 
-def pictures(folder):
-    """(pictures [(caption, name, URI, whether it is wider than a column)], tables [(caption, text)]) of `folder`: of each kind the newest, in the
-    order of CAPTIONS, then those that it does not know."""
-    files = natsorted(path for path in folder.glob("*") if path.suffix in (*TYPES, ".csv"))
-    known, kinds = {}, [(re.compile(_pattern(name)), caption) for name, caption in CAPTIONS.items()]
-    for path in files:
-        for place, (pattern, caption) in enumerate(kinds):
-            if found := pattern.fullmatch(path.name):
-                rest = {key: value for key, value in found.groupdict().items() if key != "e"}
-                known[place, *rest.values()] = path, caption.format(**rest), found["e"]
-                break
-        else:
-            kind = re.sub(r"\d+", "", path.stem)
-            known[len(kinds), kind + path.suffix] = path, kind.strip("_").replace("_", " "), None
+def pictures(folder: Path) -> tuple[list[Shot], list[tuple[str, str]]]:
+    """The newest picture of each kind, and the newest tables as (caption, text).
+
+    They come in the order of CAPTIONS; pictures that CAPTIONS does not list come last.
+    """
+    newest = {}
+    for path in natsorted(folder.glob("*")):
+        if path.suffix in (*MIME_TYPES, ".csv"):
+            kind, caption = _kind(path)
+            newest[kind] = path, caption
     shots, tables = [], []
-    for key in sorted(known):
-        path, caption, epoch = known[key]
-        caption += f" (after epoch {epoch})" if epoch else ""
+    for kind in sorted(newest):
+        path, caption = newest[kind]
         if path.suffix == ".csv":
             tables.append((caption, path.read_text()))
         else:
-            width = iio.improps(path, index=0).shape[1]
-            shots.append(
-                (caption, path.name, _uri(TYPES[path.suffix], path.read_bytes()), width > COLUMN)
-            )
+            uri = data_uri(MIME_TYPES[path.suffix], path.read_bytes())
+            wide = iio.improps(path, index=0).shape[1] > COLUMN
+            shots.append(Shot(caption, path.name, uri, wide))
     return shots, tables
 
 
+def _kind(path):
+    """A key that sorts pictures and is equal for one kind at different epochs; the caption."""
+    for order, (name, caption) in enumerate(CAPTIONS.items()):
+        if match := re.fullmatch(_pattern(name), path.name):
+            fields = match.groupdict()
+            epoch = fields.pop("e")
+            caption = f"{caption.format(**fields)} (after epoch {epoch})"
+            return (order, *fields.values()), caption
+    kind = re.sub(r"\d+", "", path.stem)
+    return (len(CAPTIONS), kind + path.suffix), kind.strip("_").replace("_", " ")
+
+
 def _pattern(name):
-    """The regular expression of a name of CAPTIONS."""
-    return re.sub(
-        r"\\{(\w+)\\}",
-        lambda m: rf"(?P<{m[1]}>{'[a-z]+' if m[1] == 'code' else '[0-9]+'})",
-        re.escape(name),
-    )
+    """The regular expression for a key of CAPTIONS."""
+
+    def group(field):
+        return f"(?P<{field[1]}>{'[a-z]+' if field[1] == 'code' else '[0-9]+'})"
+
+    return re.sub(r"\\{(\w+)\\}", group, re.escape(name))
 
 
-def experts(text):
-    """Of a table by `pictures.drawing.expert_use`: lines about all clips, a heat map's data URI, rows (who, clips, expert, its share,
-    entropy) by identity."""
-    every, *rows = csv.DictReader(io.StringIO(text))
-    names = [name for name in every if name.startswith("expert_")]
-    shares = np.array([[float(row[name]) for name in names] for row in (every, *rows)])
+def experts(text: str) -> tuple[list[str], str, list[tuple]]:
+    """What a table of `pictures.codes.expert_use` shows.
+
+    Sentences about all clips; a heat map as a data URI; per value of a factor a row (value, clips,
+    expert of the largest weight, that weight, entropy).
+    """
+    every, *groups = csv.DictReader(io.StringIO(text))
+    columns = [name for name in every if name.startswith("expert_")]
+    shares = np.array([[float(row[name]) for name in columns] for row in (every, *groups)])
     mean = shares[0]
-    lines = [
-        f"A clip's mixing weights have an entropy of {float(every['entropy']):.3g} nats on average ({every['clips']} test clips), their "
-        f"mean over clips {-(mean * np.log(np.maximum(mean, 1e-12))).sum():.3g}; an even blend of {len(names)} experts has "
-        f"{math.log(len(names)):.3g}, one expert alone 0.",
-        f"On average expert {mean.argmax() + 1} has the most ({mean.max():.3g}), expert {mean.argmin() + 1} the least ({mean.min():.2g}).",
+    entropy = -(mean * np.log(np.maximum(mean, 1e-12))).sum()
+    sentences = [
+        f"The entropy of the mixing weights of a clip is {float(every['entropy']):.3g} nats on "
+        f"average over {every['clips']} test clips. The entropy of their mean over clips is "
+        f"{entropy:.3g} nats. {len(columns)} experts in equal parts would have "
+        f"{math.log(len(columns)):.3g} nats, a single expert 0.",
+        f"Expert {mean.argmax() + 1} has the largest mean weight ({mean.max():.3g}), "
+        f"expert {mean.argmin() + 1} the smallest ({mean.min():.2g}).",
     ]
-    who = ["all clips"] + [f"{row['factor']} {row['value']}" for row in rows]
-    with rc_context({"font.size": 8}):
-        figure = Figure((WIDTH, 1 + 0.17 * len(who)), layout="constrained")
-        axis = figure.subplots()
-        image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
-        axis.set(yticks=range(len(who)), yticklabels=who, xlabel="expert")
-        axis.set_xticks(
-            range(0, len(names), max(1, len(names) // 8)),
-            range(1, len(names) + 1, max(1, len(names) // 8)),
-        )
-        figure.colorbar(image, label="mean mixing weight", location="top", shrink=0.7)
-        heat = _svg(figure)
-    best = shares.argmax(1)
-    table = [
-        (who[i], row["clips"], best[i] + 1, f"{shares[i, best[i]]:.3g}", row["entropy"])
-        for i, row in enumerate(rows, 1)
-    ]
-    return lines, heat, table
+    names = [f"{row['factor']} {row['value']}" for row in groups]
+    rows = []
+    for name, row, weights in zip(names, groups, shares[1:]):
+        first = weights.argmax()
+        rows.append((name, row["clips"], first + 1, f"{weights[first]:.3g}", row["entropy"]))
+    return sentences, heat_map(shares, ["all clips", *names]), rows
 
 
-def figures(path):
-    """metrics.json as tables: [{'title', 'notes', 'warnings', 'rows': (name, value, error, over seeds, reported)}]; [] without it.
-    Raises UserError if it is no such file."""
+def figures(path: Path) -> list[dict]:
+    """metrics.json as tables, one per stage and protocol; none if there is no such file.
+
+    Keys of a table: 'title', 'is', 'notes', 'warnings', 'rows' (name, value, standard error over
+    clips, spread over seeds, reported by papers). Raises UserError if the file is of another kind.
+    """
     if not path.exists():
         return []
     try:
         numbers = json.loads(path.read_text())
         return [
-            _table(numbers, stage, details, protocol, found)
-            for stage, details in numbers["details"].items()
-            for protocol, found in details.get("protocols", {"swap": details}).items()
+            _table(numbers, stage_name, details, protocol, measured)
+            for stage_name, details in numbers["details"].items()
+            for protocol, measured in details.get("protocols", {"swap": details}).items()
         ]
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"{path} is not a file of figures: move it away") from None
 
 
-def _table(numbers, stage, details, protocol, found):
-    errors, seeds = details["spread"], found.get("seed spread", {})
-    reported = found.get("reported", {})
+def _table(numbers, stage_name, details, protocol, measured):
+    columns = numbers, details["spread"], measured.get("seed spread", {})
+    reported = measured.get("reported", {})
     rows = []
-    for name in found["figures"]:
-        others = ", ".join(
-            f"{system} {value:g}" for system, value in reported.get(name, {}).items()
-        )
-        rows.append((name, *(_short(part.get(name)) for part in (numbers, errors, seeds)), others))
+    for name in measured["figures"]:
+        values = [
+            f"{column[name]:.4g}" if column.get(name) is not None else "" for column in columns
+        ]
+        papers = ", ".join(f"{system} {v:g}" for system, v in reported.get(name, {}).items())
+        rows.append((name, *values, papers))
+    notes = {key: value for key, value in details.items() if isinstance(value, (str, int))}
     return {
-        "title": f"{label(stage)}, {protocol}",
-        "is": found.get("is", details.get("protocol")),
-        "notes": "; ".join(
-            f"{key}: {value}" for key, value in details.items() if isinstance(value, (str, int))
-        ),
-        "warnings": found.get("warnings", []),
+        "title": f"{label(stage_name, details.get('model', RunSettings.model))}, {protocol}",
+        "is": measured.get("is", details.get("protocol")),
+        "notes": "; ".join(f"{key}: {value}" for key, value in notes.items()),
+        "warnings": measured.get("warnings", []),
         "rows": rows,
     }
-
-
-def _short(value):
-    return "" if value is None else f"{value:.4g}"
-
-
-def _svg(figure):
-    out = io.BytesIO()
-    with rc_context({"svg.hashsalt": "report"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return _uri("image/svg+xml", out.getvalue())
-
-
-def _uri(kind, data):
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

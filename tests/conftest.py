@@ -1,4 +1,4 @@
-"""Shared: the pendula, made once, and the front door `command`, which runs main.py's main() in an empty folder of its own."""
+"""Fixtures: the pendula, made once, and `command`, which runs main.py in an empty folder."""
 
 import functools
 import shutil
@@ -70,7 +70,7 @@ def trained(trained_once, tmp_path, command):
 
 @pytest.fixture
 def refused(command):
-    """Call main.py and hold it to the rule for mistakes: exit code 2 and one line on stderr, which is returned."""
+    """Call main.py, expect exit code 2 and one line on stderr, and return that line."""
 
     def call(*flags):
         said = command(*flags)

@@ -1,4 +1,7 @@
-"""Trains TINY and is killed, really, at the moment that its first argument names: see tests/test_killed.py."""
+"""A program that trains TINY and kills itself at the moment that its first argument names.
+
+Run by tests/test_killed.py.
+"""
 
 import io
 import os
@@ -18,23 +21,23 @@ def die(number=signal.SIGKILL):
     os.kill(os.getpid(), number)
 
 
-def in_a_step(kind, at, number=signal.SIGKILL):
-    """In training step `at` of a stage."""
-    loss = kind.loss
+def in_a_step(stage_class, at, number=signal.SIGKILL):
+    """Send the signal in training step `at` of a stage."""
+    loss = stage_class.loss
 
-    def dying(self, sampler, store, step, weights):
+    def dying_loss(self, batches, step, annealed):
         if self.network.training and step == at:
             die(number)
-        return loss(self, sampler, store, step, weights)
+        return loss(self, batches, step, annealed)
 
-    kind.loss = dying
+    stage_class.loss = dying_loss
 
 
 def in_a_save(count, number=signal.SIGKILL):
-    """In the middle of writing checkpoint number `count`, from 0."""
+    """Send the signal in the middle of writing checkpoint number `count`, counted from 0."""
     save, calls = torch.save, iter(range(10**6))
 
-    def dying(state, file):
+    def dying_save(state, file):
         if next(calls) != count:
             return save(state, file)
         buffer = io.BytesIO()
@@ -44,25 +47,27 @@ def in_a_save(count, number=signal.SIGKILL):
         die(number)
         return signal.pause()
 
-    torch.save = dying
+    torch.save = dying_save
 
 
 def between_the_stages():
     train = train_test.train
 
-    def dying(settings, name, *rest):
+    def dying_train(settings, name, *rest):
         if name == "Seq":
             die()
         train(settings, name, *rest)
 
-    train_test.train = dying
+    train_test.train = dying_train
 
 
 def in_a_save_by_a_second_signal():
+    """The first signal asks for a checkpoint; the second arrives while it is written."""
     in_a_step(EncDecStage, 4, signal.SIGTERM)
-    in_a_save(1, signal.SIGTERM)  # the one that the first signal asked for
+    in_a_save(1, signal.SIGTERM)
 
 
+# In the order in which one run meets them.
 MOMENTS = {
     "second signal": in_a_save_by_a_second_signal,
     "save of stage 1": lambda: in_a_save(1),

@@ -1,22 +1,27 @@
-"""Made files of the forms that users bring: small ones of noise, for tests of what reads them."""
+"""Small files of noise in the form that users bring, for tests of what reads them."""
 
 from pathlib import Path
 
 import numpy as np
 
-from data.sprites import store
+import data.sprites
+from data.sprites import compose
 
-FILM = 40  # frames of a clip: 20 are kept, the default --seq_len
+# Frames per clip: 20 are kept, the default --seq_len.
+FILM = 40
 CLIPS = 16
 
 
 def mug(folder, clips=CLIPS, film=FILM, actions=(0, 1, 3, 4, 7, 8), people=4, seed=0):
-    """Write MUG-FED's two files into folder/MUG-FED: `clips` clips of `film` frames (one number, or one a clip), actions and
-    people in turn. Returns folder/MUG-FED, the clips (a list of uint8 arrays) and the labels [clips, 2]."""
+    """Write MUG-FED's two files into folder/MUG-FED, with actions and people in turn.
+
+    film: frames per clip, one number or one per clip. Returns folder/MUG-FED, the clips (a list of
+    uint8 arrays) and the labels [clips, 2].
+    """
     rng = np.random.default_rng(seed)
     films = [_film(rng, length) for length in np.broadcast_to(film, clips)]
-    turn = np.arange(clips)
-    labels = np.stack([turn % people, np.array(actions)[turn % len(actions)]], 1)
+    number = np.arange(clips)
+    labels = np.stack([number % people, np.array(actions)[number % len(actions)]], 1)
     folder = Path(folder) / "MUG-FED"
     folder.mkdir(parents=True, exist_ok=True)
     write_mug(folder, films, labels)
@@ -25,14 +30,14 @@ def mug(folder, clips=CLIPS, film=FILM, actions=(0, 1, 3, 4, 7, 8), people=4, se
 
 def write_mug(folder, films, labels):
     """Write clips (a list of arrays) and labels as the two files in `folder`."""
-    together = np.empty(len(films), object)
-    together[:] = films
-    np.savez(folder / "MUG_0-255_OF_112x112_color.npz", together)
+    clips = np.empty(len(films), object)
+    clips[:] = films
+    np.savez(folder / "MUG_0-255_OF_112x112_color.npz", clips)
     np.savez(folder / "labels.npz", labels)
 
 
 def _film(rng, length):
-    """A few coloured squares that slide: something to learn, and no two frames alike. uint8 [length, 112, 112, 3]."""
+    """Coloured squares that slide, so there is motion to learn: uint8 [length, 112, 112, 3]."""
     frames = np.full((length, 112, 112, 3), rng.integers(0, 60, 3), np.uint8)
     place, speed = rng.integers(0, 80, (3, 2)), rng.integers(1, 3, (3, 2))
     for time in range(length):
@@ -41,14 +46,19 @@ def _film(rng, length):
     return frames
 
 
-def sprites(folder, characters=6):
-    """Write a set of sprites into folder/sprites, as the composer would leave it: noise, nine clips a character."""
-    labels = {name: np.zeros(9 * characters, np.int64) for name in store.LABELS}
-    labels["character"] = np.repeat(np.arange(characters), 9)
+def sprites(folder, characters=6, value=None):
+    """Write a set of sprites into folder/sprites, nine clips per character.
+
+    value: of all pixels; noise by default.
+    """
+    labels = {name: np.zeros(9 * characters, np.int64) for name in compose.FACTORS}
     labels["action"] = np.tile(np.arange(9), characters)
+    labels["character"] = np.repeat(np.arange(characters), 9)
 
     def fill(frames):
-        frames[:] = np.random.default_rng(0).integers(0, 256, frames.shape)
-        return labels, store.draw_split(labels["character"])
+        noise = np.random.default_rng(0).integers
+        frames[:] = noise(0, 256, frames.shape) if value is None else value
+        return labels, compose.draw_split(labels["character"])
 
-    store.write(Path(folder) / "sprites", (9 * characters, 8, 64, 64, 3), fill, "composed")
+    shape = (9 * characters, 8, 64, 64, 3)
+    data.sprites.write(Path(folder) / "sprites", shape, fill, "composed")

@@ -1,25 +1,30 @@
 """docs/ADDING_A_MODEL.md: its file, its line and its command, as they stand there."""
 
 import ast
+import importlib.util
 import re
 import shlex
 import sys
-import types
 from pathlib import Path
 
-from utils.config import MODELS
 from utils.progress import Progress
+from utils.settings import MODELS
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "ADDING_A_MODEL.md").read_text()
-FEWER = "--epochs 3 --bs_per_epoch 8 --bs 4 --width 8 --device cpu --threads 1 --tboard_log False --lr 0.01".split()
+FEWER = (
+    "--epochs 3 --bs_per_epoch 8 --bs 4 --width 8 --device cpu --threads 1 --tboard_log False "
+    "--lr 0.01"
+).split()
 
 
 def test_the_example_trains(command, tmp_path, monkeypatch):
     code, line = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     told = re.search(r"^python main\.py (.*)$", TEXT, re.MULTILINE).group(1)
-    module = types.ModuleType("models.plain")
+    (tmp_path / "plain.py").write_text(code)
+    spec = importlib.util.spec_from_file_location("models.plain", tmp_path / "plain.py")
+    module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "models.plain", module)
-    exec(compile(code, "models/plain.py", "exec"), module.__dict__)
+    spec.loader.exec_module(module)
     for name, place in ast.literal_eval("{" + line + "}").items():
         monkeypatch.setitem(MODELS, name, place)
     losses, show = [], Progress.epoch

@@ -1,4 +1,4 @@
-"""--export_codes: what is in the files, that they are whole or not there, and what is refused."""
+"""export.py: what is in the files, that an export is whole or absent, and what is refused."""
 
 import json
 import shutil
@@ -18,8 +18,9 @@ from tests import made
 from tests.conftest import few
 from tests.test_cli import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
-from utils.checkpoints import RunFolder
-from utils.config import parse
+from utils.errors import UserError
+from utils.plan import parse
+from utils.run_folder import RunFolder
 
 FILES = ("id", "dynamics", "labels", "test_images", "recon_images", "sampled_images")
 EXPORT = [*TINY, "--export_codes", "True", "--num_test_ids", "3"]
@@ -28,11 +29,12 @@ T, K, D = 16, 3, 4
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
+    """Leave the pictures out, to save time."""
     monkeypatch.setattr(train_test, "draw_stage", lambda *_: None)
 
 
 def read(codes, name, key="arr_0"):
-    """The batches of a file, each an array; nothing is unpickled."""
+    """The arrays `key` of the files of a name, one per batch; nothing is unpickled."""
     count = json.loads((codes / "codes.json").read_text())["batches"]
     return [np.load(codes / f"{name}_{p}.npz", allow_pickle=False)[key] for p in range(count)]
 
@@ -43,11 +45,10 @@ def joined(codes, name, key="arr_0"):
 
 @pytest.fixture
 def exported(command, trained):
-    """The codes of TINY's run, from a command that only tests, batches of 3."""
-    said = command(*EXPORT, *TEST)
-    assert (
-        said.code == 0 and "exported 8 clips (test) in 3 batches to runs/demo/codes" in said.out
-    ), said
+    """The codes of TINY's run in batches of 3, from a command that only tests."""
+    result = command(*EXPORT, *TEST)
+    assert result.code == 0, result
+    assert "exported 8 clips (test) in 3 batches to runs/demo/codes" in result.out
     return trained / "codes"
 
 
@@ -58,16 +59,15 @@ def test_files_and_shapes(exported):
     shapes = {"id": (1, K), "dynamics": (D,), "labels": (1,)}
     for name in FILES:
         batches = read(exported, name)
-        assert [batch.shape for batch in batches] == [
-            (n, *shapes.get(name, (T, 3, 64, 64))) for n in (3, 3, 2)
-        ]
-        assert all(
-            batch.dtype == (np.int64 if name == "labels" else np.float32) for batch in batches
-        )
+        shape = shapes.get(name, (T, 3, 64, 64))
+        assert [batch.shape for batch in batches] == [(n, *shape) for n in (3, 3, 2)]
+        assert {batch.dtype.name for batch in batches} == {
+            "int64" if name == "labels" else "float32"
+        }
         assert all(np.isfinite(batch).all() for batch in batches)
 
 
-def test_clips_and_labels_are_the_splits_in_its_order(exported):
+def test_clips_and_labels_are_those_of_the_split_in_its_order(exported):
     clips = few().split("test")
     frames = clips.take(np.arange(8)).transpose(0, 1, 4, 2, 3)
     np.testing.assert_array_equal(joined(exported, "test_images"), frames.astype(np.float32) / 255)
@@ -78,13 +78,12 @@ def test_clips_and_labels_are_the_splits_in_its_order(exported):
     assert set(joined(exported, "labels", "split")) == {"test"}
 
 
-def test_codes_are_the_checkpoints_and_the_reconstructions_are_decoded_from_them(exported):
+def test_codes_come_from_the_checkpoint_and_reconstructions_from_the_codes(exported):
     c = parse(TINY).stages["Seq"]
     net = Seq(c, EncDec(c))
-    net.load_state_dict(
-        torch.load(exported.parent / "checkpoints" / "3_VDSM_seq.pth", weights_only=True)["model"]
-    )
-    view = VDSM(net, c.temp_id_end)
+    path = exported.parent / "checkpoints" / "3_VDSM_seq.pth"
+    net.load_state_dict(torch.load(path, weights_only=True)["model"])
+    view = VDSM(net.eval(), c.temp_id_end)
     id_, dynamics, frames, rebuilt, sampled = (
         torch.from_numpy(joined(exported, name)) for name in FILES if name != "labels"
     )
@@ -94,20 +93,38 @@ def test_codes_are_the_checkpoints_and_the_reconstructions_are_decoded_from_them
     torch.testing.assert_close(id_.sum(-1), torch.ones(8, 1))
     torch.testing.assert_close(rebuilt, view.decode(id_[:, 0], dynamics, T), atol=1e-6, rtol=0)
     torch.manual_seed(c.seed)
-    torch.testing.assert_close(
-        sampled, torch.cat([view.sample(n, T) for n in (3, 3, 2)]), atol=1e-6, rtol=0
-    )
+    expected = torch.cat([view.sample(n, T) for n in (3, 3, 2)])
+    torch.testing.assert_close(sampled, expected, atol=1e-6, rtol=0)
 
 
-def test_the_manifest_says_what_it_is_of(exported):
-    said = json.loads((exported / "codes.json").read_text())
-    assert said["data set"] == "pendulum" and said["fingerprint"] == few().fingerprint
-    assert (said["split"], said["clips"], said["batches"]) == ("test", 8, 3)
-    assert said["factors"] == {"colour": list(few().classes["colour"])}
-    assert (
-        said["checkpoint"].endswith("3_VDSM_seq.pth")
-        and said["temperature"] == parse(TINY).stages["Seq"].temp_id_end
-    )
+def test_the_manifest_names_data_factors_and_checkpoint(exported):
+    about = json.loads((exported / "codes.json").read_text())
+    assert about["data set"] == "pendulum" and about["fingerprint"] == few().fingerprint
+    assert (about["split"], about["clips"], about["batches"]) == ("test", 8, 3)
+    assert about["factors"] == {"colour": list(few().classes["colour"])}
+    assert about["checkpoint"].endswith("3_VDSM_seq.pth")
+    assert about["temperature"] == parse(TINY).stages["Seq"].temp_id_end
+
+
+def test_an_export_is_read_back(exported):
+    export_read, clips = export.load_export(exported, "pendulum"), few().split("test")
+    splits = export_read.dataset.splits
+    assert sorted(np.concatenate(list(splits.values()))) == list(range(8))
+    for split, rows in splits.items():
+        real, rebuilt, codes, labels = export_read.part(split)
+        np.testing.assert_array_equal(real, clips.take(rows))
+        np.testing.assert_array_equal(labels["colour"], clips.label("colour", rows))
+        np.testing.assert_array_equal(codes["identity_code"], joined(exported, "id")[rows, 0])
+        np.testing.assert_array_equal(codes["dynamics_code"], joined(exported, "dynamics")[rows])
+        frames = joined(exported, "recon_images")[rows].transpose(0, 1, 3, 4, 2)
+        np.testing.assert_array_equal(rebuilt, np.round(255 * frames).astype(np.uint8))
+
+
+def test_an_export_that_lacks_clips_is_refused(exported):
+    path = exported / "id_2.npz"
+    np.savez(path, np.load(path)["arr_0"][:1])
+    with pytest.raises(UserError, match=r"incomplete \({7, 8}|{8, 7} clips, expected 8\)"):
+        export.load_export(exported, "pendulum")
 
 
 @pytest.mark.parametrize("split", ["train", "all"])
@@ -117,11 +134,10 @@ def test_other_splits_and_the_releases_folder(command, trained, tmp_path, split)
     codes, dataset = tmp_path / "codes" / "demo", few()
     expected = np.arange(sum(FEW.values())) if split == "all" else dataset.splits["train"]
     np.testing.assert_array_equal(joined(codes, "labels", "position"), expected)
-    own = joined(codes, "labels", "split")
+    names = joined(codes, "labels", "split")
     for name, positions in dataset.splits.items():
-        np.testing.assert_array_equal(
-            np.flatnonzero(own == name), positions if split in ("all", name) else []
-        )
+        there = positions if split in ("all", name) else []
+        np.testing.assert_array_equal(expected[names == name], there)
     assert json.loads((codes / "codes.json").read_text())["checkpoint"].endswith("2_VDSM_seq.pth")
 
 
@@ -132,14 +148,14 @@ def test_after_training_and_from_stage_2_alone(command, trained):
     before = tree(trained / "codes")
     assert command(*EXPORT, "--fresh", "True", "--epochs", 1).code == 0
     assert tree(trained.with_name("demo.kept1") / "codes") == before
-    made = json.loads((trained / "codes" / "codes.json").read_text())
-    assert made["checkpoint"].endswith("0_VDSM_seq.pth")
+    about = json.loads((trained / "codes" / "codes.json").read_text())
+    assert about["checkpoint"].endswith("0_VDSM_seq.pth")
 
 
 def test_an_older_export_is_kept_and_the_same_command_gives_the_same_files(command, exported):
     before = tree(exported)
-    said = command(*EXPORT, *TEST)
-    assert said.code == 0 and "kept the old export as runs/demo/codes.kept1" in said.out
+    result = command(*EXPORT, *TEST)
+    assert result.code == 0 and "kept the old export as runs/demo/codes.kept1" in result.out
     assert tree(exported.with_name("codes.kept1")) == before == tree(exported)
 
 
@@ -153,12 +169,13 @@ def test_half_an_export_leaves_the_old_one_and_nothing_else(command, exported, m
         save(path, *arrays, **more)
 
     monkeypatch.setattr(np, "savez", fail)
-    said = command(*EXPORT, *TEST)
-    assert said.code == (130 if stop is KeyboardInterrupt else 2) and said.err.count("\n") <= 2
+    result = command(*EXPORT, *TEST)
+    assert result.code == (130 if stop is KeyboardInterrupt else 2)
+    assert result.err.count("\n") <= 2
     assert tree(exported.parent) == before
 
 
-def test_what_a_killed_export_left_is_not_taken_over(command, trained):
+def test_what_a_killed_export_left_is_removed(command, trained):
     left = trained / ".codes.part"
     left.mkdir()
     (left / "id_99.npz").write_bytes(b"half")
@@ -167,9 +184,9 @@ def test_what_a_killed_export_left_is_not_taken_over(command, trained):
 
 
 def export_untrained(tmp_path, load, *flags):
-    """Export a data set through a stage 2 as it starts: its settings and the folder."""
+    """Export a data set through an untrained stage 2; returns the data set and the folder."""
     c = parse(
-        [*EXPORT, "--pixel_frames", "0", "--code_path", str(tmp_path / "codes"), *flags]
+        [*EXPORT, "--frames_per_clip", "0", "--code_path", str(tmp_path / "codes"), *flags]
     ).stages["Seq"]
     dataset, folder = load(c), RunFolder(c)
     folder.codes.parent.mkdir()
@@ -189,13 +206,10 @@ def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
     np.testing.assert_array_equal(joined(codes, "labels", "character"), clips.label("character"))
 
 
-def test_mug_feds_labels_are_two_columns_and_its_clips_of_unequal_length_begin_at_the_first_frame(
-    tmp_path,
-):
+def test_mug_fed_has_two_label_columns_and_the_first_frames_of_unequal_clips(tmp_path):
     _, films, labels = made.mug(tmp_path, film=[14, 17, 20, 23] * 4)
-    dataset, codes = export_untrained(
-        tmp_path, mug.load, "--data_dir", str(tmp_path), "--seq_len", "7", "--split", "all"
-    )
+    flags = ["--dataset_name", "MUG-FED", "--data_dir", str(tmp_path), "--seq_len", "7"]
+    dataset, codes = export_untrained(tmp_path, mug.load, *flags, "--split", "all")
     position = joined(codes, "labels", "position")
     assert len(set(dataset.lengths[position])) > 1 and len(position) == len(films)
     expressions = {0: 0, 1: 1, 3: 3, 4: 4, 7: 2, 8: 5}
@@ -228,7 +242,7 @@ def test_splits_of_the_figures(refused, tmp_path):
 
 def test_a_place_that_cannot_be_written(refused, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    assert "taken" in refused(*EXPORT, "--code_path", "taken")
+    assert "cannot write to taken/demo" in refused(*EXPORT, "--code_path", "taken")
     assert not list(tmp_path.rglob("*.pth"))
 
 
@@ -240,13 +254,12 @@ def test_a_disk_that_is_too_full(refused, trained, monkeypatch):
     assert not any((trained / "codes").iterdir())
 
 
-def test_dry_run_tells_the_bytes(command, exported):
+def test_dry_run_prints_the_bytes(command, exported):
     real = sum(path.stat().st_size for path in exported.glob("*.npz"))
     assert abs(8 * export.bytes_a_clip(parse(EXPORT).stages["Seq"]) - real) < 0.01 * real
     assert "160 clips (test), 377.5 MB" in command(*EXPORT, *TEST, "--dry_run", "True").out
     flags = [*EXPORT, "--dry_run", "True", "--dataset_name"]
     assert "export      756 clips (test)" in command(*flags, "sprites").out
     assert "export      7,560 clips (all)" in command(*flags, "sprites", "--split", "all").out
-    assert (
-        "export      2.4 MB a clip" in command(*flags, "MUG-FED").out
-    )  # only its files know how many
+    # only the files of MUG-FED tell how many clips it has
+    assert "export      2.4 MB" in command(*flags, "MUG-FED").out

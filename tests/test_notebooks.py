@@ -1,4 +1,4 @@
-"""The two notebooks, run from top to bottom on small exports, and what an export that is read back has to say."""
+"""The two notebooks, run from top to bottom on small exports."""
 
 import functools
 import os
@@ -13,8 +13,9 @@ import pytest
 
 import export
 import main
+from data import sprites
 from data.base import SPLITS
-from data.sprites import compose, store
+from data.sprites import compose
 from tests import made
 from tests.tiny import TINY
 from utils.errors import UserError
@@ -24,7 +25,7 @@ FLAGS = [*TINY, "--epochs", 1, "--num_test_ids", 4, "--export_codes", "True", "-
 
 
 def real_sprites(clone, folder):
-    """Eight characters of real art in folder/sprites: two values of each part but one of the legs."""
+    """Eight characters of real art in folder/sprites: one value of legs, two of other parts."""
     values = {factor: names[: 1 + (factor != "legs")] for factor, names in compose.FACTORS.items()}
     layers = {
         factor: [
@@ -43,14 +44,14 @@ def real_sprites(clone, folder):
             for factor in compose.DRAW_ORDER:
                 picture = layers[factor][labels[factor][start]].over(picture)
             frames[start : start + 9] = picture
-        return labels, store.draw_split(labels["character"])
+        return labels, compose.draw_split(labels["character"])
 
-    store.write(folder / "sprites", (int(keep.sum()), *compose.SHAPE[1:]), fill, "composed")
+    sprites.write(folder / "sprites", (int(keep.sum()), *compose.SHAPE[1:]), fill, "composed")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """exported(data set): the codes folder of a tiny run on a small set of that name, not to be written to."""
+    """exported(data set): the codes folder of a tiny run on a small set; do not write to it."""
 
     @functools.cache
     def make(name):

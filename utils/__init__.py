@@ -1,1 +1,1 @@
-"""Tools that know nothing of video models: configuration, steps, schedules, checkpoints, pictures."""
+"""Tools that know nothing of video models: flags, settings, files, checkpoints, steps."""

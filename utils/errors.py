@@ -1,16 +1,20 @@
-"""The one exception for mistakes that a user can mend, and how a command says it."""
+"""The exception for mistakes that a user can mend, and how a command reports it."""
 
 import functools
 import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake of the command line, the data or the disk. The message is one line: what was found,
-    what was expected, what to do. `main.py` prints it on stderr and exits with code 2."""
+    """A mistake in the flags, the data or the disk.
+
+    The message is one line: what was found, what was expected, what to do. `main.py` prints it on
+    stderr and exits with code 2.
+    """
 
 
-def in_one_line(main):
-    """A command's `main(argv=None)` that says a UserError on stderr, in one line, and then returns the exit status 2."""
+def in_one_line(main: Callable) -> Callable:
+    """Decorate a command's `main(argv=None)`: a UserError becomes a line on stderr and status 2."""
 
     @functools.wraps(main)
     def command(argv=None):

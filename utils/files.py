@@ -1,7 +1,7 @@
 """Files that are written whole or not at all: beside their place, then renamed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -9,8 +9,8 @@ PART = ".part"  # ending of a file that is being written
 
 
 @contextmanager
-def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[Path]:
-    """Give the path of a new file beside `path`, which takes the place of `path` when the block ends.
+def replacing(path: Path, sync: bool = False, shared: bool = False) -> Generator[Path]:
+    """Give the path of a new file, which takes the place of `path` when the block ends.
 
     If the block raises, the new file is removed and `path` stays as it was. sync: flush the file to
     disk first. shared: other processes may write the same `path` at the same time.
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def unused(path: Path, word: str = "kept") -> Path:
-    """The first free name of {name}.{word}1, {name}.{word}2, ... beside `path`, to keep it under."""
+    """The first free name of {name}.{word}1, {name}.{word}2, ... to keep `path` under."""
     number = 1
     while (new := path.with_name(f"{path.name}.{word}{number}")).exists():
         number += 1

@@ -1,38 +1,41 @@
-"""One training run a folder: a lock that the system takes back when its owner dies, however it dies."""
+"""A lock that lets one process at a time train in a run folder. It ends with its process."""
 
 import json
 import os
 import socket
 import sys
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from utils.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # not a Unix
+except ImportError:  # not a Unix system
     fcntl = None
 
 
 @contextmanager
-def only_run(root, override=False):
-    """Hold the lock of the run folder `root` (a Path): the file .NAME.lock beside it, so that --fresh can rename the folder.
+def only_run(root: Path, override: bool = False) -> Generator[bool]:
+    """Hold the lock of the run folder `root`; gives whether it is held.
 
-    Gives whether it is held. UserError, naming the holder, if another process has it; override: warn instead. A system without
-    locks is warned of too.
+    The lock is the file .NAME.lock beside the folder, because --fresh renames the folder. If
+    another process holds it, raises UserError, which names the process; with `override` this is
+    only a warning. A file system without locks is a warning too.
     """
     path = root.with_name(f".{root.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _hold(path)
     except BlockingIOError:
-        said = f"{root} is in use by {_holder(path)}"
+        in_use = f"{root} is in use by {_holder(path)}"
         if not override:
             raise UserError(
-                f"{said}: wait for it, choose another --RUN, or give --override_lock True"
+                f"{in_use}: wait for it, choose another --RUN, or give --override_lock True"
             ) from None
-        print(f"main.py: {said}; going on all the same (--override_lock)", file=sys.stderr)
+        print(f"main.py: {in_use}; training anyway (--override_lock)", file=sys.stderr)
         file = None
     except OSError as error:
         raise UserError(
@@ -47,25 +50,28 @@ def only_run(root, override=False):
 
 
 def _hold(path):
-    """The locked file at `path`, signed; None where the system has no locks. BlockingIOError if another holds it."""
+    """Lock the file at `path` and write into it who holds it.
+
+    Returns the open file, or None where there are no locks. Raises BlockingIOError if another
+    process holds the lock.
+    """
     while fcntl is not None:
         file = open(path, "a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            # between open and flock the last owner may have removed the file
+            still_there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
         except BlockingIOError:
             file.close()
             raise
-        except FileNotFoundError:  # its last owner removed it in between
-            there = False
-        except OSError as error:  # a network's file system, perhaps
+        except FileNotFoundError:
+            still_there = False
+        except OSError as error:  # for example a network file system
             file.close()
-            print(
-                f"main.py: no lock on {path} ({error.strerror}): let no other run write there",
-                file=sys.stderr,
-            )
+            text = f"no lock on {path} ({error.strerror}): let no other run write there"
+            print(f"main.py: {text}", file=sys.stderr)
             return None
-        if there:
+        if still_there:
             file.truncate(0)
             since = datetime.now().isoformat(" ", "seconds")
             json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
@@ -76,9 +82,9 @@ def _hold(path):
 
 
 def _holder(path):
-    """Who signed the lock, in words."""
+    """Who holds the lock, in words."""
     try:
-        known = json.loads(path.read_text())
-        return f"process {known['process']} on {known['host']} since {known['since']}"
+        owner = json.loads(path.read_text())
+        return f"process {owner['process']} on {owner['host']} since {owner['since']}"
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"

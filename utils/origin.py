@@ -1,4 +1,4 @@
-"""Where figures, exported codes and logs come from."""
+"""Which commit, machine and versions made a figure, an export or a log."""
 
 import platform
 import subprocess
@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 
 
-def commit():
-    """The commit of the program, '-dirty' behind it if files were changed since; 'unknown' where git cannot tell."""
-    here = Path(__file__).resolve().parent.parent
+def commit() -> str:
+    """The commit of this program, with '-dirty' if files have changed; 'unknown' without git."""
+    root = Path(__file__).resolve().parent.parent
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def origin(device):
-    """Commit, machine and versions, of a computation on `device`: {'commit', 'machine', 'torch'}."""
+def origin(device: torch.device) -> dict[str, str]:
+    """'commit', 'machine' and 'torch' (its version) of a computation on `device`."""
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "commit": commit(),

@@ -1,10 +1,15 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere, nothing with --quiet; and TensorBoard."""
+"""What a person sees while a run trains, and what TensorBoard is given.
+
+On a terminal a bar, elsewhere plain lines, with --quiet only warnings.
+"""
 
 import math
 import sys
 import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -13,12 +18,14 @@ SECONDS_BETWEEN_LINES = 15
 
 
 class Progress:
-    """Steps `done` of `total` of a stage, with the last losses, steps a second and the time left.
+    """Shows the steps of a stage, its losses, its speed and the time left.
 
-    log: a file that warnings are written to as well, or None.
+    name: the stage, as shown. done, total: steps. log: file that also takes the warnings, or None.
     """
 
-    def __init__(self, name, done, total, quiet=False, log=None):
+    def __init__(
+        self, name: str, done: int, total: int, quiet: bool = False, log: Path | None = None
+    ):
         self.name, self.done, self.total, self.quiet, self.log = name, done, total, quiet, log
         self.troubles = {}
         self.began, self.first, self.last_line = time.monotonic(), done, -math.inf
@@ -26,25 +33,28 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=name, unit="step", dynamic_ncols=True)
 
-    def begin(self, done):
-        """Steps are counted from `done` on: the stage is resumed there."""
+    def begin(self, done: int) -> None:
+        """Start again at step `done`, where the stage is resumed."""
         self.done = self.first = done
         self.began = time.monotonic()
         if self.bar is not None:
             self.bar.reset(self.total)
             self.bar.update(done)
 
-    def step(self):
-        """One more step is done."""
+    def step(self) -> None:
+        """Count one step."""
         self.done += 1
         if self.bar is not None:
             self.bar.update()
 
-    def epoch(self, number, last, losses):
-        """Show the losses, {term: (raw, weighted)} in nats a sequence, after epoch `number` of `last`."""
+    def epoch(self, number: int, last: int, losses: dict[str, tuple[float, float]]) -> None:
+        """Show the losses after epoch `number` of `last`.
+
+        losses: {term: (raw, weighted)} in nats per sequence.
+        """
         text = "  ".join(
-            f"{name} {raw:.1f}" + (f" ({w:.1f})" if abs(w - raw) > 0.05 else "")
-            for name, (raw, w) in losses.items()
+            f"{name} {raw:.1f}" + (f" ({weighted:.1f})" if abs(weighted - raw) > 0.05 else "")
+            for name, (raw, weighted) in losses.items()
         )
         if self.troubles:
             text += f"  ! {', '.join(self.troubles)}"
@@ -56,14 +66,14 @@ class Progress:
             return
         self.last_line = now
         speed = (self.done - self.first) / max(now - self.began, 1e-9)
-        left = (self.total - self.done) / max(speed, 1e-9)
+        left = _clock((self.total - self.done) / max(speed, 1e-9))
         print(
-            f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {_clock(left)} left",
+            f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {left} left",
             flush=True,
         )
 
-    def say(self, text):
-        """A line of its own, above the bar."""
+    def say(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
         if self.quiet:
             return
         if self.bar is not None:
@@ -71,31 +81,37 @@ class Progress:
         else:
             print(text, flush=True)
 
-    def warn(self, text):
-        """A line on stderr, --quiet or not, and in the log."""
-        (self.bar.write if self.bar is not None else print)(f"{self.name}: {text}", file=sys.stderr)
+    def warn(self, text: str) -> None:
+        """Print a line on stderr, even with --quiet, and add it to the log."""
+        write = print if self.bar is None else self.bar.write
+        write(f"{self.name}: {text}", file=sys.stderr)
         if self.log is not None:
             with open(self.log, "a") as file:
                 file.write(f"{datetime.now().isoformat(' ', 'seconds')}  {self.name}: {text}\n")
 
-    def trouble(self, found):
-        """Show what is wrong now, {in a word: a line}, beside the losses; a line is said once, when it begins."""
-        for word in found.keys() - self.troubles.keys():
-            self.warn(found[word])
-        self.troubles = found
+    def trouble(self, warnings: dict[str, str]) -> None:
+        """Show the keywords of {keyword: a line} beside the losses from now on.
 
-    def close(self):
-        """Leave the bar as it stands."""
+        A line is printed when its keyword appears, and again only after it had disappeared.
+        """
+        for keyword in warnings.keys() - self.troubles.keys():
+            self.warn(warnings[keyword])
+        self.troubles = warnings
+
+    def close(self) -> None:
+        """Leave the bar on the terminal as it is."""
         if self.bar is not None:
             self.bar.close()
 
 
 @contextmanager
-def tensorboard(folder, wanted, begin, origin):
-    """A function log(tag, value or picture [H, W, 3], epoch) that writes to TensorBoard in `folder`, or nowhere if not `wanted`.
+def tensorboard(
+    folder: Path, wanted: bool, begin: int, origin: dict[str, str]
+) -> Generator[Callable]:
+    """Give a function log(tag, number or picture [H, W, 3], epoch) that writes into `folder`.
 
-    begin: the first epoch to come; what a killed run logged of it and later is taken back. origin: commit and machine, logged as
-    text.
+    wanted: if not, the function does nothing. begin: the first epoch to come; TensorBoard drops
+    what a killed run logged from there on. origin: commit and machine, logged as text.
     """
     if not wanted:
         yield lambda tag, value, epoch: None
@@ -103,9 +119,8 @@ def tensorboard(folder, wanted, begin, origin):
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
     with SummaryWriter(str(folder), purge_step=begin) as writer:
-        writer.add_text(
-            "origin", ", ".join(f"{key} {value}" for key, value in origin.items()), begin
-        )
+        text = ", ".join(f"{key} {value}" for key, value in origin.items())
+        writer.add_text("origin", text, begin)
 
         def log(tag, value, epoch):
             if isinstance(value, np.ndarray):

@@ -1,45 +1,48 @@
-"""SIGINT and SIGTERM: training finishes its step and saves; anything else stops where it is."""
+"""SIGINT and SIGTERM: training finishes its step and saves; everything else stops at once."""
 
 import os
 import signal
 import threading
+from collections.abc import Generator
 from contextlib import contextmanager
 
-NOTICE = b"\nmain.py: finishing the step, then saving; once more to stop at once (the last checkpoint is whole)\n"
+NOTICE = (
+    b"\nmain.py: finishing the step and saving; a second signal (Ctrl-C) stops at once "
+    b"and leaves the last checkpoint whole\n"
+)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the command. code: what a shell shows for it, 128 + the signal's number."""
+    """A signal ended the command. code: the exit status, 128 plus the number of the signal."""
 
-    def __init__(self, number):
+    def __init__(self, number: int):
         super().__init__(f"signal {number}")
         self.code = 128 + number
 
 
 class Signals:
-    """While it is entered, the first SIGINT or SIGTERM raises `Stopped`, inside `patiently()` not before `obey()` or its end.
+    """A context in which the first SIGINT or SIGTERM raises `Stopped`.
 
-    The second one is the system's own and ends the process whatever it computes; files are renamed into place, so what lies on
-    disk is whole.
+    Inside `patiently()` the signal waits for the end of that block; `asked` holds its number, else
+    None. The second signal is left to the system, which ends the process at once. No file is
+    damaged by this, because files are written beside their place and renamed.
     """
 
     def __init__(self):
         self.asked, self._patient, self._before = None, False, {}
 
-    def __enter__(self):
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Python sets handlers nowhere else
-            self._before = {
-                n: signal.signal(n, self._heard) for n in (signal.SIGINT, signal.SIGTERM)
-            }
+    def __enter__(self) -> "Signals":
+        # Python lets only the main thread set handlers
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _heard(self, number, _frame):
+    def _handle(self, number, _frame):
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
         self.asked = number
@@ -48,16 +51,12 @@ class Signals:
         os.write(2, NOTICE)  # print is not safe inside a handler
 
     @contextmanager
-    def patiently(self):
-        """A signal that comes inside is kept for `obey()`, at the latest for the end."""
+    def patiently(self) -> Generator[None]:
+        """Keep a signal that comes inside the block until the block ends."""
         self._patient = True
         try:
             yield
         finally:
             self._patient = False
-        self.obey()
-
-    def obey(self):
-        """Raise `Stopped` if a signal has come."""
         if self.asked:
             raise Stopped(self.asked)

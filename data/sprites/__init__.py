@@ -1,81 +1,111 @@
-"""Sprites (VDSM, Table 'Sprites'): 840 characters x 9 sequences x 8 frames, 64x64, labels body, shirt, legs, hair, action.
+"""The Sprites set of the VDSM paper: 840 characters x 9 actions x 8 frames, 64x64.
 
-`create_lpc_dataset.py --lpc CLONE` composes the set into data_dir/sprites/ (compose.py the pixels, store.py the files);
-release.py reads the folders of the authors' script instead. Split by character: 90 % and 10 % as published, with 42 of the
-756 training characters set apart for validation.
+`create_lpc_dataset.py --lpc CLONE` composes the set into data_dir/sprites/ (compose.py: pixels,
+labels and split). release.py reads the folders that the authors' script writes instead.
 """
 
 from pathlib import Path
 
-from data.base import Dataset, flat
-from data.sprites import compose, store
+import numpy as np
+
+from data.base import Dataset, fingerprint, flat
+from data.sprites import compose
+from data.store import Store, unpack
 from utils.errors import UserError
 
 COMMAND = "python data/sprites/create_lpc_dataset.py --lpc CLONE"
 RELEASE_NOTE = (
-    "sprites: the script behind the release's files may have cut slash at rows 14-16 of the sheets: then slash 'left', "
-    "'front' and 'right' show slash front, slash right and another action"
+    "sprites: the script behind the authors' files may have cut slash from rows 14 to 16 of the "
+    "sheets: then slash 'left', 'front', 'right' show slash front, slash right and another action"
 )
+VERSION = 1
 
 
-def make(clone, folder):
-    """Compose the set from a clone into `folder`; raises UserError if the art is not there or the disk refuses."""
+def stored(folder) -> Store:
+    """The set in `folder`, whose metadata hold the characters of each split."""
+    return Store("sprites", Path(folder), VERSION, _unpack)
+
+
+def _unpack(metadata, frames):
+    labels = {name: np.array(metadata["labels"][name]) for name in compose.COUNTS}
+    for name, values in labels.items():
+        if values.min() < 0 or values.max() >= compose.COUNTS[name]:
+            raise ValueError(f"label '{name}'")
+    metadata["splits"] = compose.positions(labels["character"], metadata["split"])
+    unpack(metadata, frames)
+
+
+def write(folder, shape, fill, origin: str) -> None:
+    """Write the set into `folder`.
+
+    fill(frames) fills uint8 `shape` and returns the labels, int64 [n] by name, and the characters
+    of each split. origin: 'composed' or 'release'. Raises UserError if the disk refuses.
+    """
+
+    def fill_and_describe(frames):
+        labels, split = fill(frames)
+        positions = compose.positions(labels["character"], split)
+        facts = {"origin": origin, "split_seed": compose.SPLIT_SEED, "split": split}
+        return facts | {"labels": labels, "fingerprint": fingerprint(frames, labels, positions)}
+
+    stored(folder).write(shape, fill_and_describe)
+
+
+def make(clone, folder) -> None:
+    """Compose the set from a clone into `folder`.
+
+    Raises UserError if the clone's art is missing or wrong, or if the disk refuses.
+    """
     if not Path(clone).is_dir():
-        raise UserError(
-            f"sprites: found no folder {clone}: --lpc takes a clone of {compose.UPSTREAM}"
-        )
+        problem = f"found no folder {clone}"
+        raise UserError(f"sprites: {problem}: --lpc takes a clone of {compose.UPSTREAM}")
 
     def fill(frames):
         compose.compose(clone, frames)
         labels = compose.labels()
-        return labels, store.draw_split(labels["character"])
+        return labels, compose.draw_split(labels["character"])
 
-    store.write(folder, compose.SHAPE, fill, "composed")
+    write(folder, compose.SHAPE, fill, "composed")
 
 
-def load(config):
-    """The set in config.data_dir/sprites as `data.base.Dataset`, frames memory-mapped.
+def load(config) -> Dataset:
+    """Load the set in config.data_dir/sprites, frames memory-mapped.
 
-    If it is not there (or not whole) it is made once, from the release's folders in the same place or from the clone that
-    config.source names. Raises UserError, with the command to run, if there is nothing to make it from.
+    A missing or damaged set is made first: from the authors' folders in the same place, or from
+    the clone `config.source`. Raises UserError, with the command to run, if there is neither.
     """
     folder = Path(config.data_dir) / "sprites"
-    fault = store.fault(folder)
-    if fault:
-        _make_anew(folder, config.source, fault)
-    metadata, clips = store.read(folder)
+    metadata, clips = stored(folder).load(lambda why: _make_anew(folder, config.source, why))
     frames, lengths = flat(clips)
-    labels = metadata["labels"]
     return Dataset(
         name="sprites",
         frames=frames,
         lengths=lengths,
-        labels=labels,
+        labels=metadata["labels"],
         classes=compose.FACTORS | {"action": compose.ACTIONS},
-        splits=store.positions(labels["character"], metadata["split"]),
+        splits=metadata["splits"],
         static=tuple(compose.FACTORS),
         dynamic=("action",),
         fingerprint=metadata["fingerprint"],
         group="character",
-        clips_per_sample=2,  # the release's stage 1 joins two random sequences of one character
-        fps=10,
+        # The authors' stage 1 joins two random clips of one character.
+        clips_per_sample=2,
     )
 
 
-def _make_anew(folder, clone, fault):
-    from data.sprites import release  # imports torch, which composing does without
+def _make_anew(folder, clone, problem):
+    from data.sprites import release
 
     root = release.find(folder)
     if root:
-        print(f"sprites: reading the release's files in {root} once", flush=True)
-        release.convert(root, folder)
+        print(f"sprites: reading the authors' files in {root} once", flush=True)
+        write(folder, *release.reader(root), "release")
         print(RELEASE_NOTE, flush=True)
     elif clone:
         print(f"sprites: composing the set from {clone} once", flush=True)
         make(clone, folder)
     else:
-        size = compose.SHAPE[0] * compose.NUM_FRAMES * compose.CELL**2 * 3
         raise UserError(
-            f"sprites: {fault}: the set needs {size:,} bytes; make it with `{COMMAND} --data_dir {folder.parent}`, "
-            f"where CLONE is a clone of {compose.UPSTREAM}"
+            f"sprites: {problem}: the set needs {np.prod(compose.SHAPE):,} bytes; make it with "
+            f"`{COMMAND} --data_dir {folder.parent}`, where CLONE is a clone of {compose.UPSTREAM}"
         )

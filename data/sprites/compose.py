@@ -1,10 +1,11 @@
-"""The Sprites set of the VDSM paper (Table 'Sprites'), composed offline from LPC art: pixels and labels, no files written.
+"""The Sprites set of the VDSM paper, composed from LPC art: pixels, labels and split.
 
-7 bodies x 4 shirts x 5 legs x 6 hair colours = 840 characters, 9 sequences each, 8 frames of 64x64. The layers are sheets of
-13 x 21 cells of a clone of github.com/jrconway3/Universal-LPC-spritesheet (GPL 3.0 and CC-BY-SA 3.0). Pure NumPy and Pillow.
+7 bodies x 4 shirts x 5 legs x 6 hair colours = 840 characters, 9 actions each, 8 frames of 64x64.
+The layers are sheets of 13 x 21 cells from a clone of
+github.com/jrconway3/Universal-LPC-spritesheet (GPL 3.0 and CC-BY-SA 3.0).
 
-One slip of the earlier script that the release adapted is known and not repeated: it reads slash at rows 14, 15, 16, which are
-slash front, slash right and the first row of shooting. Slash left, front, right are rows 13, 14, 15.
+The earlier script that the authors adapted reads slash from rows 14, 15, 16, which show slash
+front, slash right and the first row of shooting. Here slash left, front, right are rows 13, 14, 15.
 """
 
 import itertools
@@ -13,13 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data.base import SPLITS
 from utils.errors import UserError
 
 CELL = 64
 SHEET_ROWS, SHEET_COLUMNS = 21, 13
 UPSTREAM = "github.com/jrconway3/Universal-LPC-spritesheet"
 
-# Names and their order are the release's: a label is a position here, a character the mixed-radix number of its four.
+# Names and order are the authors': a label is a position in its tuple, and a character is the
+# mixed-radix number of its four labels.
 FACTORS = {
     "body": ("light", "dark", "dark2", "darkelf", "darkelf2", "tanned", "tanned2"),
     "shirt": ("brown", "teal", "maroon", "white"),
@@ -36,47 +39,56 @@ SHEETS = {
 ROBE = "legs/skirt/male/robe_skirt_male.png"
 
 DIRECTIONS = ("left", "front", "right")
-# kind -> the sheet rows of left, front, right, and the columns of the 8 frames (a short action holds its last one).
+# kind -> sheet rows of left, front, right, and columns of the 8 frames (short actions repeat the
+# last column).
 KINDS = {
     "walk": ((9, 10, 11), (0, 1, 2, 3, 4, 5, 6, 7)),
     "spellcast": ((1, 2, 3), (0, 1, 2, 3, 4, 5, 6, 6)),
     "slash": ((13, 14, 15), (0, 1, 2, 3, 4, 5, 5, 5)),
 }
-
 ACTIONS = tuple(f"{kind} {direction}" for kind in KINDS for direction in DIRECTIONS)
 NUM_FRAMES = 8
 NUM_CHARACTERS = int(np.prod([len(names) for names in FACTORS.values()]))
 SHAPE = (NUM_CHARACTERS * len(ACTIONS), NUM_FRAMES, CELL, CELL, 3)
+# The number of values of each label.
+COUNTS = {name: len(values) for name, values in FACTORS.items()}
+COUNTS |= {"action": len(ACTIONS), "character": NUM_CHARACTERS}
+
+SPLIT_SEED = 0
+# 84 of 840 characters, as published.
+TEST_SHARE = 0.1
+# 42 of the other 756, so that settings are never chosen on test clips.
+VAL_SHARE = 1 / 18
 
 
-def sheet_path(factor, name):
-    """Where the layer `name` of `factor` lies in a clone, relative to its root."""
+def sheet_path(factor: str, name: str) -> str:
+    """The path of layer `name` of `factor` in a clone."""
     return ROBE if name == "robe skirt" else SHEETS[factor].format(name)
 
 
-def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM):
-    """One layer as uint8 RGBA [1344, 832, 4]; raises UserError, which begins with the set's name, if it is missing, no picture or of
-    another size. flag: which takes the clone of `upstream`."""
+def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM) -> np.ndarray:
+    """One layer as uint8 RGBA [1344, 832, 4].
+
+    name: the data set; flag: the flag that takes a clone of `upstream`; both for messages. Raises
+    UserError if the file is missing, not a picture or of another size.
+    """
     try:
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
     except FileNotFoundError:
-        raise UserError(
-            f"{name}: found no {path}: {flag} takes the root of a clone of {upstream}"
-        ) from None
+        root = f"{flag} takes the root of a clone of {upstream}"
+        raise UserError(f"{name}: found no {path}: {root}") from None
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{name}: cannot read {path} ({error}): clone {upstream} again") from None
-    want = (SHEET_ROWS * CELL, SHEET_COLUMNS * CELL)
-    if sheet.shape[:2] != want:
-        raise UserError(
-            f"{name}: {path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {want[1]}x{want[0]}: "
-            f"{flag} takes a clone of {upstream}"
-        )
+    height, width = SHEET_ROWS * CELL, SHEET_COLUMNS * CELL
+    if sheet.shape[:2] != (height, width):
+        problem = f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {width}x{height}"
+        raise UserError(f"{name}: {problem}: {flag} takes a clone of {upstream}")
     return sheet
 
 
-def cut(sheet):
-    """The cells of the nine sequences, uint8 [9, 8, 64, 64, 4], from a sheet [1344, 832, 4]."""
+def cut(sheet: np.ndarray) -> np.ndarray:
+    """The cells of the nine actions, uint8 [9, 8, 64, 64, 4], from a sheet [1344, 832, 4]."""
     cells = sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4).swapaxes(1, 2)
     rows = np.array([row for kind_rows, _ in KINDS.values() for row in kind_rows])
     columns = np.array([columns for _, columns in KINDS.values() for _ in DIRECTIONS])
@@ -84,17 +96,18 @@ def cut(sheet):
 
 
 class Layer:
-    """A layer ready to be drawn: colour x alpha and 255 - alpha, uint16 [9, 8, 64, 64, 3]."""
+    """A layer prepared for drawing: colour x alpha and 255 - alpha, uint16 [9, 8, 64, 64, 3]."""
 
     def __init__(self, cells):
         alpha = np.repeat(cells[..., 3:].astype(np.uint16), 3, axis=-1)
         self.colour = cells[..., :3] * alpha
         self.keep = 255 - alpha
 
-    def over(self, below):
-        """'Alpha over' an opaque picture: round((colour alpha + below (255 - alpha)) / 255), halves cannot occur.
+    def over(self, below: np.ndarray) -> np.ndarray:
+        """'Alpha over' an opaque picture: round((colour alpha + below (255 - alpha)) / 255).
 
-        below and the result are uint8 [9, 8, 64, 64, 3]. The sum is at most 255 x 255 + 127, so that 16 bits hold it.
+        `below` and the result are uint8 [9, 8, 64, 64, 3]. The sum is at most 255 x 255 + 127, so
+        16 bits hold it. Halves cannot occur.
         """
         mixed = below * self.keep
         mixed += self.colour
@@ -104,16 +117,16 @@ class Layer:
 
 
 def character_number(body, shirt, legs, hair):
-    """0..839, from the four static labels (integers or arrays), in the release's order of loops."""
-    return ((body * len(FACTORS["shirt"]) + shirt) * len(FACTORS["legs"]) + legs) * len(
-        FACTORS["hair"]
-    ) + hair
+    """The character 0..839 of four labels (integers or arrays), in the authors' loop order."""
+    shirts, leg_kinds, hairs = COUNTS["shirt"], COUNTS["legs"], COUNTS["hair"]
+    return ((body * shirts + shirt) * leg_kinds + legs) * hairs + hair
 
 
-def compose(clone, frames):
-    """Fill frames, uint8 [7560, 8, 64, 64, 3] (an array or a memory map), over black; clip = 9 character + action.
+def compose(clone, frames: np.ndarray) -> None:
+    """Draw all clips over black into `frames`, uint8 [7560, 8, 64, 64, 3].
 
-    Each combination of lower layers is drawn once. Raises UserError if a sheet of the clone is missing or wrong.
+    The position of a clip is 9 character + action. Each combination of lower layers is drawn once.
+    Raises UserError if a sheet of the clone is missing or wrong.
     """
     layers = {
         factor: [Layer(cut(read_sheet(Path(clone) / sheet_path(factor, name)))) for name in names]
@@ -133,9 +146,33 @@ def compose(clone, frames):
     draw(black, DRAW_ORDER, {})
 
 
-def labels():
-    """The labels of the composed set, int64 [7560] each: body, shirt, legs, hair, action and character."""
+def labels() -> dict[str, np.ndarray]:
+    """Labels of the composed set, int64 [7560]: body, shirt, legs, hair, action, character."""
     values = [range(len(names)) for names in FACTORS.values()]
     table = np.array(list(itertools.product(*values, range(len(ACTIONS)))), np.int64)
-    named = dict(zip([*FACTORS, "action"], np.ascontiguousarray(table.T), strict=True))
-    return named | {"character": character_number(*(named[factor] for factor in FACTORS))}
+    by_name = dict(zip([*FACTORS, "action"], np.ascontiguousarray(table.T), strict=True))
+    return by_name | {"character": character_number(*(by_name[factor] for factor in FACTORS))}
+
+
+def draw_split(train, test=None) -> dict[str, np.ndarray]:
+    """Sorted characters by split, drawn by SPLIT_SEED.
+
+    Validation is drawn from the characters `train`; so is test if it is not given. Raises UserError
+    if a split is left without a character.
+    """
+    rng = np.random.default_rng(SPLIT_SEED)
+    train = rng.permutation(np.unique(train))
+    if test is None:
+        count = max(1, round(len(train) * TEST_SHARE))
+        test, train = train[:count], train[count:]
+    count = max(1, round(len(train) * VAL_SHARE))
+    split = {"train": train[count:], "val": train[:count], "test": test}
+    if not all(len(characters) for characters in split.values()):
+        problem = "found too few characters for training, validation and test"
+        raise UserError(f"sprites: {problem}: make the data again")
+    return {name: np.unique(characters) for name, characters in split.items()}
+
+
+def positions(characters: np.ndarray, split: dict) -> dict[str, np.ndarray]:
+    """Clip positions by split, int64, from the character of each clip [n] and those of a split."""
+    return {name: np.flatnonzero(np.isin(characters, split[name])) for name in SPLITS}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compose the Sprites set from a clone of Universal-LPC-spritesheet: --lpc CLONE [--data_dir DIR].
 
-Writes DIR/sprites/frames.npy and dataset.json (743 MB); DIR is the project's data/ unless said otherwise, from wherever it is
-run. A set that is there and whole is kept. Needs no torch.
+Writes DIR/sprites/frames.npy and dataset.json (743 MB). DIR is the project's data/ by default,
+whatever the working folder. A complete set is kept. Needs no torch.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from data.sprites import compose, make, store  # noqa: E402
+from data.sprites import compose, make, stored  # noqa: E402
 from utils.errors import UserError, in_one_line  # noqa: E402
 
 
 @in_one_line
-def main(arguments):
-    """Run with a list of arguments; the exit status, 2 for a mistake of the user's."""
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lpc", metavar="CLONE", help=f"folder of a clone of {compose.UPSTREAM}")
     parser.add_argument(
@@ -26,12 +26,11 @@ def main(arguments):
     )
     options = parser.parse_args(arguments)
     if options.lpc is None:
-        raise UserError(
-            f"pass --lpc CLONE, the folder of a clone of {compose.UPSTREAM} (see --help)"
-        )
+        what = f"the folder of a clone of {compose.UPSTREAM}"
+        raise UserError(f"found no --lpc: pass --lpc CLONE, {what} (see --help)")
     folder = Path(options.data_dir) / "sprites"
-    if store.verify(folder):
-        print(f"{folder} holds the whole set already")
+    if stored(folder).verify():
+        print(f"{folder} already holds the complete set")
         return 0
     make(options.lpc, folder)
     print(f"wrote {compose.SHAPE[0]} clips of {compose.NUM_CHARACTERS} characters to {folder}")

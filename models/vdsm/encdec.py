@@ -45,10 +45,8 @@ class EncDec(nn.Module):
         slope = 1.0 if settings.fidelity == "release" else 0.01
         self.encoder = FrameEncoder(self.pose_dim, self.experts, settings.enc_widths, slope)
         self.identity = IdentityPosterior(self.experts)
-        decoder = SingleDecoder if settings.n_decoders == 1 else MixtureOfExpertsDecoder
+        decoder = SingleDecoder if settings.single_decoder else MixtureOfExpertsDecoder
         self.decoder = decoder(self.pose_dim, self.experts, settings.dec_widths)
-        if settings.s_scale_start:
-            self.identity.start_scale_at(settings.s_scale_start)
 
     def frame_codes(self, x):
         """Frames x [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K].
@@ -69,7 +67,8 @@ class EncDec(nn.Module):
     # q(s, z_1:T | x_1:T) = q(s | x_1:T) prod_t q(z_t | x_t)
     #
     # Eq. 2 of stage 1: without d, and each pose read from its own frame.
-    def guide(self, x, weights):
+    def guide(self, x, annealed):
+        weights = annealed.weights
         z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
         s_loc, s_scale = self.identity(frame_loc, frame_scale)
         with pyro.plate("clips", len(x)):
@@ -82,8 +81,8 @@ class EncDec(nn.Module):
     #
     # Eq. 1 of stage 1: without d, and with p(z_t) = N(0, 1) for the transition.
     # p(s) = N(0, 1/K); p(x_t | s, z_t) is a Bernoulli per pixel.
-    def model(self, x, weights):
-        clips, frames = x.shape[:2]
+    def model(self, x, annealed):
+        weights, (clips, frames) = annealed.weights, x.shape[:2]
         zero = x.new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
@@ -92,16 +91,16 @@ class EncDec(nn.Module):
                 )
             with poutine.scale(scale=weights["z"]):
                 z = pyro.sample("z", normal(zero.expand(clips, frames, self.pose_dim), zero + 1, 2))
-            logits = self.decoder(z, mixing_weights(s, weights["temperature"]))
+            logits = self.decoder(z, mixing_weights(s, annealed.temperature))
             pyro.sample("x", bernoulli(logits, 4), obs=x)
 
-    def loss(self, x, weights, kl="analytic"):
+    def loss(self, x, annealed, kl="analytic"):
         """The terms s, z and x of the negative ELBO (Eq. 4 without d), summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]. weights: {'s': lambda_s, 'z': lambda_z, 'temperature': tau}.
-        kl: 'analytic' or 'mc' (models/elbo.py).
+        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed with lambda_s, lambda_z
+        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
         """
-        return elbo_terms(self.model, self.guide, x, weights, kl=kl)
+        return elbo_terms(self.model, self.guide, x, annealed, kl=kl)
 
     def encode(self, x, temperature):
         """The locations: frames x [N, T, 3, 64, 64] -> w [N, K], z [N, T, pose_dim]."""

@@ -5,6 +5,8 @@ left them. With --fidelity release, the identity layers train on, and lambda_z d
 prior of z_1.
 """
 
+from typing import NamedTuple
+
 import pyro
 import torch
 from pyro import poutine
@@ -20,6 +22,15 @@ from models.vdsm.networks import (
     PoseContext,
     inverse_softplus,
 )
+
+
+class Sequences(NamedTuple):
+    """A training batch of stage 2."""
+
+    codes: tuple[torch.Tensor, ...]  # see `Seq.frame_codes`
+    x: torch.Tensor  # frames [N, P, 3, 64, 64] in [0, 1] whose pixels count
+    picked: torch.Tensor | None = None  # their positions in time [N, P]; None: all T frames
+    seen: int | None = None  # d is read from so many first frames; None: from all
 
 
 class Seq(nn.Module):
@@ -42,17 +53,18 @@ class Seq(nn.Module):
         )
         self.context = PoseContext(settings.dynamics_dim, rnn_dim, settings.rnn_layers)
         self.combiner = Combiner(pose_dim, settings.dynamics_dim, rnn_dim)
-        if settings.d_scale_start:
-            rows = slice(self.dynamics_dim, None)
-            start_scale(self.dynamics.code, settings.d_scale_start, inverse_softplus, rows)
-        if settings.z_scale_start:
-            start_scale(self.combiner.scale, settings.z_scale_start, inverse_softplus)
         hidden, start = (rnn_dim, "kaiming") if release else (settings.trans_dim, "identity")
         self.transition = GatedTransition(pose_dim, settings.dynamics_dim, hidden, start)
 
     def trainable(self):
         """The parameters that this stage trains."""
         return [p for p in self.parameters() if p.requires_grad]
+
+    def start_scales_at(self, d, z):
+        """Let the posterior scales of d and z start at the numbers `d` and `z` (> 0)."""
+        rows = slice(self.dynamics_dim, None)
+        start_scale(self.dynamics.code, d, inverse_softplus, rows)
+        start_scale(self.combiner.scale, z, inverse_softplus)
 
     @torch.no_grad()
     def frame_codes(self, x):
@@ -100,15 +112,15 @@ class Seq(nn.Module):
 
     # q(s, d, z_1:T | x_1:T) = q(s | x_1:T) q(d | x_1:T) q(z_1 | x_1:T, d)
     #                          prod_{t=2..T} q(z_t | z_{t-1}, x_1:T, d)                      (Eq. 2)
-    def guide(self, codes, x, picked, weights):
-        z_loc, frame_loc, frame_scale = codes
-        clips, frames = z_loc.shape[:2]
+    def guide(self, batch, annealed):
+        z_loc, frame_loc, frame_scale = batch.codes
+        weights, (clips, frames) = annealed.weights, z_loc.shape[:2]
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 s_loc, s_scale = self.identity(frame_loc, frame_scale)
                 pyro.sample("s", normal(s_loc, s_scale, 1))
             with poutine.scale(scale=weights["d"]):
-                d_loc, d_scale = self.dynamics(z_loc[:, : weights.get("seen", frames)])
+                d_loc, d_scale = self.dynamics(z_loc[:, : batch.seen])
                 d = pyro.sample("d", normal(d_loc, d_scale, 1))
             with poutine.scale(scale=weights["z"]):
                 first, rest = self.pose_posterior(d, frames)
@@ -120,9 +132,10 @@ class Seq(nn.Module):
     #
     # The paper's Eq. 1 leaves p(x_1 | s, z_1) out; its Eq. 4 has it.
     # p(s) = N(0, 1/K); p(d) = N(0, 1/dynamics_dim); p(z_1) = N(0, 1).
-    def model(self, codes, x, picked, weights):
-        clips, frames, pose_dim = codes[0].shape
-        zero = codes[0].new_zeros(())
+    def model(self, batch, annealed):
+        weights, picked = annealed.weights, batch.picked
+        clips, frames, pose_dim = batch.codes[0].shape
+        zero = batch.codes[0].new_zeros(())
         with pyro.plate("clips", clips):
             with poutine.scale(scale=weights["s"]):
                 experts = self.encdec.experts
@@ -139,19 +152,17 @@ class Seq(nn.Module):
                 # The pixels of P frames are counted for those of all T.
                 z = z.gather(1, picked[..., None].expand(-1, -1, pose_dim))
                 scale = frames / picked.shape[1]
-            logits = self.encdec.decoder(z, mixing_weights(s, weights["temperature"]))
+            logits = self.encdec.decoder(z, mixing_weights(s, annealed.temperature))
             with poutine.scale(scale=scale):
-                pyro.sample("x", bernoulli(logits, 4), obs=x)
+                pyro.sample("x", bernoulli(logits, 4), obs=batch.x)
 
-    def loss(self, codes, x, weights, picked=None, kl="analytic"):
+    def loss(self, batch, annealed, kl="analytic"):
         """The terms s, d, z_1, z and x of the negative ELBO (Eq. 4), summed over the batch.
 
-        codes: see `frame_codes`. x [N, P, 3, 64, 64]: the frames at the positions `picked` [N, P]
-        in time, or all T frames. weights: {'s': lambda_s, 'd': lambda_d, 'z': lambda_z,
-        'temperature': tau}; with 'seen': k, d is read from the first k frames. kl: 'analytic' or
-        'mc' (models/elbo.py).
+        batch: `Sequences`. annealed: a models.annealing.Annealed with lambda_s, lambda_d, lambda_z
+        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
         """
-        return elbo_terms(self.model, self.guide, codes, x, picked, weights, kl=kl)
+        return elbo_terms(self.model, self.guide, batch, annealed, kl=kl)
 
     def encode(self, x, temperature):
         """The locations: frames x [N, T, 3, 64, 64] -> w [N, K], d [N, dynamics_dim]."""

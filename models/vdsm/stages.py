@@ -1,158 +1,189 @@
-"""The two stages as the training loop takes them: which network, which parameters, the loss of a batch.
+"""VDSM's two stages as the training loop takes them: networks, batches, losses, schedules."""
 
-A stage draws its batch with a `data.batches` sampler and store handed to it; the loop hands it the schedules' values.
-"""
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
-from models.annealing import schedules
+from models.annealing import Schedules, cosine_ramp, geometric, quadratic_spline
 from models.elbo import Term
 from models.stage import Stage
 from models.start import mean_colour
+from models.vdsm.collapse import identity_warnings
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 
-CACHE_BYTES = 2**30  # frame codes of a split larger than this are computed batch by batch
+CACHE_BYTES = 2**30  # the codes of a larger split are not cached
 BLOCK = 320  # frames that are encoded at a time
+START_CLIPS = 64  # samples that the data-dependent start looks at
+LOOK_AT = 4  # validation batches whose identities are checked for collapse
+START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --start data
 
 
-class EncDecStage(Stage):
-    """Stage 1: samples of any frames of a clip, one s a sample and a z a frame."""
+def schedules(settings) -> Schedules:
+    """tau, lambda_s, lambda_d and lambda_z per epoch (settings: VDSMSettings).
 
-    name = "EncDec"
+    --schedule release: cosine ramps, and a spline for lambda_z. geometric: the KL weights move
+    geometrically between the same values, lambda_s and lambda_d over the first 1 / frac of the
+    epochs, lambda_z from its first value at midfrac1 to its last at midfrac2.
+    """
+    c, epochs = settings, settings.epochs
+    temperature = cosine_ramp(c.temp_id_start, c.temp_id_end, c.temp_id_frac, epochs)
+    s, d = (c.anneal_start_id, c.anneal_end_id), (c.anneal_start_dynamics, c.anneal_end_dynamics)
+    nodes = c.anneal_t_midfrac1, c.anneal_t_midfrac2
+    if c.schedule == "geometric":
+        weights = {
+            "s": geometric(s, [0, 1 / c.anneal_frac_id], epochs),
+            "d": geometric(d, [0, 1 / c.anneal_frac_dynamics], epochs),
+            "z": geometric([c.anneal_start_t, c.anneal_end_t], nodes, epochs),
+        }
+    else:
+        z = c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t
+        weights = {
+            "s": cosine_ramp(*s, c.anneal_frac_id, epochs),
+            "d": cosine_ramp(*d, c.anneal_frac_dynamics, epochs),
+            "z": quadratic_spline(z, nodes, epochs),
+        }
+    return Schedules(weights, temperature)
 
-    def __init__(self, settings, mean=None):
-        """mean [3] in (0, 1): the data's mean colour, where --output_bias asks for it."""
-        self.settings, self.network = settings, EncDec(settings)
-        if settings.output_bias == "data" and mean is not None:
-            self.network.decoder.start_at(mean)
 
-    @classmethod
-    def build(cls, settings, clips=None, earlier=None):
-        """See `Stage.build`."""
-        return cls(settings, None if clips is None else mean_colour(clips))
+class VDSMStage(Stage):
+    """What both stages share."""
+
+    TAGS = {  # the authors' names
+        "s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp",
+    }  # fmt: skip
 
     def schedules(self):
-        """{weight: array [epochs]} that `loss` is handed, one value an epoch."""
+        """See `schedules`."""
         return schedules(self.settings)
 
+    def identity(self, batches, step):
+        """Posterior means of s [N, K] of the clips of batch `step`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def warnings(self, batches, kl, annealed):
+        """See `Stage.warnings`; also about the identities of some validation clips."""
+        s = torch.cat([self.identity(batches, step) for step in range(LOOK_AT)])
+        return identity_warnings(s, annealed.temperature) | super().warnings(batches, kl, annealed)
+
+
+class EncDecStage(VDSMStage):
+    """Stage 1: one s per sample and an independent z per frame, from any frames of a clip."""
+
+    name, network_of = "EncDec", EncDec
+    KL_FLAGS = {"s": "anneal_end_id", "z": "anneal_end_t"}
+
     def trainable(self):
-        """The parameters that this stage trains, by the share of the learning rate that they train at."""
-        named = list(self.network.named_parameters())
-        slow = [p for name, p in named if "identity" in name]
-        if self.settings.lr_identity == 1:
+        """The parameters that train; those of s at the share --lr_identity of the rate."""
+        share, named = self.settings.lr_identity, list(self.network.named_parameters())
+        if share == 1:
             return {1.0: [p for _, p in named]}
         return {
             1.0: [p for name, p in named if "identity" not in name],
-            self.settings.lr_identity: slow,
+            share: [p for name, p in named if "identity" in name],
         }
 
-    def start_from(self, sampler, store):
-        """Data-dependent initialisation, where the settings ask for it."""
-        if self.settings.encoder_init == "data":
-            self.network.start_from(store.pick(*sampler.draw(0, 64)), self.settings.s_spread_start)
+    def start_from(self, batches):
+        """With --start data: see `VDSMSettings.start`."""
+        if self.settings.start == "data":
+            scale = 1 / self.settings.n_e_w
+            self.network.decoder.start_at(mean_colour(batches.clips))
+            self.network.identity.start_scale_at(scale)
+            self.network.start_from(batches.frames(*batches.draw(0, START_CLIPS)), scale)
 
-    def loss(self, sampler, store, step, weights):
-        """{term: Term} of batch `step`, and the number of sequences in it."""
-        c = self.settings
-        batch = sampler.draw(step, c.bs)
-        frames = batch[0].shape[1]
-        if 0 < c.frames_per_clip < frames:
-            rows = torch.arange(c.bs)[:, None].numpy()
-            some = sampler.pick(step, c.bs, frames, c.frames_per_clip)
-            batch = [part[rows, some] for part in batch]
-        return self.network.loss(store.pick(*batch), weights, c.kl), c.bs
+    def batch(self, batches, step):
+        """See `Stage.batch`."""
+        return self.some_frames(batches, step, self.settings.frames_per_clip)
 
-    @torch.no_grad()
-    def identities(self, sampler, store, batches):
-        """s's posterior means [batches * bs, K] of the first batches."""
+    def loss(self, batches, step, annealed):
+        """See `Stage.loss`."""
+        frames = batches.frames(*self.batch(batches, step))
+        return self.network.loss(frames, annealed, self.settings.kl), batches.size
 
-        def of(step):
-            codes = self.network.frame_codes(store.pick(*sampler.draw(step, self.settings.bs)))
-            return self.network.identity(*codes[2:])[0]
-
-        return torch.cat([of(step) for step in range(batches)])
+    def identity(self, batches, step):
+        """See `VDSMStage.identity`."""
+        codes = self.network.frame_codes(batches.frames(*batches.draw(step)))
+        return self.network.identity(*codes[2:])[0]
 
     def view(self):
-        """The network as `models.view.VideoModel`."""
+        """See `Stage.view`."""
         return VDSM(self.network, self.settings.test_temp_id)
 
 
-class SeqStage(Stage):
-    """Stage 2: sequences, over the frozen codes of stage 1, computed once a split."""
+class SeqStage(VDSMStage):
+    """Stage 2: sequences, over the frozen codes of stage 1, which are computed once per split."""
 
     name = "Seq"
+    KL_FLAGS = {"d": "anneal_end_dynamics"}  # a z that the transition predicts may have no KL
 
     def __init__(self, settings, encdec):
-        self.settings, self.network = settings, Seq(settings, encdec)
-        self._codes = {}
+        super().__init__(settings, Seq(settings, encdec))
+        self._codes = WeakKeyDictionary()  # {Batches: codes of all frames of its split}
 
     @classmethod
-    def build(cls, settings, clips=None, earlier=None):
-        """See `Stage.build`; earlier: stage 1's."""
+    def build(cls, settings, earlier=None):
+        """See `Stage.build`. earlier: stage 1's weights."""
         encdec = EncDec(settings)
         if earlier is not None:
             encdec.load_state_dict(earlier)
         return cls(settings, encdec)
 
-    def schedules(self):
-        """{weight: array [epochs]} that `loss` is handed, one value an epoch."""
-        return schedules(self.settings)
+    def start_from(self, batches):
+        """With --start data: see `VDSMSettings.start`."""
+        if self.settings.start == "data":
+            self.network.start_scales_at(**START_SCALES)
 
-    def codes(self, store, clip, time):
-        """The frozen encoder's codes at index arrays [N, T]: z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
-        clips = store.clips
-        c = self.settings
-        drawn = (
-            c.epochs * c.bs_per_epoch * c.bs * c.seq_len
-        )  # in all of training: to encode more would not pay
+    def codes(self, batches, clip, time):
+        """Codes of the frozen encoder at index arrays [N, T].
+
+        Returns z loc [N, T, pose_dim], s loc and s scale [N, T, K]. The codes of a whole split are
+        cached, unless training reads fewer frames or the cache would be too large.
+        """
+        c, clips = self.settings, batches.clips
+        drawn = c.epochs * c.bs_per_epoch * batches.size * c.seq_len
         if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
-            return self.network.frame_codes(store.pick(clip, time))
-        if id(store) not in self._codes:
-            blocks, (every, times) = [], clips.every_frame()
-            for start in range(0, len(every), BLOCK):
-                block = slice(start, start + BLOCK)
-                blocks.append(
-                    self.network.frame_codes(store.pick(every[None, block], times[None, block]))
+            return self.network.frame_codes(batches.frames(clip, time))
+        if batches not in self._codes:
+            every_clip, every_time = (index[None] for index in clips.every_frame())
+            blocks = [
+                self.network.frame_codes(
+                    batches.frames(every_clip[:, at : at + BLOCK], every_time[:, at : at + BLOCK])
                 )
-            self._codes[id(store)] = tuple(
-                torch.cat(part, 1)[0] for part in zip(*blocks)
-            )  # [F, ...] each
-        codes = self._codes[id(store)]
+                for at in range(0, clips.total, BLOCK)
+            ]
+            self._codes[batches] = [torch.cat(part, 1)[0] for part in zip(*blocks)]  # [F, ...]
+        codes = self._codes[batches]
         place = torch.from_numpy(clips.rank[clip] + time).to(codes[0].device)
         return tuple(code[place] for code in codes)
 
-    def loss(self, sampler, store, step, weights):
-        """{term: Term} of batch `step`, and the number of sequences in it."""
+    def loss(self, batches, step, annealed):
+        """See `Stage.loss`."""
         c = self.settings
-        clip, time, _ = sampler.draw(step, c.bs)  # no sequence is mirrored in this stage
-        codes, picked = self.codes(store, clip, time), None
-        if 0 < c.pixel_frames < clip.shape[1]:
-            rows = torch.arange(c.bs)[:, None].numpy()
-            some = sampler.pick(step, c.bs, clip.shape[1], c.pixel_frames)
-            clip, time = clip[rows, some], time[rows, some]
-            picked = torch.from_numpy(some).to(codes[0].device)
-        frames, foresight = codes[0].shape[1], c.foresight and self.network.training
-        if foresight and step % 2:  # every other batch, d is read from a first part of the clip
-            some = sampler.pick(step, 1, frames, 1)[0, 0]
-            weights = {**weights, "seen": max(int(some), frames // 2)}
-        terms = self.network.loss(codes, store.pick(clip, time), weights, picked, c.kl)
+        clip, time, _ = batches.draw(step)  # no sequence is mirrored in this stage
+        size, frames = clip.shape
+        codes, picked, seen = self.codes(batches, clip, time), None, None
+        if 0 < c.frames_per_clip < frames:
+            position = batches.pick(step, size, frames, c.frames_per_clip)
+            clip, time = (np.take_along_axis(part, position, 1) for part in (clip, time))
+            picked = torch.from_numpy(position).to(codes[0].device)
+        foresight = c.foresight and self.network.training
+        if foresight and step % 2:  # in every other batch, d is read from a first part of the clip
+            seen = max(int(batches.pick(step, 1, frames, 1)[0, 0]), frames // 2)
+        sequences = Sequences(codes, batches.frames(clip, time), picked, seen)
+        terms = self.network.loss(sequences, annealed, c.kl)
         if foresight:
             gap = self.network.foresight(codes[0])
             terms["foresight"] = Term(gap, c.foresight * gap)
-        return terms, c.bs
+        return terms, batches.size
 
-    @torch.no_grad()
-    def identities(self, sampler, store, batches):
-        """s's posterior means [batches * bs, K] of the first batches."""
-
-        def of(step):
-            _, s_loc, s_scale = self.codes(store, *sampler.draw(step, self.settings.bs)[:2])
-            return self.network.identity(s_loc, s_scale)[0]
-
-        return torch.cat([of(step) for step in range(batches)])
+    def identity(self, batches, step):
+        """See `VDSMStage.identity`."""
+        _, s_loc, s_scale = self.codes(batches, *batches.draw(step)[:2])
+        return self.network.identity(s_loc, s_scale)[0]
 
     def view(self):
-        """The network as `models.view.VideoModel`."""
+        """See `Stage.view`."""
         return VDSM(self.network, self.settings.temp_id_end)

@@ -1,4 +1,4 @@
-"""data/arrays.py: arrays of any layout come out as they went in, and a pickle that asks for more is not run."""
+"""data/arrays.py: arrays of every layout are read; a pickle that names anything else is not run."""
 
 import io
 import pickle
@@ -12,13 +12,12 @@ from utils.errors import UserError
 
 
 def packed(path, array, protocol=3, content=None):
-    """A .npz as np.savez writes it, its object array pickled by `protocol`, or with `content` in the pickle's place."""
+    """Write an .npz file as np.savez does, with a pickle of `protocol` or the bytes `content`."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    body = content or pickle.dumps(array, protocol=protocol)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "arr_0.npy", header.getvalue() + (content or pickle.dumps(array, protocol=protocol))
-        )
+        archive.writestr("arr_0.npy", header.getvalue() + body)
     return path
 
 
@@ -39,40 +38,39 @@ ITEMS = (
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_arrays_of_every_layout(tmp_path, protocol):
-    found = arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), protocol))
-    assert found.shape == (5,) and found.dtype == object and found[4] == 3
-    for item, true in zip(found, ITEMS[:4]):
-        assert item.dtype == true.dtype and np.array_equal(item, true)
+    loaded = arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), protocol))
+    assert loaded.shape == (5,) and loaded.dtype == object and loaded[4] == 3
+    for item, expected in zip(loaded, ITEMS[:4]):
+        assert item.dtype == expected.dtype and np.array_equal(item, expected)
 
 
-def test_names_of_numpy_1_and_2(tmp_path):
+def test_files_of_numpy_1_and_2(tmp_path):
     content = pickle.dumps(objects(*ITEMS), protocol=3)
     assert b"numpy._core.multiarray" in content or b"numpy.core.multiarray" in content
     for name in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
-        old = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-        new = old.replace(b"numpy.core.multiarray", name)
-        assert np.array_equal(
-            arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), content=new))[0], ITEMS[0]
-        )
+        renamed = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        renamed = renamed.replace(b"numpy.core.multiarray", name)
+        loaded = arrays.load(packed(tmp_path / "a.npz", objects(*ITEMS), content=renamed))
+        assert np.array_equal(loaded[0], ITEMS[0])
 
 
-def test_what_numpy_saves(tmp_path):
-    for number, array in enumerate(
-        (objects(*ITEMS), np.arange(6).reshape(2, 3), np.float32([1, 2]))
-    ):
-        path = tmp_path / f"{number}.npz"
-        np.savez(path, array) if number else np.savez_compressed(path, array)
-        found = arrays.load(path)
-        assert found.dtype == array.dtype and found.shape == array.shape
-        assert all(np.array_equal(a, b) for a, b in zip(found, array))
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_numpy_saves(tmp_path, save):
+    for array in (objects(*ITEMS), np.arange(6).reshape(2, 3), np.float32([1, 2])):
+        save(tmp_path / "a.npz", array)
+        loaded = arrays.load(tmp_path / "a.npz")
+        assert loaded.dtype == array.dtype and loaded.shape == array.shape
+        assert all(np.array_equal(a, b) for a, b in zip(loaded, array))
 
 
-class Evil:
-    def __init__(self, call, *arguments):
-        self.what = call, arguments
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
 
     def __reduce__(self):
-        return self.what
+        return self.reduced
 
 
 def refused(path):
@@ -83,24 +81,23 @@ def refused(path):
 
 
 @pytest.mark.parametrize(
-    "call, arguments",
+    "function, arguments",
     [
         (exec, ("import pathlib; pathlib.Path('ran').touch()",)),
         (np.load, ("ran.npy",)),
         (eval, ("1",)),
     ],
 )
-def test_what_is_no_array_is_named_and_not_run(tmp_path, monkeypatch, call, arguments):
+def test_a_function_in_the_pickle_is_named_and_not_run(tmp_path, monkeypatch, function, arguments):
     monkeypatch.chdir(tmp_path)
-    line = refused(packed(tmp_path / "a.npz", objects(1, Evil(call, *arguments))))
-    assert call.__name__ in line and "nothing of it was run" in line
+    line = refused(packed(tmp_path / "a.npz", objects(1, Call(function, *arguments))))
+    assert function.__name__ in line and "none of it was run" in line
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_type_with_fields_is_refused(tmp_path):
-    assert "|V9" in refused(
-        packed(tmp_path / "a.npz", objects(np.zeros(2, [("a", "O"), ("b", "u1")])))
-    )
+    array = np.zeros(2, [("a", "O"), ("b", "u1")])
+    assert "|V9" in refused(packed(tmp_path / "a.npz", objects(array)))
 
 
 def test_files_that_cannot_be_read(tmp_path):

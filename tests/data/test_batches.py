@@ -1,4 +1,4 @@
-"""data/batches.py and data/base.py: a batch is its number's alone, windows lie inside clips, frames arrive as they are."""
+"""data/batches.py and data/base.py: a batch depends on its number alone; windows lie in clips."""
 
 import dataclasses
 
@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from data.base import Clips, Dataset, fingerprint
-from data.batches import FrameStore, Sampler, move
+from data.batches import Batches, move
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
+
+
+def batches(clips, seq_len, device=CPU, **options):
+    return Batches(clips, device, seq_len, 7, **options)
 
 
 LENGTHS = {"uniform": np.full(12, 5), "ragged": np.array([5, 7, 3, 5, 9, 4, 3, 3, 3, 5, 6, 8])}
@@ -44,22 +48,22 @@ def told(frames):
 
 
 def test_a_batch_is_its_seed_and_number_alone(any_clips):
-    def sampler(seed=(0, 1)):
-        return Sampler(any_clips, 3, seed=seed, flips=True)
+    def made(seed=(0, 1)):
+        return batches(any_clips, 3, seed=seed, flips=True)
 
-    one, other = sampler(), sampler()
+    one, other = made(), made()
     for step in (5, 0, 5):
         one.draw(1, 7), one.pick(3, 7, 5, 2)
         for mine, same in zip(one.draw(step, 7), other.draw(step, 7)):
             assert np.array_equal(mine, same)
         assert np.array_equal(one.pick(step, 7, 5, 2), other.pick(step, 7, 5, 2))
-    drawn = [sampler(seed).draw(step, 50) for seed in ((0, 1), (0, 0), (1, 1)) for step in (0, 1)]
+    drawn = [made(seed).draw(step, 50) for seed in ((0, 1), (0, 0), (1, 1)) for step in (0, 1)]
     for part in zip(*drawn):
         assert len({array.tobytes() for array in part}) == 6
 
 
 def test_batches_of_clips_of_one_length_are_those_of_earlier_versions(clips):
-    clip, time, flip = Sampler(clips, 3, seed=(3, 1, False)).draw(8, 8)
+    clip, time, flip = batches(clips, 3, seed=(3, 1, False)).draw(8, 8)
     assert clip[:, 0].tolist() == [1, 2, 3, 3, 0, 2, 1, 6] and time[:, 0].tolist() == [
         1,
         0,
@@ -74,7 +78,7 @@ def test_batches_of_clips_of_one_length_are_those_of_earlier_versions(clips):
 
 
 def test_windows_lie_inside_clips_and_reach_everywhere(any_clips):
-    clip, time, _ = Sampler(any_clips, 3).draw(0, 900)
+    clip, time, _ = batches(any_clips, 3).draw(0, 900)
     assert clip.shape == time.shape == (900, 3)
     assert (clip == clip[:, :1]).all() and (np.diff(time, axis=1) == 1).all()
     for row, length in enumerate(any_clips.lengths[INDEX]):
@@ -82,14 +86,14 @@ def test_windows_lie_inside_clips_and_reach_everywhere(any_clips):
 
 
 def test_flips_take_half_of_the_samples_whole(clips):
-    _, _, flip = Sampler(clips, 3, flips=True).draw(0, 500)
+    _, _, flip = batches(clips, 3, flips=True).draw(0, 500)
     assert flip.shape == (500, 3) and (flip == flip[:, :1]).all() and 200 < flip[:, 0].sum() < 300
-    same, other = (Sampler(clips, 3, flips=flips).draw(0, 500)[0] for flips in (True, False))
+    same, other = (batches(clips, 3, flips=flips).draw(0, 500)[0] for flips in (True, False))
     assert np.array_equal(same, other), "windows are drawn alike"
 
 
 def test_frozen_windows_and_flips_are_drawn_once(any_clips):
-    sampler = Sampler(any_clips, 3, flips=True, frozen=True)
+    sampler = batches(any_clips, 3, flips=True, frozen=True)
     clip, time, flip = (
         np.concatenate(part) for part in zip(*(sampler.draw(step, 50) for step in range(9)))
     )
@@ -97,11 +101,11 @@ def test_frozen_windows_and_flips_are_drawn_once(any_clips):
         seen = clip[:, 0] == row
         assert (time[seen] == time[seen][0]).all() and (flip[seen] == flip[seen][0]).all()
     assert (flip.any(1) & ~flip.all(1)).any(), "frame by frame"
-    assert not np.array_equal(sampler.start, Sampler(any_clips, 3, seed=(1,), frozen=True).start)
+    assert not np.array_equal(sampler.start, batches(any_clips, 3, seed=(1,), frozen=True).start)
 
 
 def test_joined_clips_share_a_group(clips):
-    clip, time, _ = Sampler(clips, 3, group="who", joined=2).draw(0, 500)
+    clip, time, _ = batches(clips, 3, group="who", joined=2).draw(0, 500)
     assert clip.shape == (500, 10)  # all frames of two clips, whatever the window
     assert (time == np.tile(np.arange(5), 2)).all()
     first, second = clip[:, 0], clip[:, 5]
@@ -114,27 +118,27 @@ def test_joined_clips_share_a_group(clips):
 
 def test_a_group_of_one_clip_is_joined_with_itself(clips):
     alone = Clips(clips.frames, clips.lengths, {"who": np.arange(12)}, np.arange(4))
-    clip, *_ = Sampler(alone, 3, group="who", joined=2).draw(0, 20)
+    clip, *_ = batches(alone, 3, group="who", joined=2).draw(0, 20)
     assert (clip == clip[:, :1]).all()
 
 
 def test_picked_positions_ascend_and_do_not_repeat(clips):
-    picked = Sampler(clips, 3).pick(0, 300, 16, 6)
+    picked = batches(clips, 3).pick(0, 300, 16, 6)
     assert picked.shape == (300, 6) and (np.diff(picked, axis=1) > 0).all()
     assert set(picked.ravel()) == set(range(16))
 
 
 def test_frames_arrive_as_they_are(any_clips):
-    store = FrameStore(any_clips, CPU)
-    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
-    frames = store.pick(clip, time)
+    store = batches(any_clips, 3)
+    clip, time, _ = batches(any_clips, 3).draw(0, 6)
+    frames = store.frames(clip, time)
     assert frames.shape == (6, 3, 3, 64, 64) and frames.dtype == torch.float32
     pixels = (frames * 255).round().byte().movedim(2, -1).numpy()
     assert np.array_equal(
         told(pixels), (INDEX[clip], time)
     )  # clip is a row of the split, not of the set
     assert np.array_equal(frames[..., 0, 9, 9].numpy() * 255, pixels[..., 9, 9, 1] + 100.0)
-    mirrored = store.pick(clip, time, np.array([[True, False, True]] * 6))
+    mirrored = store.frames(clip, time, np.array([[True, False, True]] * 6))
     assert torch.equal(mirrored[:, ::2], frames[:, ::2].flip(-1)) and torch.equal(
         mirrored[:, 1], frames[:, 1]
     )
@@ -143,19 +147,19 @@ def test_frames_arrive_as_they_are(any_clips):
 def test_a_store_reads_a_memory_map(any_clips, tmp_path):
     np.save(tmp_path / "frames.npy", any_clips.frames)
     mapped = dataclasses.replace(any_clips, frames=np.load(tmp_path / "frames.npy", mmap_mode="r"))
-    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
+    clip, time, _ = batches(any_clips, 3).draw(0, 6)
     assert torch.equal(
-        FrameStore(mapped, CPU).pick(clip, time), FrameStore(any_clips, CPU).pick(clip, time)
+        batches(mapped, 3).frames(clip, time), batches(any_clips, 3).frames(clip, time)
     )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_store_on_a_gpu_gives_the_same_frames(any_clips):
-    store = FrameStore(any_clips, torch.device("cuda"))
+    store = batches(any_clips, 3, torch.device("cuda"))
     assert store.resident is not None
-    batch = Sampler(any_clips, 3, flips=True).draw(0, 6)
+    batch = batches(any_clips, 3, flips=True).draw(0, 6)
     assert torch.allclose(
-        store.pick(*batch).cpu(), FrameStore(any_clips, CPU).pick(*batch), atol=1e-7
+        store.frames(*batch).cpu(), batches(any_clips, 3).frames(*batch), atol=1e-7
     )
 
 
@@ -163,10 +167,10 @@ def test_a_split_moves_block_by_block(any_clips):
     moved = move(any_clips, CPU, block=4)
     clip, time = any_clips.every_frame()
     assert np.array_equal(told(moved.numpy()), (INDEX[clip], time))
-    store = FrameStore(any_clips, CPU)
-    clip, time, _ = Sampler(any_clips, 3).draw(0, 6)
-    mapped, store.resident = store.pick(clip, time), moved
-    assert torch.equal(store.pick(clip, time), mapped)
+    store = batches(any_clips, 3)
+    clip, time, _ = batches(any_clips, 3).draw(0, 6)
+    mapped, store.resident = store.frames(clip, time), moved
+    assert torch.equal(store.frames(clip, time), mapped)
 
 
 def test_every_frame_in_order(any_clips):

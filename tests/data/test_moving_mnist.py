@@ -1,5 +1,7 @@
-"""data/moving_mnist.py: bouncing digits, kept apart by image, from IDX files or the public array; real digits where
-VDSM_REAL_DATA names them."""
+"""data/moving_mnist.py: bouncing digits from IDX files or the public array, split by image.
+
+Real digits are used if VDSM_REAL_DATA names a folder that holds mnist/.
+"""
 
 import gzip
 import os
@@ -19,15 +21,12 @@ def config(data_dir, source=None, seed=0):
 
 
 def write_idx(folder, name="t10k", count=60, packed=True):
-    """Digit images that tell their number by their brightness, and labels 0..9 in turn."""
+    """Write digit images, image i of grey level i + 1, and labels 0..9 in turn."""
     folder.mkdir(exist_ok=True)
-    images = (
-        np.zeros((count, 28, 28), np.uint8) + np.arange(1, count + 1, dtype=np.uint8)[:, None, None]
-    )
-    for kind, array in (
-        ("images-idx3", images),
-        ("labels-idx1", (np.arange(count) % 10).astype(np.uint8)),
-    ):
+    levels = np.arange(1, count + 1, dtype=np.uint8)
+    images = np.broadcast_to(levels[:, None, None], (count, 28, 28))
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
         head = np.array([2051 if array.ndim == 3 else 2049, *array.shape], ">i4").tobytes()
         path = folder / f"{name}-{kind}-ubyte{'.gz' if packed else ''}"
         with (gzip.open if packed else open)(path, "wb") as file:
@@ -40,56 +39,50 @@ def few(monkeypatch):
     monkeypatch.setattr(moving_mnist, "CLIPS", {"train": 12, "val": 3, "test": 4})
 
 
-def test_digits_of_one_split_are_in_no_other(tmp_path):
-    found = moving_mnist.load(config(tmp_path, write_idx(tmp_path / "raw")))
-    assert {name: len(found.splits[name]) for name in SPLITS} == {"train": 12, "val": 3, "test": 4}
-    seen = [set(found.split(name).label("image").ravel()) for name in SPLITS]
-    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
-    for i, (a, b) in enumerate(found.labels["image"]):
-        tones = set(np.unique(found.frames[20 * i : 20 * i + 20])) - {0}
-        assert tones <= {a + 1, b + 1}, "only the clip's own two digits are drawn"
-        assert (
-            found.classes["digits"][found.labels["digits"][i]]
-            == f"{min(a % 10, b % 10)} {max(a % 10, b % 10)}"
-        )
-    assert found.frames.shape == (19 * 20, 64, 64, 3) and found.frames.strides[-1] == 0, (
-        "grey is kept once"
-    )
+def test_no_digit_image_is_in_two_splits(tmp_path):
+    dataset = moving_mnist.load(config(tmp_path, write_idx(tmp_path / "raw")))
+    assert {name: len(dataset.splits[name]) for name in SPLITS} == moving_mnist.CLIPS
+    images = [set(dataset.split(name).label("image").ravel()) for name in SPLITS]
+    assert sum(map(len, images)) == len(set.union(*images))
+    for i, (a, b) in enumerate(dataset.labels["image"]):
+        levels = set(np.unique(dataset.frames[20 * i : 20 * i + 20])) - {0}
+        assert levels == {a + 1, b + 1}, "a clip shows its own two digits"
+        name = dataset.classes["digits"][dataset.labels["digits"][i]]
+        assert name == f"{min(a % 10, b % 10)} {max(a % 10, b % 10)}"
+    assert dataset.frames.shape == (19 * 20, 64, 64, 3)
+    assert dataset.frames.strides[-1] == 0, "grey is stored once"
 
 
 def test_with_both_files_the_test_file_is_the_test_split(tmp_path):
-    write_idx(tmp_path / "raw", "train", packed=False), write_idx(tmp_path / "raw", "t10k", 20)
-    found = moving_mnist.load(config(tmp_path, tmp_path / "raw"))
-    assert found.split("test").label("image").min() >= 60
-    assert max(found.split(name).label("image").max() for name in ("train", "val")) < 60
+    write_idx(tmp_path / "raw", "train", packed=False)
+    write_idx(tmp_path / "raw", "t10k", 20)
+    dataset = moving_mnist.load(config(tmp_path, tmp_path / "raw"))
+    assert dataset.split("test").label("image").min() >= 60
+    assert max(dataset.split(name).label("image").max() for name in ("train", "val")) < 60
 
 
 def test_paths_go_straight_and_are_reflected():
-    start, direction = np.array([[0.5, 0.95]]), np.array([0.0])  # to the right
-    free = moving_mnist.paths(start, direction, 4)
-    assert free[0].tolist() == [
-        [18, 34],
-        [18, 34],
-        [18, 31],
-        [18, 27],
-    ]  # 0.95, 1.05, 1.15, 1.25, reflected at 1
+    # Direction 0 is to the right: columns 0.95, 1.05, 1.15, 1.25, reflected at 1.
+    corners = moving_mnist.paths(np.array([[0.5, 0.95]]), np.array([0.0]), 4)
+    assert corners[0].tolist() == [[18, 34], [18, 34], [18, 31], [18, 27]]
     many = moving_mnist.paths(np.random.default_rng(0).random((50, 2)), np.linspace(0, 6, 50), 40)
     assert many.min() == 0 and many.max() == 36
-    assert np.abs(np.diff(many, axis=1)).max() <= 4  # 3.6 px a frame
+    # 3.6 px per frame.
+    assert np.abs(np.diff(many, axis=1)).max() == 4
 
 
 def test_the_brighter_of_two_digits_counts():
     frames = np.zeros((1, 1, 64, 64), np.uint8)
-    for tone, place in ((100, (0, 0)), (50, (10, 10))):
-        moving_mnist.draw(frames, np.full((1, 28, 28), tone, np.uint8), np.array([[place]]))
+    for level, place in ((100, (0, 0)), (50, (10, 10))):
+        moving_mnist.draw(frames, np.full((1, 28, 28), level, np.uint8), np.array([[place]]))
     assert [frames[0, 0, i, i] for i in (0, 15, 27, 28, 37, 38)] == [100, 100, 100, 50, 50, 0]
 
 
-def test_a_seed_and_files_make_a_set_and_others_another(tmp_path, capsys):
+def test_the_set_is_made_once_for_a_seed_and_files(tmp_path, capsys):
     raw = write_idx(tmp_path / "raw")
     one = moving_mnist.load(config(tmp_path, raw)).fingerprint
     assert "making" in capsys.readouterr().out
-    assert moving_mnist.load(config(tmp_path)).fingerprint == one, "kept, without its source"
+    assert moving_mnist.load(config(tmp_path)).fingerprint == one, "kept without its source"
     assert "making" not in capsys.readouterr().out
     assert moving_mnist.load(config(tmp_path, raw, 1)).fingerprint != one
     with pytest.raises(UserError, match="--data_seed 1"):
@@ -100,16 +93,14 @@ def test_the_public_array(tmp_path, capsys):
     array = np.random.default_rng(0).integers(0, 256, (20, 30, 64, 64), dtype=np.uint8)
     (tmp_path / "moving-mnist").mkdir()
     np.save(tmp_path / "moving-mnist" / "mnist_test_seq.npy", array)
-    found = moving_mnist.load(config(tmp_path))
-    assert "does not tell its digits" in capsys.readouterr().out
-    assert np.array_equal(found.frames[..., 1].reshape(30, 20, 64, 64), array.swapaxes(0, 1))
-    assert np.array_equal(
-        np.sort(np.concatenate([found.splits[name] for name in SPLITS])), np.arange(30)
-    )
-    assert found.static == () and found.labels == {}
+    dataset = moving_mnist.load(config(tmp_path))
+    assert "has no digit labels" in capsys.readouterr().out
+    assert np.array_equal(dataset.frames[..., 1].reshape(30, 20, 64, 64), array.swapaxes(0, 1))
+    assert np.array_equal(dataset.split("all").index, np.arange(30))
+    assert dataset.static == () and dataset.labels == {}
 
 
-def test_torchvision_downloads_where_it_is_asked_to(tmp_path, monkeypatch):
+def test_torchvision_downloads_on_request(tmp_path, monkeypatch):
     import torchvision.datasets
 
     def fetched(root, train, download):
@@ -141,16 +132,16 @@ def other_header(path):
 
 @pytest.mark.parametrize("harm", [cut, not_gzip, other_header])
 @pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
-def test_files_that_are_not_mnists(tmp_path, harm, kind):
+def test_other_idx_files_are_named(tmp_path, harm, kind):
     raw = write_idx(tmp_path / "raw")
     harm(raw / f"t10k-{kind}-ubyte.gz")
     with pytest.raises(UserError, match=kind) as error:
         moving_mnist.load(config(tmp_path, raw))
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "moving-mnist").iterdir()), "nothing stays"
+    assert not list((tmp_path / "moving-mnist").iterdir()), "no file is left"
 
 
-def test_nothing_there(tmp_path):
+def test_missing_and_wrong_files_are_named(tmp_path):
     with pytest.raises(UserError, match="--source torchvision"):
         moving_mnist.load(config(tmp_path))
     with pytest.raises(UserError, match="found neither"):
@@ -168,8 +159,15 @@ def test_real_digits(tmp_path):
     images = moving_mnist.read_idx(folder / "t10k-images-idx3-ubyte.gz", 2051)
     labels = moving_mnist.read_idx(folder / "t10k-labels-idx1-ubyte.gz", 2049)
     assert images.shape == (10000, 28, 28) and labels[:5].tolist() == [7, 2, 1, 0, 4]
-    assert len(np.unique(images.reshape(10000, -1), axis=0)) == 10000, (
-        "no image twice: splits by number share no digit"
-    )
-    found = moving_mnist.load(config(tmp_path, folder))
-    assert 30 < found.frames.reshape(19, -1).max() and found.frames.any((1, 2, 3)).all()
+    # No image occurs twice, so splits by position share no digit.
+    assert len(np.unique(images.reshape(10000, -1), axis=0)) == 10000
+    dataset = moving_mnist.load(config(tmp_path, folder))
+    for clip, numbers in enumerate(dataset.labels["image"]):
+        first = np.zeros((64, 64), np.uint8)
+        for number, start in zip(numbers, dataset.labels["start"][clip]):
+            row, column = np.rint(36 * start).astype(int)
+            window = first[row : row + 28, column : column + 28]
+            window[:] = np.maximum(window, images[number])
+        assert np.array_equal(dataset.frames[20 * clip, ..., 0], first)
+        digits = " ".join(map(str, sorted(labels[numbers])))
+        assert dataset.classes["digits"][dataset.labels["digits"][clip]] == digits

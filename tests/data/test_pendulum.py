@@ -1,5 +1,6 @@
-"""data/pendulum.py: the physics is right, the set is the same for a seed, and its splits share no initial state."""
+"""data/pendulum.py: the physics is right, a seed decides the set, no state is in two splits."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,22 +18,19 @@ def few(frames=16, seed=0):
 
 def test_sizes(pendula):
     assert pendula.frames.shape == (640 * 16, 64, 64, 3) and pendula.frames.dtype == np.uint8
-    assert {name: len(pendula.split(name)) for name in ("train", "val", "test")} == {
-        "train": 400,
-        "val": 80,
-        "test": 160,
-    }
+    counts = {name: len(pendula.split(name)) for name in ("train", "val", "test")}
+    assert counts == {"train": 400, "val": 80, "test": 160}
     assert pendula.continuations == (40, 60) and pendula.static == ("colour",)
 
 
-def test_the_same_for_a_seed_and_another_for_another():
+def test_a_seed_decides_the_set():
     one, again, other = few(), few(), few(seed=1)
     assert one.fingerprint == again.fingerprint != other.fingerprint
     assert np.array_equal(one.frames, again.frames)
     assert all(np.array_equal(one.labels[name], again.labels[name]) for name in one.labels)
 
 
-def test_splits_are_disjoint_in_initial_states_and_hold_all_colours(pendula):
+def test_splits_share_no_initial_state_and_have_all_colours(pendula):
     states = {}
     for name in ("train", "val", "test"):
         clips = pendula.split(name)
@@ -47,9 +45,7 @@ def test_splits_are_disjoint_in_initial_states_and_hold_all_colours(pendula):
 def test_initial_states_fill_their_ranges(pendula):
     for name, top in (("angle", np.deg2rad(100)), ("velocity", 3.0)):
         values = pendula.labels[name]
-        assert (
-            np.abs(values).max() <= top and values.max() > 0.95 * top and values.min() < -0.95 * top
-        )
+        assert 0.95 * top < values.max() <= top and -top <= values.min() < -0.95 * top
 
 
 def test_labels_are_the_states_that_were_drawn(pendula):
@@ -63,9 +59,8 @@ def test_energy_is_kept_without_damping_and_lost_with_it():
     start, spin = draw.uniform(-2, 2, 50), draw.uniform(-3, 3, 50)
     for length in (0.5, 1.0, 2.0):
         theta, omega = simulate(start, spin, 60, length, damping=0)
-        energy = omega**2 / 2 - GRAVITY / length * np.cos(
-            theta
-        )  # per mass and length squared, rad^2/s^2
+        # Per mass and length squared, rad^2/s^2.
+        energy = omega**2 / 2 - GRAVITY / length * np.cos(theta)
         assert np.abs(energy - energy[:, :1]).max() < 1e-5
     theta, omega = simulate(start, spin, 60)
     energy = omega**2 / 2 - GRAVITY * np.cos(theta)
@@ -77,12 +72,10 @@ def test_period_of_small_swings(length):
     theta, _ = simulate([1e-3], [0.0], 200, length, damping=0)
     time = np.arange(200) * pendulum.FRAME_TIME
     down = np.flatnonzero((theta[0, :-1] > 0) & (theta[0, 1:] <= 0))
-    crossings = time[down] + pendulum.FRAME_TIME * theta[0, down] / (
-        theta[0, down] - theta[0, down + 1]
-    )
-    assert np.diff(crossings).mean() == pytest.approx(
-        2 * np.pi * np.sqrt(length / GRAVITY), rel=1e-3
-    )
+    before, after = theta[0, down], theta[0, down + 1]
+    crossings = time[down] + pendulum.FRAME_TIME * before / (before - after)
+    period = 2 * np.pi * np.sqrt(length / GRAVITY)
+    assert np.diff(crossings).mean() == pytest.approx(period, rel=1e-3)
 
 
 def test_damping_of_small_swings():
@@ -99,58 +92,54 @@ def test_one_frame_is_the_state_itself():
 
 def test_pictures():
     down, right = pendulum.render(np.array([0.0, np.pi / 2]), PALETTE[[0, 5]])
-    assert (down[:20] == 0).all() and down[48, 32].tolist() == list(
-        COLOURS["red"]
-    )  # hangs 22 px below the pivot
-    assert (right[:, :24] == 0).all() and right[26, 54].tolist() == list(
-        COLOURS["blue"]
-    )  # positive is to the right
-    edge = np.unique(down[..., 0])
-    assert len(edge) > 3, "not anti-aliased"
+    # The bob hangs 22 px below the pivot (26, 32); positive angles are to the right.
+    assert not down[:20].any() and down[48, 32].tolist() == list(COLOURS["red"])
+    assert not right[:, :24].any() and right[26, 54].tolist() == list(COLOURS["blue"])
+    assert len(np.unique(down[..., 0])) > 3, "not anti-aliased"
 
 
-def test_whole_pendulum_is_always_in_the_picture():
+def test_the_whole_pendulum_is_in_the_picture_at_every_angle():
     frames = pendulum.render(np.linspace(-np.pi, np.pi, 100), np.repeat(PALETTE[7:], 100, 0))
-    border = np.concatenate([frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]], 1)
     light = frames.astype(float).sum((1, 2, 3))
-    assert (border.max() < 255) and light.min() > 0.97 * light.max()
+    assert light.min() > 0.97 * light.max()
+    cut = pendulum.render(np.array([np.pi]), PALETTE[7:], length=1.4).astype(float).sum()
+    assert cut < 0.97 * light.max(), "the test sees a rod that leaves the picture"
 
 
-def test_load_makes_as_many_frames_as_are_asked_for(monkeypatch):
+def test_load_makes_as_many_frames_as_seq_len(monkeypatch):
     monkeypatch.setattr(pendulum, "make", few)
     plain = {"pendulum_lengths": None, "pendulum_dampings": None}
-    assert (
-        pendulum.load(SimpleNamespace(seq_len=8, data_seed=0, **plain)).split("test").num_frames
-        == 16
-    )
+    shorter = pendulum.load(SimpleNamespace(seq_len=8, data_seed=0, **plain))
+    assert shorter.split("test").num_frames == 16
     longer = pendulum.load(SimpleNamespace(seq_len=20, data_seed=3, **plain))
     assert longer.split("test").num_frames == 20 and longer.fingerprint == few(20, 3).fingerprint
-    assert np.array_equal(
-        longer.frames.reshape(-1, 20, 64, 64, 3)[:, :16],
-        few(16, 3).frames.reshape(-1, 16, 64, 64, 3),
-    )
+    clips = longer.frames.reshape(-1, 20, 64, 64, 3)
+    assert np.array_equal(clips[:, :16].reshape(-1, 64, 64, 3), few(16, 3).frames)
 
 
-def test_the_default_set_is_that_of_earlier_versions(pendula):
+def test_the_default_set_has_the_fingerprint_of_earlier_versions(pendula):
     assert pendula.fingerprint == "2852afe65851599cf476298561ad46e057b882d75ba4d52d3543913df078a703"
 
 
-def test_lengths_and_dampings_are_further_factors():
+def test_lengths_and_dampings_are_factors():
     clips = {"train": 24, "val": 8, "test": 8}
-    found = make(16, 0, clips, lengths=(0.6, 1.2), dampings=(0.05, 0.6, 1.0))
-    assert found.static == ("colour", "length") and found.dynamic == ("damping",)
-    assert found.classes["length"] == ("0.6", "1.2")
+    dataset = make(16, 0, clips, lengths=(0.6, 1.2), dampings=(0.05, 0.6, 1.0))
+    labels = dataset.labels
+    assert dataset.static == ("colour", "length") and dataset.dynamic == ("damping",)
+    assert dataset.classes["length"] == ("0.6", "1.2")
     for name, count in clips.items():
-        assert np.bincount(found.split(name).label("length")).tolist() == [count // 2] * 2
-    physics = pendulum.constants(found.labels, found.classes)
-    assert np.array_equal(physics["damping"], np.array([0.05, 0.6, 1.0])[found.labels["damping"]])
-    angles, _ = simulate(found.labels["angle"], found.labels["velocity"], 16, **physics)
-    assert np.array_equal(angles, found.labels["angles"])
-    light = found.frames.reshape(40, 16, -1).astype(float).sum(2)
-    assert (light.min(1) > 0.97 * light.max(1)).all(), "the whole pendulum is always in the picture"
-    long = found.labels["length"] == 1
-    for colour in set(found.labels["colour"][long]) & set(found.labels["colour"][~long]):
-        same = found.labels["colour"] == colour
+        assert np.bincount(dataset.split(name).label("length")).tolist() == [count // 2] * 2
+    physics = pendulum.constants(labels, dataset.classes)
+    assert np.array_equal(physics["damping"], np.array([0.05, 0.6, 1.0])[labels["damping"]])
+    angles, _ = simulate(labels["angle"], labels["velocity"], 16, **physics)
+    assert np.array_equal(angles, labels["angles"])
+    light = dataset.frames.reshape(40, 16, -1).astype(float).sum(2)
+    assert (light.min(1) > 0.97 * light.max(1)).all(), "the whole pendulum is in the picture"
+    long = labels["length"] == 1
+    shared = set(labels["colour"][long]) & set(labels["colour"][~long])
+    assert len(shared) > 3
+    for colour in shared:
+        same = labels["colour"] == colour
         assert light[long & same].min() > light[~long & same].max(), "a longer rod is drawn longer"
 
 
@@ -162,8 +151,8 @@ def test_a_rod_that_leaves_the_picture_is_refused(refused):
 
 
 def test_export_for_other_programs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pendulum, "CLIPS", {"train": 6, "val": 2, "test": 2})
-    monkeypatch.setattr(pendulum.make, "__defaults__", (16, 0, pendulum.CLIPS, None, None))
+    few_clips = functools.partial(make, clips={"train": 6, "val": 2, "test": 2})
+    monkeypatch.setattr(pendulum, "make", few_clips)
     assert pendulum.main([str(tmp_path / "out"), "--num_clips", "5", "--seq_len", "8"]) == 0
     clips, angles = (np.load(tmp_path / "out" / f"{name}.npy") for name in ("clips", "angles"))
     lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()

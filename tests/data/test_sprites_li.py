@@ -1,5 +1,7 @@
-"""data/sprites_li.py: cells by number, drawing order, split, published arrays, on made sheets; the real art where
-VDSM_REAL_DATA names it."""
+"""data/sprites_li.py: cells, drawing order, split and published arrays, on synthetic sheets.
+
+The real art is used if VDSM_REAL_DATA names a folder that holds li_sprites/.
+"""
 
 import os
 from pathlib import Path
@@ -14,15 +16,15 @@ from data.base import fingerprint
 from data.sprites_li import ACTIONS
 from utils.errors import UserError
 
-ROWS = dict(
-    zip(sprites_li.FACTORS, (60, 50, 40, 30))
-)  # of each cell that a factor's layer covers, from 0
+# The rows of each cell, from 0, that a factor's layer covers.
+ROWS = dict(zip(sprites_li.FACTORS, (60, 50, 40, 30)))
 PUBLISHED = {
     name: getattr(sprites_li, name)
     for name in ("VALUES", "NUM_CHARACTERS", "NUM_TRAIN", "NUM_VAL", "SHAPE")
 }
 FEW = (144, 8, 64, 64, 3)
-CELLS = {  # the cells of the eight frames, from the published description
+# The cells of the eight frames, from the published description.
+CELLS = {
     "walk left": [125, 118, 119, 120, 121, 122, 123, 124],
     "walk front": [138, 131, 132, 133, 134, 135, 136, 137],
     "spellcard right": [39, 40, 41, 42, 43, 44, 43, 45],
@@ -37,7 +39,7 @@ def config(data_dir, source=None):
 
 
 def layer(path, rows, value):
-    """A sheet that tells its cell's number in red, its layer's value in green, in some rows of each cell."""
+    """Write a sheet: red is the number of the cell, green is `value`, in the first `rows` rows."""
     path.parent.mkdir(exist_ok=True)
     row, column = np.indices((21 * 64, 13 * 64))
     sheet = np.zeros((*row.shape, 4), np.uint8)
@@ -48,15 +50,10 @@ def layer(path, rows, value):
 
 @pytest.fixture(scope="module", autouse=True)
 def few():
-    """Two values a factor in place of six: 16 characters. `published` has the whole set's numbers."""
+    """16 characters of two values per factor. `published` restores the numbers of the whole set."""
+    small = {"VALUES": 2, "NUM_CHARACTERS": 16, "NUM_TRAIN": 12, "NUM_VAL": 2, "SHAPE": FEW}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "VALUES": 2,
-            "NUM_CHARACTERS": 16,
-            "NUM_TRAIN": 12,
-            "NUM_VAL": 2,
-            "SHAPE": FEW,
-        }.items():
+        for name, value in small.items():
             patch.setattr(sprites_li, name, value)
         yield
 
@@ -90,7 +87,7 @@ def test_frames_come_from_their_cells(composed):
     assert ACTIONS[:3] == ("walk front", "walk left", "walk right") and len(ACTIONS) == 9
 
 
-def test_layers_lie_in_order_and_tell_the_character(composed):
+def test_layers_lie_in_order_and_show_the_labels(composed):
     labels = sprites_li.labels()
     for factor, rows in ROWS.items():
         assert np.array_equal(composed[:, 0, rows - 5, 0, 1], rows + labels[factor])
@@ -100,19 +97,14 @@ def test_layers_lie_in_order_and_tell_the_character(composed):
 def test_the_published_numbers_and_split(published):
     assert sprites_li.characters()[1000:1005].tolist() == [884, 1285, 252, 297, 947]
     labels = sprites_li.labels()
-    who = labels["character"]
-    parts = {name: set(who[rows]) for name, rows in sprites_li.splits().items()}
-    assert {name: len(part) for name, part in parts.items()} == {
-        "train": 950,
-        "val": 50,
-        "test": 296,
-    }
-    assert set.union(*parts.values()) == set(range(1296)) and parts["test"] == set(
-        sprites_li.characters()[1000:]
-    )
-    for factor, values in zip(
-        sprites_li.FACTORS, (who // 216, who // 36 % 6, who // 6 % 6, who % 6)
-    ):
+    c = labels["character"]
+    parts = {name: set(c[rows]) for name, rows in sprites_li.splits().items()}
+    counts = {name: len(part) for name, part in parts.items()}
+    assert counts == {"train": 950, "val": 50, "test": 296}
+    assert set.union(*parts.values()) == set(range(1296))
+    assert parts["test"] == set(sprites_li.characters()[1000:])
+    expected = (c // 216, c // 36 % 6, c // 6 % 6, c % 6)
+    for factor, values in zip(sprites_li.FACTORS, expected, strict=True):
         assert np.array_equal(labels[factor], values)
 
 
@@ -121,22 +113,21 @@ def write_published(folder, frames):
     order = sprites_li.characters()
     for action, name in enumerate(ACTIONS):
         for part, chosen in (("train", order[:12]), ("test", order[12:])):
-            clips = frames.reshape(16, 9, *FEW[1:])[chosen, action]
-            np.save(
-                folder / f"{name.replace(' ', '_')}_frames_{part}.npy",
-                clips.astype(np.float32) / 256,
-            )
+            clips = frames.reshape(16, 9, *FEW[1:])[chosen, action].astype(np.float32) / 256
+            np.save(folder / f"{name.replace(' ', '_')}_frames_{part}.npy", clips)
 
 
-def test_published_arrays_load_to_the_same_clips(composed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sprites_li, "COMPOSED", fingerprint(composed, {}, {}))
+@pytest.mark.parametrize("known", [True, False])
+def test_published_arrays_load_to_the_same_clips(composed, tmp_path, monkeypatch, capsys, known):
+    if known:
+        monkeypatch.setattr(sprites_li, "COMPOSED", fingerprint(composed, {}, {}))
     write_published(tmp_path / "npy", composed)
-    found = sprites_li.load(config(tmp_path / "d", tmp_path))
-    assert np.array_equal(found.frames, composed.reshape(-1, 64, 64, 3))
-    assert "are not those" not in capsys.readouterr().out
+    dataset = sprites_li.load(config(tmp_path / "d", tmp_path))
+    assert np.array_equal(dataset.frames, composed.reshape(-1, 64, 64, 3))
+    assert ("other pixels" in capsys.readouterr().out) != known
 
 
-def test_published_arrays_that_are_wrong(tmp_path):
+def test_wrong_published_arrays_are_named(tmp_path):
     path = tmp_path / "walk_front_frames_train.npy"
     for array, words in ((np.zeros((12, 8, 64, 64)), "float64"), (np.array([None]), "cannot read")):
         np.save(path, array)
@@ -146,13 +137,13 @@ def test_published_arrays_that_are_wrong(tmp_path):
     assert sprites_li.find_published(tmp_path) is None
 
 
-def test_art_that_gives_other_pixels_is_refused_and_nothing_stays(clone, tmp_path):
+def test_art_that_gives_other_pixels_is_refused_and_no_file_is_left(clone, tmp_path):
     with pytest.raises(UserError, match="other pixels"):
         sprites_li.load(config(tmp_path, clone))
     assert not list((tmp_path / "sprites-li").iterdir())
 
 
-def test_made_once_and_again_when_half_written(clone, composed, tmp_path, monkeypatch, capsys):
+def test_the_set_is_made_once_and_again_if_damaged(clone, composed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sprites_li, "COMPOSED", fingerprint(composed, {}, {}))
     first = sprites_li.load(config(tmp_path, clone))
     assert "composing" in capsys.readouterr().out
@@ -179,9 +170,7 @@ def test_missing_art_is_named(tmp_path):
 def test_the_real_art_gives_the_fingerprint_in_the_code(published):
     art = Path(os.environ.get("VDSM_REAL_DATA", "")) / "li_sprites"
     if not art.is_dir():
-        pytest.skip(
-            "real art of sprites-li not checked: VDSM_REAL_DATA does not name a folder with li_sprites/"
-        )
+        pytest.skip("real art not checked: VDSM_REAL_DATA does not name a folder with li_sprites/")
     frames = np.zeros(sprites_li.SHAPE, np.uint8)
     sprites_li.compose(art, frames)
     assert fingerprint(frames, {}, {}) == sprites_li.COMPOSED

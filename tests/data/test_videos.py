@@ -1,5 +1,4 @@
-"""data/videos.py, data/video_cache.py: videos, GIFs and folders of frames of any size and length, decoded once, bad
-ones listed."""
+"""data/videos.py, data/video_cache.py: clips of every kind, decoded once; bad ones are listed."""
 
 import shutil
 from types import SimpleNamespace
@@ -17,15 +16,13 @@ SHADES = (40, 90, 140, 190, 240)
 
 
 def config(data_dir, source=None, **other):
-    given = {"seq_len": 4, "data_seed": 0, "video_step": 1, "split_by": "clip", "quiet": True}
-    return SimpleNamespace(
-        data_dir=str(data_dir), source=source and str(source), **{**given, **other}
-    )
+    flags = {"seq_len": 4, "data_seed": 0, "video_step": 1, "split_by": "clip", "quiet": True}
+    flags |= {"data_dir": str(data_dir), "source": source and str(source)} | other
+    return SimpleNamespace(**flags)
 
 
 def clip(shade, frames=6, height=48, width=80):
-    """Frames whose red tells the clip and whose green grows with time, with blue margins left and right of the centre
-    square."""
+    """Frames of red `shade` and of green that grows with time; blue beside the centre square."""
     out = np.zeros((frames, height, width, 3), np.uint8)
     out[..., 0] = shade
     out[..., 1] = 20 * np.arange(frames)[:, None, None]
@@ -36,7 +33,7 @@ def clip(shade, frames=6, height=48, width=80):
 
 
 def write(path, frames, rotation=0):
-    """A clip as its name says: .mp4, .gif, or a folder of pictures."""
+    """Write a clip in the form that its name asks for: .mp4, .gif, or a folder of pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":
         with av.open(str(path), "w") as container:
@@ -57,7 +54,7 @@ def write(path, frames, rotation=0):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Five clips in two sub-folders, of three kinds and all lengths and sizes. Not to be written to."""
+    """Five clips of three kinds in two sub-folders. Do not write into it."""
     root = tmp_path_factory.mktemp("videos")
     write(root / "ann" / "a.mp4", clip(SHADES[0], 6))
     write(root / "ann" / "b.gif", clip(SHADES[1], 12, 100, 100))
@@ -72,28 +69,29 @@ def shades(dataset, split):
     return [int(clips.take([i], 0, 1)[0, 0, 32, 32, 0]) for i in range(len(clips))]
 
 
-def test_every_kind_is_read_upright_in_order_and_cut_to_its_centre(made, tmp_path):
-    found = videos.load(config(tmp_path, made))
-    assert sorted(found.lengths) == [5, 6, 7, 11, 12] and found.frames.shape == (41, 64, 64, 3)
-    seen = {}
+def test_every_kind_is_read_in_order_and_cut_to_its_centre(made, tmp_path):
+    dataset = videos.load(config(tmp_path, made))
+    assert sorted(dataset.lengths) == [5, 6, 7, 11, 12]
+    assert dataset.frames.shape == (41, 64, 64, 3)
+    identity = {}
     for split in SPLITS:
-        clips = found.split(split)
+        clips = dataset.split(split)
         for i, length in enumerate(clips.lengths[clips.index]):
             frames = clips.take([i], 0, length)[0].astype(int)
             shade = min(SHADES, key=lambda shade: abs(shade - frames[0, 32, 32, 0]))
             assert np.abs(frames[..., 0] - shade).max() <= 6
             assert np.abs(frames[..., 1] - 20 * np.arange(length)[:, None, None]).max() <= 8
             assert frames[..., 2].max() < 60, "the margins are cut off"
-            seen[shade] = found.classes["identity"][clips.label("identity", [i])[0]]
-    assert [seen[shade] for shade in SHADES] == ["ann", "ann", "ann", "bob", "bob"]
-    assert found.static == ("identity",) and not set(found.splits["train"]) & set(
-        found.splits["test"]
-    )
+            identity[shade] = dataset.classes["identity"][clips.label("identity", [i])[0]]
+    assert [identity[shade] for shade in SHADES] == ["ann", "ann", "ann", "bob", "bob"]
+    assert dataset.static == ("identity",)
+    assert sum(map(len, dataset.splits.values())) == len(dataset.split("all").index) == 5
 
 
 def test_a_video_that_was_filmed_sideways_is_turned(tmp_path):
     frames = np.zeros((3, 64, 64, 3), np.uint8)
-    frames[:, :20] = 250  # light above
+    # The upper third is light.
+    frames[:, :20] = 250
     for turn, light in ((0, (slice(0, 10), slice(None))), (90, (slice(None), slice(0, 10)))):
         write(tmp_path / f"{turn}.mp4", frames, turn)
         decoded = np.stack(list(videos.decode(tmp_path / f"{turn}.mp4")))
@@ -110,11 +108,12 @@ def test_decoded_once_by_content_wherever_it_lies(made, tmp_path, monkeypatch):
     first = videos.load(config(tmp_path, made))
     moved = shutil.copytree(made, tmp_path / "moved")
     shutil.move(moved / "ann" / "a.mp4", moved / "ann" / "z.mp4")
-    monkeypatch.setattr(videos, "decode", None)  # nothing is decoded again
+    # Nothing may be decoded again.
+    monkeypatch.setattr(videos, "decode", None)
     again = videos.load(config(tmp_path, made))
     assert again.fingerprint == first.fingerprint
     assert all(np.array_equal(again.splits[name], first.splits[name]) for name in SPLITS)
-    assert len(videos.load(config(tmp_path, moved)).lengths) == 5
+    assert len(videos.load(config(tmp_path, moved)).lengths) == 5, "found by content"
 
 
 def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
@@ -129,26 +128,28 @@ def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
     shutil.copy(root / "ann" / "a.mp4", root / "bob" / "copy.mp4")
     write(root / "bob" / "short.gif", clip(70, 3))
     (root / "notes.txt").write_text("left alone")
-    found = videos.load(config(tmp_path, root))
-    said = capsys.readouterr().out.splitlines()
-    for name in (
-        "ann/text.mp4",
-        "ann/cut.mp4",
-        "ann/cut.gif",
-        "ann/empty.gif",
-        "bob/frames",
-        "bob/copy.mp4",
-    ):
-        assert sum(f"left out {name}: " in line for line in said) == 1, (name, said)
-    assert any("the same as ann/a.mp4" in line for line in said)
-    assert (
-        any("left out 1 clips of fewer than 4 frames" in line for line in said) and len(said) == 7
-    )
-    assert sum(len(found.splits[name]) for name in SPLITS) == 5
-    assert found.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
+    dataset = videos.load(config(tmp_path, root))
+    lines = capsys.readouterr().out.splitlines()
+    bad = "ann/text.mp4 ann/cut.mp4 ann/cut.gif ann/empty.gif bob/frames bob/copy.mp4".split()
+    for name in bad:
+        assert sum(f"left out {name}: " in line for line in lines) == 1, (name, lines)
+    assert any("the same as ann/a.mp4" in line for line in lines)
+    assert any("left out 1 clips of fewer than 4 frames" in line for line in lines)
+    assert len(lines) == len(bad) + 1
+    assert sum(len(dataset.splits[name]) for name in SPLITS) == 5
+    assert dataset.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
 
 
-def test_an_interrupted_or_harmed_cache_goes_on(made, tmp_path, monkeypatch):
+def test_many_bad_files_are_counted(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(videos, "LISTED", 2)
+    root = shutil.copytree(made, tmp_path / "in")
+    for i in range(5):
+        (root / f"{i}.mp4").write_text(f"no video {i}")
+    videos.load(config(tmp_path, root))
+    assert capsys.readouterr().out.splitlines()[2:] == ["video-folder: left out 3 more"]
+
+
+def test_an_interrupted_or_damaged_cache_is_resumed(made, tmp_path, monkeypatch):
     whole = videos.load(config(tmp_path / "whole", made))
     decode, decoded = videos.decode, []
 
@@ -168,13 +169,13 @@ def test_an_interrupted_or_harmed_cache_goes_on(made, tmp_path, monkeypatch):
     assert videos.load(config(tmp_path, made)).fingerprint == whole.fingerprint
     assert len(decoded) == 3 + 3, "the two whole clips were kept"
     with open(cache / "frames.bin", "r+b") as file:
-        file.truncate((cache / "frames.bin").stat().st_size - 5)  # the last clip's end is lost
+        # The end of the last clip is lost.
+        file.truncate((cache / "frames.bin").stat().st_size - 5)
     with open(cache / "clips.jsonl", "a") as file:
         file.write('{"key": "half a li')
     again = videos.load(config(tmp_path, made))
     assert again.fingerprint == whole.fingerprint and len(decoded) == 7
-    frames, lengths = again.frames, again.lengths
-    assert lengths.sum() == len(frames) == 41
+    assert again.lengths.sum() == len(again.frames) == 41
 
 
 def test_new_clips_leave_the_others_in_their_splits(made, tmp_path):
@@ -190,9 +191,10 @@ def test_new_clips_leave_the_others_in_their_splits(made, tmp_path):
 
 def test_whole_folders_can_be_held_out(made, tmp_path):
     root = shutil.copytree(made, tmp_path / "in")
-    write(root / "cy" / "f.gif", clip(60)), write(root / "cy" / "g.gif", clip(70))
-    found = videos.load(config(tmp_path, root, split_by="identity"))
-    people = [set(found.split(name).label("identity")) for name in SPLITS]
+    write(root / "cy" / "f.gif", clip(60))
+    write(root / "cy" / "g.gif", clip(70))
+    dataset = videos.load(config(tmp_path, root, split_by="identity"))
+    people = [set(dataset.split(name).label("identity")) for name in SPLITS]
     assert sum(map(len, people)) == len(set.union(*people)) == 3
     write(root / "loose.gif", clip(80))
     with pytest.raises(UserError, match="use --split_by clip"):
@@ -206,13 +208,11 @@ def test_splits_are_disjoint_seeded_and_never_empty():
     assert sorted(chosen) == sorted(units)
     assert [list(chosen.values()).count(name) for name in SPLITS] == [32, 4, 4]
     assert chosen == videos.assign(units[::-1], {}, 0) != videos.assign(units, {}, 1)
-    assert set(videos.assign(units[:3], {}, 0).values()) == set(SPLITS)
-    assert set(videos.assign(units[:3], dict.fromkeys(units[:3], "train"), 0).values()) == set(
-        SPLITS
-    )
+    for known in ({}, dict.fromkeys(units[:3], "train")):
+        assert set(videos.assign(units[:3], known, 0).values()) == set(SPLITS)
 
 
-def test_too_little(made, tmp_path):
+def test_a_folder_with_too_few_clips_is_refused(made, tmp_path):
     for source, words in (
         (tmp_path / "none", "no folder"),
         (tmp_path, "no video, GIF or folder of pictures"),
@@ -234,10 +234,12 @@ def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch):
         videos.load(config(tmp_path, made))
 
 
-def test_trains_by_the_front_door(made, tmp_path, command):
+def test_main_trains_on_videos(made, tmp_path, command):
     from tests.tiny import TINY
 
-    flags = "--dataset_name video-folder --seq_len 5 --epochs 1 --pixel_frames 0 --data_dir".split()
-    said = command(*TINY, *flags, tmp_path, "--source", made)
-    assert said.code == 0, said
+    flags = (
+        "--dataset_name video-folder --seq_len 5 --epochs 1 --frames_per_clip 0 --data_dir".split()
+    )
+    done = command(*TINY, *flags, tmp_path, "--source", made)
+    assert done.code == 0, done
     assert (tmp_path / "runs" / "demo" / "images" / "vid_swap_0_gen.gif").exists()

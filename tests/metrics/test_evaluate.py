@@ -1,6 +1,7 @@
-"""metrics.json: what oracles score, how stages and protocols add up, and what it refuses."""
+"""metrics.json: the figures of oracles, how stages and protocols are merged, and what is refused."""
 
 import csv
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -10,9 +11,11 @@ import torch
 
 from data.base import Dataset, flat
 from data.pendulum import PALETTE, make, render, simulate
+from metrics import consistency, quality
 from metrics import evaluate as module
 from metrics.evaluate import evaluate
-from metrics.pendulum import read, states
+from metrics.measurers import Measurer, measurer_of
+from metrics.pendulum import PendulumMeasurer, SwingReader, read, states
 from metrics.published import reported
 from metrics.weights import Missing
 from models.vdsm.settings import VDSMSettings
@@ -26,14 +29,17 @@ def pendula():
 
 
 class Oracle:
-    """Swaps perfectly: reads colour and state, and draws them by physics. swaps=False: it ignores the static code it is given."""
+    """Reads colour and state and draws them by physics, so that swaps are perfect.
+
+    swaps=False: `decode` ignores the static code and takes the colour from the dynamic code.
+    """
 
     def __init__(self, swaps=True):
         self.swaps = swaps
 
     def encode(self, frames):
         colour, angles = read(as_uint8(frames))
-        dynamic = np.stack([*(told.mean(1) for told in states(angles)), colour[:, 0]], 1)
+        dynamic = np.stack([*(part.mean(1) for part in states(angles)), colour[:, 0]], 1)
         return torch.from_numpy(colour[:, :1]), torch.from_numpy(dynamic)
 
     def decode(self, static, dynamic, frames):
@@ -56,22 +62,23 @@ def folder(tmp_path):
 
 def _evaluate(dataset, model, stage, folder, *measured, epoch=None):
     settings = VDSMSettings(seq_len=16, evaluate=",".join(measured) or "none")
-    return evaluate(model, stage, dataset, folder, settings, torch.device("cpu"), epoch)
+    info = settings.info(stage)
+    return evaluate(model, info, dataset, folder, settings, torch.device("cpu"), epoch)
 
 
 def test_an_oracle_scores_1_and_a_model_that_ignores_its_static_code_0(pendula, folder, capsys):
-    found = _evaluate(pendula, Oracle(), "EncDec", folder, "swap")
-    assert found["swap_identity_accuracy"] == 1 and found["swap_leak_accuracy"] == 0
+    figures = _evaluate(pendula, Oracle(), "EncDec", folder, "swap")
+    assert figures["swap_identity_accuracy"] == 1 and figures["swap_leak_accuracy"] == 0
     assert (
-        found["swap_pose_error_deg"] < 0.5
-        and found["reconstruction_psnr"] > 30
-        and found["reconstruction_ssim"] > 0.99
+        figures["swap_pose_error_deg"] < 0.5
+        and figures["reconstruction_psnr"] > 30
+        and figures["reconstruction_ssim"] > 0.99
     )
-    assert found["swap_amplitude_accuracy"] > 0.9 and found["swap_prior_colour_accuracy"] == 1
-    assert found["swap_prior_variety"] > 0.8 and found["judge_colour_accuracy"] == 1
-    found = _evaluate(pendula, Oracle(swaps=False), "Seq", folder, "swap")
-    assert found["transfer_leak_accuracy"] == 1 and found["transfer_identity_accuracy"] < 0.3
-    assert found["continuation_amplitude_ok"] == found["continuation_period_ok"] == 1
+    assert figures["swap_amplitude_accuracy"] > 0.9 and figures["swap_prior_colour_accuracy"] == 1
+    assert figures["swap_prior_variety"] > 0.8 and figures["judge_colour_accuracy"] == 1
+    figures = _evaluate(pendula, Oracle(swaps=False), "Seq", folder, "swap")
+    assert figures["transfer_leak_accuracy"] == 1 and figures["transfer_identity_accuracy"] < 0.3
+    assert figures["continuation_amplitude_ok"] == figures["continuation_period_ok"] == 1
     saved = json.loads(folder.metrics.read_text())
     assert saved["swap_identity_accuracy"] == 1 and saved["transfer_leak_accuracy"] == 1
     notes = saved["details"]["EncDec"]
@@ -83,7 +90,7 @@ def test_an_oracle_scores_1_and_a_model_that_ignores_its_static_code_0(pendula, 
     assert "swap_identity_accuracy" in capsys.readouterr().out
 
 
-def test_protocols_add_up_and_the_same_seed_gives_the_same_figures(pendula, folder):
+def test_protocols_are_merged_and_a_seed_repeats_its_figures(pendula, folder):
     first = _evaluate(pendula, Oracle(), "Seq", folder, "consistency", "dci", epoch=3)
     assert first["consistency_accuracy"] > 0.9 and first["consistency_real_joint"] > 0.95
     assert (
@@ -103,24 +110,22 @@ def test_protocols_add_up_and_the_same_seed_gives_the_same_figures(pendula, fold
     }
     assert torch.equal(before, torch.get_rng_state())
     saved = json.loads(folder.metrics.read_text())
-    assert (
-        saved["dci_disentanglement"] == first["dci_disentanglement"]
-    )  # of the same epoch: it stays
+    assert saved["dci_disentanglement"] == first["dci_disentanglement"]  # of the same epoch: kept
     table = list(csv.DictReader(folder.metrics.with_suffix(".csv").open()))
     assert {row["figure"] for row in table} == set(saved) - {"details"}
     _evaluate(pendula, Oracle(), "Seq", folder, epoch=4)
     assert "dci_disentanglement" not in json.loads(
         folder.metrics.read_text()
-    )  # of an older model: it goes
+    )  # of another epoch: removed
 
 
-def test_without_weights_fid_is_left_out_and_the_others_go_on(pendula, folder, monkeypatch, capsys):
+def test_without_weights_only_fid_is_left_out(pendula, folder, monkeypatch, capsys):
     def offline(*_):
         raise Missing("supply them with --fid_weights FILE")
 
     monkeypatch.setattr(module, "Features", offline)
-    found = _evaluate(pendula, Oracle(), "Seq", folder, "fid", "dci")
-    assert "fid" not in found and "dci_disentanglement" in found
+    figures = _evaluate(pendula, Oracle(), "Seq", folder, "fid", "dci")
+    assert "fid" not in figures and "dci_disentanglement" in figures
     assert (
         "fid is left out: supply them with --fid_weights FILE"
         in capsys.readouterr().out.splitlines()
@@ -135,48 +140,50 @@ def test_fid_of_prior_samples(pendula, folder, monkeypatch):
             "F", (), {"name": "mean colour", "size": 3, "__call__": lambda _, c: c.mean((1, 2, 3))}
         )(),
     )
-    found = _evaluate(pendula, Oracle(), "Seq", folder, "fid")
-    assert found["fid"] > 0
+    figures = _evaluate(pendula, Oracle(), "Seq", folder, "fid")
+    assert figures["fid"] > 0
     notes = json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]["fid"]
     assert (
         notes["network"] == "mean colour" and notes["clips"] == [24, 24] and notes["frames"] == 16
     )
 
 
-def test_a_file_that_is_not_figures_is_left_alone(pendula, folder):
+def test_a_file_without_figures_is_refused_and_kept(pendula, folder):
     folder.metrics.write_text("[1")
     with pytest.raises(UserError, match="move it away"):
         _evaluate(pendula, Oracle(), "EncDec", folder, "swap")
     assert folder.metrics.read_text() == "[1"
 
 
-# --- a set with a judge that is a network: here one that reads a made set of coloured, moving squares ---
+# --- a data set without a measurer: its judge is a network, which a reader of squares replaces ---
 
 
 @pytest.fixture(scope="module")
 def squares():
-    """240 clips of 6 frames: a square of one of three colours that moves to one of two sides."""
+    """240 clips of 6 frames: a square of one of three colours moves to one of two sides.
+
+    No two clips are equal: brightness and height of the square are a clip's own.
+    """
     number = np.arange(240)
     labels = {"colour": number % 3, "action": number // 3 % 2}
     video = np.zeros((240, 6, 64, 64, 3), np.uint8)
     for clip in number:
         for time in range(6):
             x = 24 + 4 * time * (2 * labels["action"][clip] - 1)
-            video[clip, time, 24:40, x : x + 16, labels["colour"][clip]] = 200 + clip % 50
-    splits = dict(
-        zip(
-            ("train", "val", "test"),
-            np.split(np.random.default_rng(0).permutation(240), [150, 180]),
-        )
-    )
+            bottom = 40 - clip % 2
+            video[clip, time, 24:bottom, x : x + 16, labels["colour"][clip]] = 130 + clip // 2
+    order = np.random.default_rng(0).permutation(240)
+    splits = dict(zip(("train", "val", "test"), np.split(order, [150, 180])))
     classes = {"colour": ("red", "green", "blue"), "action": ("left", "right")}
-    return Dataset(
-        "sprites", *flat(video), labels, classes, splits, ("colour",), ("action",), "f" * 64
-    )
+    factors = ("colour",), ("action",)
+    return Dataset("sprites", *flat(video), labels, classes, splits, *factors, "f" * 64)
 
 
 class Paints:
-    """static: the colour; dynamic: which columns of a frame are lit. decode paints them. constant: any static code looks the same."""
+    """static: the colour; dynamic: the lit columns of each frame. `decode` paints them.
+
+    constant: `decode` paints every static code in the same colour.
+    """
 
     def __init__(self, constant=False):
         self.constant = constant
@@ -197,7 +204,26 @@ class Paints:
         return torch.eye(3)[torch.randint(3, (clips,))], light
 
 
+class Marks(Paints):
+    """As `Paints`, but the first number of the static code is the clip's position in the data set."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        every = dataset.split("all")
+        self.position = {clip.tobytes(): i for i, clip in enumerate(every.take(range(240)))}
+
+    def encode(self, frames):
+        static, dynamic = super().encode(frames)
+        position = [self.position[clip.tobytes()] for clip in as_uint8(frames)]
+        return torch.cat([torch.tensor(position)[:, None], static], 1), dynamic
+
+    def decode(self, static, dynamic, frames):
+        return super().decode(static[:, -3:], dynamic, frames)
+
+
 class Reads:
+    """A judge of squares that measures colour and direction."""
+
     classes = {"colour": 3, "action": 2}
 
     def probabilities(self, clips):
@@ -208,40 +234,43 @@ class Reads:
 
 
 def test_a_set_with_a_trained_judge(squares, folder, monkeypatch, capsys):
-    seen = {}
+    given = {}
 
     def trained(dataset, path, length, device):
-        seen["path"] = path
+        given["path"] = path
         return Reads(), {}
 
     def adapted(judge, real, rebuilt, labels):
-        seen["held out"] = len(real), len(rebuilt), {tuple(clip[0, 30, 30]) for clip in real}
+        given["real"], given["rebuilt"] = real, rebuilt
         return judge
 
     monkeypatch.setattr(module, "load_or_train_judge", trained)
     monkeypatch.setattr(module, "adapt", adapted)
-    found = _evaluate(squares, Paints(), "Seq", folder, "default")
-    assert seen["path"] == folder.root.parent / "judges" / "sprites-ffffffffffff-6.pth"
-    assert seen["held out"][:2] == (150, 150)  # the training split, all of it reconstructed
+    figures = _evaluate(squares, Paints(), "Seq", folder, "default")
+    assert given["path"] == folder.root.parent / "judges" / "sprites-ffffffffffff-6.pth"
+    # The judge learns from the training split, all of it, and from no other clip.
+    train = {clip.tobytes() for clip in squares.split("train").take(range(150))}
+    assert {clip.tobytes() for clip in given["real"]} == train
+    assert len(train) == len(given["rebuilt"]) == 150
     assert (
-        found["consistency_accuracy"]
-        == found["transfer_colour_accuracy"]
-        == found["transfer_action_accuracy"]
+        figures["consistency_accuracy"]
+        == figures["transfer_colour_accuracy"]
+        == figures["transfer_action_accuracy"]
         == 1
     )
     assert (
-        found["consistency_identity_code_colour"] == 1
-        and found["consistency_identity_code_action"] < 0.7
+        figures["consistency_identity_code_colour"] == 1
+        and figures["consistency_identity_code_action"] < 0.7
     )
     assert (
-        found["consistency_dynamics_code_action"] == 1
-        and found["consistency_dynamics_code_colour"] < 0.6
+        figures["consistency_dynamics_code_action"] == 1
+        and figures["consistency_dynamics_code_colour"] < 0.6
     )
-    assert found["dci_subset_disentanglement"] > 0.9 and found[
+    assert figures["dci_subset_disentanglement"] > 0.9 and figures[
         "transfer_action_inception_score"
     ] == pytest.approx(2)
-    said = capsys.readouterr().out
-    assert "reported" in said and "VDSM 0.9953" in said and "C-DSVAE 0.9999" in said
+    out = capsys.readouterr().out
+    assert "reported" in out and "VDSM 0.9953" in out and "C-DSVAE 0.9999" in out
     saved = json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]
     assert saved["swap"]["reported"]["transfer_action_accuracy"]["S3VAE"] == 0.9949
     idle = _evaluate(squares, Paints(constant=True), "Seq", folder, "swap")
@@ -251,7 +280,7 @@ def test_a_set_with_a_trained_judge(squares, folder, monkeypatch, capsys):
     )
 
 
-def test_a_weak_judge_is_said_to_be_one(squares, folder, monkeypatch, capsys):
+def test_a_weak_judge_gives_a_warning(squares, folder, monkeypatch, capsys):
     blind = type(
         "Blind",
         (Reads,),
@@ -259,18 +288,105 @@ def test_a_weak_judge_is_said_to_be_one(squares, folder, monkeypatch, capsys):
     )
     monkeypatch.setattr(module, "load_or_train_judge", lambda *_, **__: (blind(), {}))
     _evaluate(squares, Paints(), "Seq", folder, "swap")
-    assert "warning: the judge is too weak to judge" in capsys.readouterr().out
+    assert "warning: the judge is too weak" in capsys.readouterr().out
     assert json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]["swap"]["warnings"]
 
 
-def test_published_figures_stand_where_they_belong():
+def test_published_figures_of_data_sets():
     assert reported("MUG-FED", "fid") == {"VDSM": 17.64} and reported("pendulum", "fid") == {}
     assert reported("sprites", "swap_prior_action_inception_score")["SPYL"] == 8.942
     assert reported("MUG-FED", "transfer_action_inter_entropy")["DBSE"] == 1.782
     assert reported("sprites", "transfer_hair_accuracy") == {}
 
 
-def test_no_clip_is_on_both_sides(pendula, squares):
-    for dataset in (pendula, squares):
-        sides = [set(rows.tolist()) for rows in dataset.splits.values()]
-        assert not (sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2])
+def test_classifiers_learn_from_no_held_out_clip(squares, folder, monkeypatch):
+    sides = {}
+
+    def recorded(name):
+        def spy(train, train_labels, test, test_labels, *_):
+            sides[name] = [np.concatenate([*map(_flat, codes)], 1) for codes in (train, test)]
+            return {}
+
+        return spy
+
+    def _flat(code):
+        return np.asarray(code).reshape(len(code), -1)
+
+    def table(train, *more):
+        return recorded("table")(train.values(), more[0], more[1].values(), *more[2:])
+
+    monkeypatch.setattr(module, "load_or_train_judge", lambda *_, **__: (Reads(), {}))
+    monkeypatch.setattr(module, "adapt", lambda judge, *_: judge)
+    monkeypatch.setattr(consistency, "code_table", table)
+    monkeypatch.setattr(module, "dci", recorded("dci"))
+    _evaluate(squares, Marks(squares), "Seq", folder, "consistency", "dci")
+    for name in ("table", "dci"):
+        for codes, split in zip(sides[name], ("train", "test"), strict=True):
+            assert sorted(codes[:, 0]) == sorted(squares.splits[split]), name
+
+
+# --- the table of measurers ---
+
+
+def test_a_data_set_without_a_measurer(squares, folder, monkeypatch):
+    monkeypatch.setattr(module, "load_or_train_judge", lambda *_, **__: (Reads(), {}))
+    unknown = dataclasses.replace(squares, name="squares")
+    measurer = measurer_of(unknown)
+    assert type(measurer) is Measurer and measurer.dataset is unknown
+    figures = _evaluate(unknown, Paints(), "Seq", folder, "swap")
+    assert {"seq_reconstruction_psnr", "transfer_colour_accuracy"} <= set(figures)
+    added = ("identity_accuracy", "pose_error_deg", "leak_accuracy")
+    assert not [name for name in figures if name.endswith(added) or "continuation" in name]
+
+
+def test_the_measurer_of_pendula(pendula):
+    measurer = measurer_of(pendula)
+    assert type(measurer) is PendulumMeasurer and type(measurer.judge) is SwingReader
+    assert measurer.dataset.dynamic == ("amplitude", "start")
+    # With rods of two lengths nothing but a trained judge can tell the factors.
+    rods = measurer_of(make(clips={"train": 4, "val": 4, "test": 4}, lengths=(0.6, 1.2)))
+    assert rods.judge is None and set(rods.dataset.classes) == {"colour", "length"}
+
+
+FACTORS = ("colour", "amplitude", "start")
+ENTROPIES = ("intra_entropy", "inter_entropy", "inception_score")
+
+
+def keys(protocol_prefix, swap):
+    """The keys of metrics.json for one stage of pendula, as runs of this program have them."""
+    code = [f"{c}_code_{f}" for c in ("identity", "dynamics") for f in FACTORS]
+    agreement = [f"{kind}{f}" for kind in ("", "real_", "rebuilt_") for f in FACTORS]
+    consistent = ["inter_entropy", "intra_entropy", "kl", "accuracy", "real_inter_entropy"]
+    consistent += [
+        *agreement,
+        "real_joint",
+        "rebuilt_joint",
+        *code,
+        *(f"{c}_shuffled" for c in code),
+    ]
+    consistent += [f"majority_{f}" for f in FACTORS]
+    swaps = ["identity_accuracy", "leak_accuracy", "pose_error_deg"]
+    swaps += [f"{f}_{name}" for f in FACTORS for name in ("accuracy", "leak", "leak_excess")]
+    swaps += [f"{p}{f}_{e}" for p in ("", "prior_") for f in FACTORS[1:] for e in ENTROPIES]
+    swaps += [f"prior_{f}_accuracy" for f in FACTORS] + ["prior_colour_variety", "prior_variety"]
+    scores = ["disentanglement", "completeness", "informativeness"]
+    scores += [f"informativeness_{f}" for f in FACTORS]
+    scores += ["subset_disentanglement", "subset_completeness"]
+    judged = [f"judge_{f}_accuracy" for f in (*FACTORS, "joint")]
+    named = [f"consistency_{name}" for name in consistent] + [f"dci_{name}" for name in scores]
+    return {protocol_prefix + name for name in named} | {f"{swap}_{n}" for n in swaps} | {*judged}
+
+
+def test_the_keys_of_pendula_stay(pendula, folder, monkeypatch):
+    monkeypatch.setattr(consistency, "STEPS", 1)
+    monkeypatch.setattr(quality, "LPIPS", lambda: quality.squared_error)
+    first = "psnr ssim lpips identity_accuracy".split()
+    ahead = "amplitude_ok period_ok frames_read pose_error_deg".split()
+    stage_1 = keys("stage1_", "swap") | {f"reconstruction_{name}" for name in first}
+    stage_1 |= {"stage1_reconstruction_pose_error_deg"}
+    stage_2 = keys("", "transfer") | {f"seq_reconstruction_{name}" for name in first}
+    stage_2 |= {"reconstruction_pose_error_deg"} | {f"continuation_{name}" for name in ahead}
+    assert set(_evaluate(pendula, Oracle(), "EncDec", folder, "default")) == stage_1
+    assert set(_evaluate(pendula, Oracle(), "Seq", folder, "default")) == stage_2
+    saved = json.loads(folder.metrics.read_text())
+    assert set(saved) == stage_1 | stage_2 | {"details"} and len(saved) == 155

@@ -155,7 +155,7 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["judge.pt"]
 
 
-def test_it_goes_on_with_reconstructions_and_the_first_is_left_alone(data, trained):
+def test_adapt_learns_reconstructions_and_leaves_the_judge_unchanged(data, trained):
     judge = trained[0]
     state = {name: value.clone() for name, value in judge.state_dict().items()}
     train = data.split("train")
@@ -178,12 +178,12 @@ def test_it_goes_on_with_reconstructions_and_the_first_is_left_alone(data, train
     assert (judging.verdicts(judge.probabilities(cyan))["colour"] == labels["colour"]).mean() < 0.7
 
 
-def test_a_weak_judge_is_said_to_be_one():
+def test_a_weak_judge_gives_a_warning():
     assert judging.too_weak({"hair": 0.99, "joint": 0.5}) is None
     assert "hair 0.989" in judging.too_weak({"hair": 0.989, "action": 1.0})
 
 
-def test_a_place_that_cannot_be_written_is_one_line(data, tmp_path):
+def test_a_path_that_cannot_be_written_is_refused(data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the judge") as error:
         judging.load_or_train_judge(data, tmp_path / "file" / "judge.pt", **QUICK | {"steps": 1})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.summary import Measure, figures, spreads
+from metrics.summary import Measure, figures, over_seeds, spreads
 
 
 def test_means_medians_and_clips_that_do_not_count():
@@ -24,3 +24,13 @@ def test_spread_is_the_standard_error_of_a_mean():
     assert spread == pytest.approx(values.std() / np.sqrt(400), rel=0.2)
     assert spreads({"x": Measure(values)})["x"] == spread  # seeded
     assert spreads({"x": Measure(np.ones(10, bool))})["x"] == 0
+
+
+def test_over_seeds_pools_measures_and_averages_numbers():
+    first = {"share": Measure(np.array([1.0, 0.0])), "number": 2}
+    second = {"share": Measure(np.array([1.0, np.nan])), "number": 4}
+    outcome = over_seeds([first, second], {"seeds": (0, 1)})
+    # Three values count; the two seeds alone have 0.5 and 1.
+    assert outcome.figures == {"share": pytest.approx(2 / 3), "number": 3}
+    assert outcome.seed_spread == {"share": 0.25, "number": 1}
+    assert set(outcome.spread) == {"share"} and outcome.notes == {"seeds": (0, 1)}

@@ -1,4 +1,4 @@
-"""Schedules against their formulas and against values from runs of the release."""
+"""Schedules against their formulas and against the numbers that the release's runs show."""
 
 import dataclasses
 import math
@@ -8,33 +8,38 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
-from models.annealing import HIGHEST, LOWEST, cosine_ramp, geometric, quadratic_spline, schedules
+from models.annealing import HIGHEST, LOWEST, Annealed, cosine_ramp, geometric, quadratic_spline
 from models.vdsm.settings import VDSMSettings
-from utils.config import parse, preset_names
+from models.vdsm.stages import schedules
+from utils.plan import parse, preset_names
 
-# The flags of the schedules in the README's commands, which are the same for both data sets.
+# The schedule flags of the authors' README, of stage 1 and of stage 2.
 STAGE_1 = """
-    --anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1
-    --temp_id_end 10 --temp_id_start 1 --temp_id_frac 2
-    --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3
-    --anneal_start_t 30.0 --anneal_mid_t1 0.2 --anneal_mid_t2 0.4 --anneal_end_t 1
-    --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8
-"""
+--anneal_start_dynamics 0.1 --anneal_end_dynamics 0.6 --anneal_frac_dynamics 1 --temp_id_end 10
+--temp_id_start 1 --temp_id_frac 2 --anneal_end_id 1 --anneal_start_id 0.1 --anneal_frac_id 3
+--anneal_start_t 30.0 --anneal_mid_t1 0.2 --anneal_mid_t2 0.4 --anneal_end_t 1
+--anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
 STAGE_2 = """
-    --anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1
-    --temp_id_end 10.0 --temp_id_start 10.0 --temp_id_frac 1
-    --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3
-    --anneal_start_t 0.1 --anneal_mid_t1 0.4 --anneal_mid_t2 0.4 --anneal_end_t 1
-    --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8
-"""
+--anneal_start_dynamics 0.1 --anneal_end_dynamics 1.0 --anneal_frac_dynamics 1 --temp_id_end 10.0
+--temp_id_start 10.0 --temp_id_frac 1 --anneal_end_id 1.0 --anneal_start_id .1 --anneal_frac_id 3
+--anneal_start_t 0.1 --anneal_mid_t1 0.4 --anneal_mid_t2 0.4 --anneal_end_t 1
+--anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
+
+
+def curves_of(settings):
+    """All schedules by name, the temperature among them."""
+    curves = schedules(settings)
+    return {"temperature": curves.temperature, **curves.weights}
 
 
 def settings(flags, **changes):
-    values = {}
-    for name, value in re.findall(r"--(\w+) (\S+)", flags):
-        whole = "frac_" in name or name.endswith("_frac")
-        values[name] = int(value) if whole else float(value)
-    return VDSMSettings(**{**values, **changes})
+    pairs = {name: float(value) for name, value in re.findall(r"--(\w+) (\S+)", flags)}
+    return VDSMSettings(
+        **{
+            **{n: int(v) if "frac_" in n or n.endswith("_frac") else v for n, v in pairs.items()},
+            **changes,
+        }
+    )
 
 
 def test_cosine_ramp_of_the_release():
@@ -48,7 +53,7 @@ def test_cosine_ramp_of_the_release():
 @pytest.mark.parametrize("frac", range(1, 8))
 @pytest.mark.parametrize("epochs", [*range(1, 13), 200, 250])
 def test_cosine_ramp_formula(epochs, frac):
-    """Also if frac does not divide the epochs, or exceeds them."""
+    """Also where frac does not divide the epochs, or exceeds them."""
     values = cosine_ramp(0.1, 0.6, frac, epochs)
     n = -(-epochs // frac)
     assert len(values) == epochs
@@ -58,7 +63,7 @@ def test_cosine_ramp_formula(epochs, frac):
     assert values[n - 1] == pytest.approx(0.6, abs=1e-12) and (np.diff(values) > -1e-12).all()
 
 
-def test_cosine_ramp_downwards():
+def test_cosine_ramp_falls_too():
     np.testing.assert_allclose(cosine_ramp(2, 1, 1, 50), 3 - cosine_ramp(1, 2, 1, 50))
 
 
@@ -74,14 +79,20 @@ def test_quadratic_spline_formula(epochs):
 @pytest.mark.parametrize("epochs", range(1, 13))
 def test_short_runs_have_all_their_values(epochs):
     for flags in (STAGE_1, STAGE_2, ""):
-        for name, curve in schedules(settings(flags, epochs=epochs)).items():
+        for name, curve in curves_of(settings(flags, epochs=epochs)).items():
             assert curve.shape == (epochs,) and np.isfinite(curve).all(), name
             assert (curve > 0).all() and (curve <= HIGHEST).all(), name
 
 
+def test_spline_where_nodes_coincide_is_linear():
+    """Two epochs: the nodes 0, 1, 1.6 and E - 1 = 1 are out of order."""
+    values = quadratic_spline([30, 0.2, 0.4, 1], [0.5, 0.8], 2)
+    np.testing.assert_allclose(values, [30, 1])
+
+
 @pytest.mark.parametrize("epochs", [200, 250])
 def test_schedules_of_the_first_stage_in_the_readme(epochs):
-    curves = schedules(settings(STAGE_1, epochs=epochs))
+    curves = curves_of(settings(STAGE_1, epochs=epochs))
     assert set(curves) == {"temperature", "s", "d", "z"}
     assert curves["temperature"][epochs // 2 - 1] == 10 and curves["s"][-1] == 1
     assert curves["s"][-(-epochs // 3) - 2] < 1 == curves["s"][-(-epochs // 3) - 1]
@@ -89,12 +100,12 @@ def test_schedules_of_the_first_stage_in_the_readme(epochs):
     z = curves["z"]
     assert z[0] == 30 and z[-1] == pytest.approx(1) and z.min() == LOWEST
     assert z[epochs // 2] == pytest.approx(0.2) and z[int(0.8 * epochs)] == pytest.approx(0.4)
-    # The curve undershoots for about a fifth of the epochs.
+    # The curve undershoots for about a fifth of the epochs
     assert 0.15 < (z == LOWEST).mean() < 0.25
 
 
 def test_schedules_of_the_second_stage_in_the_readme():
-    curves = schedules(settings(STAGE_2, epochs=200))
+    curves = curves_of(settings(STAGE_2, epochs=200))
     assert (curves["temperature"] == 10).all()
     assert curves["z"][[0, 100, 160, 199]] == pytest.approx([0.1, 0.4, 0.4, 1])
     assert curves["d"][-1] == pytest.approx(1)
@@ -110,7 +121,7 @@ def ramp(start, end, frac, epochs, e):
 
 
 def through(nodes, values, epochs):
-    """interp1d through the nodes, in any order; linear if two nodes coincide."""
+    """interp1d itself through the nodes, in whatever order they are; linear where two coincide."""
     kind = "quadratic" if len(set(nodes)) == 4 else "linear"
     return np.clip(interp1d(nodes, values, kind=kind)(np.arange(epochs)), 0.005, 80)
 
@@ -137,22 +148,29 @@ def expected_schedules(c):
         curves["z"] = [in_logarithm(c.anneal_start_t, c.anneal_end_t, *middle, x) for x in shares]
     else:
         values = [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t]
-        nodes = [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1]
-        curves = {"z": through(nodes, values, c.epochs)}
+        curves = {
+            "z": through(
+                [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs
+            )
+        }
         ramps |= weights
     return curves | {
         key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()
     }
 
 
-@pytest.mark.parametrize("preset", ["", *preset_names()])
+def vdsm_presets():
+    """Names of VDSM's presets, and '' for the defaults. The README's commands are among them."""
+    stages = {name: parse(["--preset", name]).stages for name in preset_names()}
+    return ["", *(n for n, each in stages.items() if next(iter(each.values())).model == "vdsm")]
+
+
+@pytest.mark.parametrize("preset", vdsm_presets())
 def test_schedules_of_every_preset(preset):
-    """And of the defaults (''), for the preset's number of epochs and for short runs."""
     for name, stage_settings in parse(["--preset", preset] if preset else []).stages.items():
-        vdsm = stage_settings.model == "vdsm"
-        for epochs in (stage_settings.epochs, *range(1, 13)) if vdsm else ():
+        for epochs in (stage_settings.epochs, *range(1, 13)):
             c = dataclasses.replace(stage_settings, epochs=epochs)
-            curves, expected = schedules(c), expected_schedules(c)
+            curves, expected = curves_of(c), expected_schedules(c)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
                 case = f"{name}, {epochs}: {key}"
@@ -162,7 +180,7 @@ def test_schedules_of_every_preset(preset):
 @pytest.mark.parametrize("epochs", range(1, 13))
 @pytest.mark.parametrize("middle", [(0.3, 0.6), (0.5, 0.8), (0.33, 0.77), (0.25, 1.0), (0.0, 0.5)])
 def test_spline_of_short_runs(epochs, middle):
-    """With 3 epochs, the nodes 0, 1.5, 2.4, 2 are out of order, and interp1d sorts them."""
+    """Nodes may be out of order, as with 3 epochs (0, 1.5, 2.4, 2): interp1d sorts them."""
     values = [30, 0.2, 0.4, 1]
     expected = through([0, epochs * middle[0], epochs * middle[1], epochs - 1], values, epochs)
     np.testing.assert_allclose(quadratic_spline(values, middle, epochs), expected, rtol=1e-12)
@@ -175,17 +193,27 @@ def test_clip():
 
 def test_geometric():
     values = geometric([16, 1], [0.25, 0.75], 101)
-    assert values[:26] == pytest.approx(np.full(26, 16.0))
-    assert values[75:] == pytest.approx(np.ones(26))
-    assert values[50] == pytest.approx(4)
+    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(
+        np.ones(26)
+    )
+    assert values[50] == pytest.approx(4)  # half way in the logarithm
     assert geometric([16, 1], [0.25, 0.75], 1) == pytest.approx([16])
 
 
 def test_geometric_schedules():
-    curves = schedules(settings(STAGE_1, epochs=101, schedule="geometric"))
+    curves = curves_of(settings(STAGE_1, epochs=101, schedule="geometric"))
     assert curves["z"][:51] == pytest.approx(np.full(51, 30.0))
     assert curves["z"][80:] == pytest.approx(np.ones(21))
     # Between the nodes, the middle values of the flags do not count.
     assert curves["z"][65] == pytest.approx(np.sqrt(30))
     assert curves["s"][0] == pytest.approx(0.1) and curves["s"][34:] == pytest.approx(np.ones(67))
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])
+
+
+def test_the_values_of_an_epoch():
+    curves = schedules(settings(STAGE_1, epochs=10))
+    annealed = curves.at(3)
+    assert annealed.temperature == curves.temperature[3]
+    assert annealed.weights == {name: curve[3] for name, curve in curves.weights.items()}
+    ones = Annealed({"s": 1.0, "d": 1.0, "z": 1.0}, annealed.temperature)
+    assert annealed.unweighted() == ones

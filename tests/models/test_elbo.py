@@ -9,12 +9,13 @@ from pyro import poutine
 from pyro.distributions import Normal
 from torch import nn
 
+from models.annealing import Annealed
 from models.elbo import Chain, elbo_terms
 from models.vdsm.encdec import EncDec
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
 
-WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
+ANNEALED = Annealed({"s": 0.3, "d": 0.7, "z": 2.5}, temperature=3.0)
 DRAWS, CLIPS, FRAMES = 150, 40, 3
 fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 
@@ -69,7 +70,7 @@ def test_stage_1_mean_of_the_draws_is_the_closed_form(fidelity):
     torch.manual_seed(0)
     encdec, _, _ = networks(fidelity)
     x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
-    assert assert_same_mean(lambda kl: encdec.loss(x, WEIGHTS, kl)) == ["s", "z"]
+    assert assert_same_mean(lambda kl: encdec.loss(x, ANNEALED, kl)) == ["s", "z"]
 
 
 @fidelities
@@ -83,7 +84,7 @@ def test_stage_2_mean_of_the_draws_is_the_closed_form(fidelity):
         seq.combiner.scale.bias -= 1
         seq.dynamics.code.bias += 0.5
     x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
-    names = assert_same_mean(lambda kl: seq.loss(codes, x, WEIGHTS, None, kl))
+    names = assert_same_mean(lambda kl: seq.loss(Sequences(codes, x), ANNEALED, kl))
     assert names == ["s", "d", "z_1", "z"]
 
 

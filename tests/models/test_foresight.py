@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from models.annealing import Annealed
 from models.vdsm.encdec import EncDec
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
 
 SETTINGS = VDSMSettings(
@@ -51,10 +52,11 @@ def test_d_is_read_from_the_first_frames_alone(seq):
     codes = [torch.randn(2, 6, 4), torch.randn(2, 6, 3), torch.rand(2, 6, 3) + 0.1]
     later = [code.clone() for code in codes]
     later[0][:, 4:] += 1
-    weights = {"s": 1.0, "d": 1.0, "z": 1.0, "temperature": 1.0}
+    annealed = Annealed({"s": 1.0, "d": 1.0, "z": 1.0}, temperature=1.0)
 
     def kl_of_d(codes, **more):
-        return seq.loss(codes, torch.rand(2, 6, 3, 64, 64), {**weights, **more})["d"].raw.item()
+        batch = Sequences(codes, torch.rand(2, 6, 3, 64, 64), **more)
+        return seq.loss(batch, annealed)["d"].raw.item()
 
     assert kl_of_d(codes, seen=4) == kl_of_d(later, seen=4)
     assert kl_of_d(codes) != kl_of_d(later)

@@ -9,11 +9,12 @@ import torch
 from pyro import poutine
 
 from data import pendulum
-from data.batches import FrameStore, Sampler
+from data.batches import Batches
+from models.annealing import Annealed
 from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import Blend
 from models.vdsm.release import layout
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
 from models.vdsm.stages import EncDecStage, SeqStage
 from tests.models import from_spec as spec
@@ -29,7 +30,8 @@ README = {
     "z_dim": 30, "n_e_w": 15, "dynamics_dim": 50,
     "rnn_dim": 512, "rnn_layers": 3, "rnn_dropout": 0.2,
 }  # fmt: skip
-WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
+WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}  # as from_spec takes them
+ANNEALED = Annealed({"s": 0.3, "d": 0.7, "z": 2.5}, temperature=3.0)
 fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 
 # {our module: the released one}
@@ -230,9 +232,9 @@ def test_terms_of_stage_1(fidelity, kl):
     net, P = stage_1(fidelity)
     net, x = net.double(), spec.clips(N, T).double()
     s, z = noise(N, 4).double() / 4, noise(N, T, 5).double()
-    at_sites(net, x, WEIGHTS, s=s, z=z)
+    at_sites(net, x, ANNEALED, s=s, z=z)
     expected = spec.objective_1(P, x, s, z, WEIGHTS, fidelity == "release", kl == "analytic")
-    assert_same_terms(net.loss(x, WEIGHTS, kl), expected)
+    assert_same_terms(net.loss(x, ANNEALED, kl), expected)
 
 
 @fidelities
@@ -243,9 +245,9 @@ def test_terms_of_stage_2(fidelity, kl):
     net, x = net.double(), spec.clips(N, T).double()
     s, d, z = (noise(N, *shape).double() / 2 for shape in ((4,), (3,), (T, 5)))
     codes = net.frame_codes(x)
-    at_sites(net, codes, x, None, WEIGHTS, s=s, d=d, z_1=z[:, 0], z=z[:, 1:])
+    at_sites(net, Sequences(codes, x), ANNEALED, s=s, d=d, z_1=z[:, 0], z=z[:, 1:])
     expected = spec.objective_2(P, x, s, d, z, WEIGHTS, fidelity == "release", kl == "analytic")
-    assert_same_terms(net.loss(codes, x, WEIGHTS, None, kl), expected)
+    assert_same_terms(net.loss(Sequences(codes, x), ANNEALED, kl), expected)
     raw, weighted = expected["z_1"]
     assert torch.isclose(weighted, WEIGHTS["z"] * raw) == (fidelity == "paper")
 
@@ -272,9 +274,9 @@ def test_a_step_moves_what_its_stage_trains_and_nothing_else(fidelity, name):
     randomise(stage.network, names)
     stage.network.train()
     clips = pendulum.make(T, 0, {"train": 4, "val": 1, "test": 1}).split("train")
-    store = FrameStore(clips, torch.device("cpu"))
+    batches = Batches(clips, torch.device("cpu"), T, c.bs)
     before = {ours: tensor.clone() for ours, tensor in stage.network.state_dict().items()}
-    terms, _ = stage.loss(Sampler(clips, T), store, 0, WEIGHTS)
+    terms, _ = stage.loss(batches, 0, ANNEALED)
     Stepper(stage.trainable())(sum(term.weighted for term in terms.values()), 0.01)
     after, released = stage.network.state_dict(), {n: released_name(n, names) for n in before}
     moved = {released[n] for n in before if not torch.equal(before[n], after[n])}

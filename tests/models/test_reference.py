@@ -9,10 +9,11 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 
 from benchmarks import reference
+from models.annealing import Annealed
 from models.elbo import Chain
 from models.vdsm.encdec import EncDec
 from models.vdsm.networks import MixtureOfExpertsDecoder
-from models.vdsm.seq import Seq
+from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
 
 CLOSE = 1e-10
@@ -20,7 +21,7 @@ SIZES = {
     "z_dim": 3, "n_e_w": 4, "dynamics_dim": 2, "rnn_dim": 6, "rnn_layers": 2, "trans_dim": 5,
     "enc_widths": (4, 5, 3, 6, 7), "dec_widths": (8, 6, 5, 4),
 }  # fmt: skip
-WEIGHTS = {"s": 0.3, "d": 0.7, "z": 2.5, "temperature": 3.0}
+ANNEALED = Annealed({"s": 0.3, "d": 0.7, "z": 2.5}, temperature=3.0)
 CLIPS, FRAMES = 3, 4
 both = pytest.mark.parametrize("kl", ["analytic", "mc"])
 fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
@@ -112,8 +113,8 @@ def test_encoder(fidelity, batch, widths):
 def test_stage_1(fidelity, kl):
     net = stirred(EncDec(settings(fidelity)))
     x = torch.rand(CLIPS, FRAMES, 3, 64, 64)
-    slow = reference.EncDecReference(net, fidelity == "release", noise_of(net.guide, x, WEIGHTS))
-    trained = assert_same(net.loss(x, WEIGHTS, kl), reference.terms(slow, x, WEIGHTS, kl=kl), net)
+    slow = reference.EncDecReference(net, fidelity == "release", noise_of(net.guide, x, ANNEALED))
+    trained = assert_same(net.loss(x, ANNEALED, kl), reference.terms(slow, x, ANNEALED, kl=kl), net)
     assert set(trained) == {name for name, _ in net.named_parameters()}
     assert all(gradient.abs().max() > 0 for gradient in trained.values())
 
@@ -134,11 +135,11 @@ def test_stage_2(fidelity, kl, picks):
     if picks:
         picked = torch.stack([torch.randperm(FRAMES)[:picks] for _ in range(CLIPS)])
         frames = x[torch.arange(CLIPS)[:, None], picked]
-    noise = noise_of(net.guide, codes, frames, picked, WEIGHTS)
+    noise = noise_of(net.guide, Sequences(codes, frames, picked), ANNEALED)
     slow = reference.SeqReference(net, fidelity == "release", noise)
     trained = assert_same(
-        net.loss(codes, frames, WEIGHTS, picked, kl),
-        reference.terms(slow, x, picked, WEIGHTS, kl=kl),
+        net.loss(Sequences(codes, frames, picked), ANNEALED, kl),
+        reference.terms(slow, x, picked, ANNEALED, kl=kl),
         net,
     )
     frozen = {name for name, _ in net.named_parameters() if name.startswith("encdec.")}
@@ -155,18 +156,18 @@ def test_stage_2(fidelity, kl, picks):
 def test_monte_carlo_terms_add_up_to_pyros_own_elbo(fidelity):
     net = stirred(EncDec(settings(fidelity)))
     x = torch.rand(CLIPS, FRAMES, 3, 64, 64)
-    slow = reference.EncDecReference(net, fidelity == "release", noise_of(net.guide, x, WEIGHTS))
-    total = sum(weighted for _, weighted in net.loss(x, WEIGHTS, "mc").values())
-    theirs = Trace_ELBO().differentiable_loss(slow.model, slow.guide, x, WEIGHTS)
+    slow = reference.EncDecReference(net, fidelity == "release", noise_of(net.guide, x, ANNEALED))
+    total = sum(weighted for _, weighted in net.loss(x, ANNEALED, "mc").values())
+    theirs = Trace_ELBO().differentiable_loss(slow.model, slow.guide, x, ANNEALED)
     torch.testing.assert_close(total, theirs, rtol=CLOSE, atol=0)
 
     net, x = stage_2(fidelity)
     codes = net.frame_codes(x)
     slow = reference.SeqReference(
-        net, fidelity == "release", noise_of(net.guide, codes, x, None, WEIGHTS)
+        net, fidelity == "release", noise_of(net.guide, Sequences(codes, x), ANNEALED)
     )
-    total = sum(weighted for _, weighted in net.loss(codes, x, WEIGHTS, None, "mc").values())
-    theirs = Trace_ELBO().differentiable_loss(slow.model, slow.guide, x, None, WEIGHTS)
+    total = sum(weighted for _, weighted in net.loss(Sequences(codes, x), ANNEALED, "mc").values())
+    theirs = Trace_ELBO().differentiable_loss(slow.model, slow.guide, x, None, ANNEALED)
     torch.testing.assert_close(total, theirs, rtol=CLOSE, atol=0)
 
 
@@ -176,5 +177,5 @@ def test_all_frames_picked_give_the_likelihood_of_all_frames():
     losses = []
     for picked, frames in ((None, x), (order, x[torch.arange(CLIPS)[:, None], order])):
         torch.manual_seed(1)
-        losses.append(net.loss(codes, frames, WEIGHTS, picked)["x"].raw)
+        losses.append(net.loss(Sequences(codes, frames, picked), ANNEALED)["x"].raw)
     torch.testing.assert_close(*losses, rtol=CLOSE, atol=0)

@@ -1,10 +1,14 @@
-"""The report of a run: whole, on one page that asks for nothing else, and honest about what is not there."""
+"""pictures/report.py: a run on one page that loads nothing else and says what is missing."""
 
 import base64
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from types import ModuleType
 from xml.etree import ElementTree
 
 import imageio.v3 as iio
@@ -13,19 +17,22 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from data import pendulum
-from pictures.drawing import expert_use
-from pictures.report import experts, figures, pictures, read_events, write_report
+from pictures.codes import expert_use
+from pictures.report import experts, figures, label, pictures, read_events, write_report
 from tests.conftest import few
 from tests.tiny import TEST, TINY
-from utils.config import parse
+from utils.plan import parse
+from utils.settings import MODELS, StageInfo
 
+# writes into the page what a browser shows of it
 LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dataset, {
-    pictures: document.images.length, missing: [...document.images].filter(i => !i.naturalWidth).length,
+    pictures: document.images.length,
+    missing: [...document.images].filter(i => !i.naturalWidth).length,
     wide: document.documentElement.scrollWidth > innerWidth}))</script></body>"""
 
 
 class Page(HTMLParser):
-    """A page's pictures [(alt, kind, bytes)], links, headings and text; every element that is opened is closed."""
+    """The pictures [(alt, type, bytes)], links and text of a page; every element is closed."""
 
     VOID = ("meta", "link", "img", "wbr")
 
@@ -65,7 +72,7 @@ def run(tmp_path_factory):
     return folder / "runs" / "demo"
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(run):
+def test_the_page_holds_everything_and_loads_nothing(run):
     page = Page((run / "report.html").read_text())
     assert all(link.startswith(("data:", "#")) for link in page.links)
     for alt, kind, data in page.images:
@@ -74,52 +81,26 @@ def test_the_page_holds_everything_and_asks_for_nothing(run):
         else:
             assert iio.imread(data, extension=f".{kind.removeprefix('image/')}").size, alt
     shown = {alt for alt, _, _ in page.images}
-    assert {
-        path.name
-        for path in (run / "images").iterdir()
-        if path.suffix in (".png", ".gif") and "_0" not in path.name
-    } <= shown
-    assert {
-        "curves of Stage 1",
-        "curves of Stage 2",
-        "seq_traverse_d_1.gif",
-        "traverse_z_1.png",
-    } <= shown
-    assert "seq_0_rec.png" not in shown  # the newest of each
+    newest = {path.name for path in (run / "images").glob("*_1*") if path.suffix != ".csv"}
+    assert newest and newest <= shown
+    assert {"seq_traverse_d_1.gif", "traverse_z_1.png"} <= newest
+    assert {"curves of Stage 1", "curves of Stage 2"} <= shown
+    assert "seq_0_rec.png" not in shown  # an older picture
     figure = json.loads((run / "metrics.json").read_text())["seq_reconstruction_psnr"]
-    for words in (
-        "seq_reconstruction_psnr",
-        f"{figure:.4g}",
-        "--RUN demo",
-        "commit",
-        "cpu",
-        "colour red",
-        "min",
-    ):
-        assert words in page.text
+    words = ["seq_reconstruction_psnr", f"{figure:.4g}", "--RUN demo", "colour red"]
+    assert [word for word in words if word not in page.text] == []
+    assert len(re.findall(r"Trained in \d+ min \d+ s, .*commit \w+.*, machine cpu", page.text)) == 2
 
 
 def test_a_browser_sees_it(run, tmp_path):
-    chromium = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
-        pytest.skip("no chromium on PATH: nobody looked at the report")
+        pytest.skip("no Chromium on PATH")
     (tmp_path / "look.html").write_text((run / "report.html").read_text().replace("</body>", LOOK))
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--window-size=500,900",
-    ]
-    command = [
-        chromium,
-        *flags,
-        f"--user-data-dir={tmp_path}/profile",
-        "--dump-dom",
-        (tmp_path / "look.html").as_uri(),
-    ]
+    flags = "--headless --no-sandbox --disable-gpu --enable-logging=stderr --window-size=500,900"
+    profile, page = f"--user-data-dir={tmp_path}/profile", (tmp_path / "look.html").as_uri()
+    command = [chromium, *flags.split(), profile, "--dump-dom", page]
     seen = subprocess.run(command, capture_output=True, text=True, timeout=60)
     count = len(Page((run / "report.html").read_text()).images)
     for fact in (f'data-pictures="{count}"', 'data-missing="0"', 'data-wide="false"'):
@@ -129,25 +110,40 @@ def test_a_browser_sees_it(run, tmp_path):
 
 def test_every_picture_and_table_of_a_run_has_its_caption(run):
     shots, tables = pictures(run / "images")
-    assert all(
-        " (after epoch 1)" in caption and "{" not in caption for caption, *_ in [*shots, *tables]
-    )
+    captions = [caption for caption, *_ in (*shots, *tables)]
+    assert all(caption.endswith(" (after epoch 1)") and "{" not in caption for caption in captions)
     assert len(tables) == 2
-    assert any("continued to 60 frames" in caption for caption, *_ in shots)
+    assert any("continued to 60 frames" in caption for caption in captions)
+    assert "Traversal of the code d (after epoch 1)" in captions
 
 
-def test_events_of_two_sittings(run, tmp_path):
+@pytest.mark.parametrize(
+    "stage_name, model, expected",
+    [
+        ("EncDec", "vdsm", "Stage 1"),
+        ("Seq", "vdsm", "Stage 2"),
+        ("DSA", "dsa", "DSA"),
+        ("Second", "toy", "Stage 2"),
+    ],
+)
+def test_stages_are_numbered_if_there_are_several(monkeypatch, stage_name, model, expected):
+    class Toy:
+        STAGES = tuple(StageInfo(name, "", "", ()) for name in ("First", "Second"))
+
+    module = ModuleType("models.toy")
+    module.Toy = Toy
+    monkeypatch.setitem(sys.modules, "models.toy", module)
+    monkeypatch.setitem(MODELS, "toy", ("models.toy", "Toy"))
+    assert label(stage_name, model) == expected
+
+
+def test_events_of_a_resumed_run(run, tmp_path):
     log = read_events(run / "tensorboard" / "Seq")
-    assert sorted(log["scalars"]["total loss"]) == [0, 1] and sorted(log["scalars"]["loss/d"]) == [
-        0,
-        1,
-    ]
+    assert sorted(log["scalars"]["total loss"]) == sorted(log["scalars"]["loss/d"]) == [0, 1]
     assert log["seconds"] > 0 and "cpu" in log["origins"][0] and len(log["origins"]) == 1
     assert read_events(tmp_path) == {"scalars": {}, "seconds": 0.0, "origins": []}
-    for begin, values in (
-        (0, (5.0, 4.0, 9.0)),
-        (1, (3.0,)),
-    ):  # killed in the third epoch, resumed in the second
+    # killed in the third epoch, resumed in the second
+    for begin, values in ((0, (5.0, 4.0, 9.0)), (1, (3.0,))):
         with SummaryWriter(str(tmp_path), purge_step=begin, filename_suffix=str(begin)) as writer:
             for epoch, value in enumerate(values, begin):
                 writer.add_scalar("total loss", value, epoch)
@@ -163,50 +159,57 @@ def test_a_run_that_left_little_says_what_is_missing(tmp_path):
     iio.imwrite(folder / "images" / "plane_3.png", np.zeros((4, 4, 3), np.uint8))
     page = Page(write_report(settings).read_text())
     assert [alt for alt, _, _ in page.images] == ["plane_3.png"]
-    for words in (
-        "<b>",
-        "no config.json",
-        "--tboard_log True",
-        "no experts",
-        "Nothing was measured",
-        "one expert takes all",
-    ):
-        assert words in page.text
+    missing = ["no config.json", "No curves", "--tboard_log True", "no traversals", "no experts"]
+    words = ["<b>", "one expert takes all", "Nothing was measured", *missing]
+    assert [word for word in words if word not in page.text] == []
+
+
+def test_the_command_has_the_flags_of_the_data_set_and_those_of_today(tmp_path):
+    flags = ["--runs_dir", str(tmp_path / "runs"), "--pendulum_lengths", "0.5,1"]
+    settings = parse([*TINY, *flags]).stages["EncDec"]
+    saved = dataclasses.asdict(settings) | {"n_decoders": 1}  # an older name
+    del saved["single_decoder"]
+    settings_file = tmp_path / "runs" / "demo" / "config.json"
+    settings_file.parent.mkdir(parents=True)
+    settings_file.write_text(json.dumps({"EncDec": saved}))
+    text = Page(write_report(settings).read_text()).text
+    assert "--pendulum_lengths 0.5,1" in text and "--single_decoder True" in text
 
 
 def test_the_use_of_experts():
     weights = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]])
-    text = expert_use(weights, {"colour": (np.array([0, 1, 1]), ("red", "green", "blue"))})
-    assert text.splitlines()[1].startswith(f"all,,3,{np.log(2) / 3:.4g},0.5,0.5,0")
-    lines, _, rows = experts(text)
+    text = expert_use(weights, {"colour": (np.array([0, 1, 1]), ("red", "green"))})
+    (entropies, largest), heat_map, rows = experts(text)
+    assert f"{np.log(2) / 3:.3g} nats on average over 3 test clips" in entropies
+    assert f"mean over clips is {np.log(2):.3g} nats" in entropies
+    assert "Expert 1 has the largest mean weight (0.5), expert 3 the smallest (0)" in largest
+    assert heat_map.startswith("data:image/svg+xml")
     assert rows[0] == ("colour red", "1", 1, "1", "0")
-    assert rows[1][:4] == ("colour green", "2", 2, "0.75") and len(rows) == 2  # no clip is blue
-    assert f"mean over clips {np.log(2):.3g}" in lines[0]
+    assert rows[1][:4] == ("colour green", "2", 2, "0.75") and len(rows) == 2
 
 
-def test_figures_stand_beside_published_ones(tmp_path):
-    found = {
+def test_figures_are_beside_published_ones(tmp_path):
+    measured = {
         "is": "agreement",
-        "figures": ["accuracy"],
+        "figures": ["accuracy", "absent"],
         "seed spread": {"accuracy": 0.01},
         "reported": {"accuracy": {"VDSM": 0.9953}},
+        "warnings": ["weak"],
     }
     details = {
-        "Seq": {
-            "n": 8,
-            "spread": {"accuracy": 0.002},
-            "protocols": {"consistency": {**found, "warnings": ["weak"]}},
-        }
+        "model": "vdsm",
+        "n": 8,
+        "spread": {"accuracy": 0.002},
+        "protocols": {"consistency": measured},
     }
     path = tmp_path / "metrics.json"
-    path.write_text(json.dumps({"accuracy": 0.98765, "details": details}))
+    path.write_text(json.dumps({"accuracy": 0.98765, "details": {"Seq": details}}))
     (table,) = figures(path)
-    assert (
-        table["title"] == "Stage 2, consistency"
-        and table["warnings"] == ["weak"]
-        and table["notes"] == "n: 8"
-    )
-    assert table["rows"] == [("accuracy", "0.9877", "0.002", "0.01", "VDSM 0.9953")]
+    assert table["title"] == "Stage 2, consistency" and table["warnings"] == ["weak"]
+    assert table["notes"] == "model: vdsm; n: 8" and table["is"] == "agreement"
+    accuracy, absent = table["rows"]
+    assert accuracy == ("accuracy", "0.9877", "0.002", "0.01", "VDSM 0.9953")
+    assert absent == ("absent", "", "", "", "")
 
 
 def test_a_broken_file_of_figures(refused, trained):

@@ -1,9 +1,10 @@
-"""utils/lock.py: one run a folder; who holds it is named; a killed owner holds nothing."""
+"""utils/lock.py: one process per run folder; the holder is named; a killed holder holds nothing."""
 
 import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,15 +13,13 @@ from utils.errors import UserError
 from utils.lock import only_run
 
 
-def test_held_once_and_named(tmp_path, capsys):
+def test_one_process_holds_the_lock_and_is_named(tmp_path, capsys):
     root = tmp_path / "runs" / "demo"
     with only_run(root) as held:
         assert held
-        with pytest.raises(
-            UserError, match=f"in use by process {os.getpid()} on .* since 2.*--override_lock True"
-        ):
-            with only_run(root):
-                pass
+        holder = f"in use by process {os.getpid()} on .* since 2.*--override_lock True"
+        with pytest.raises(UserError, match=holder), only_run(root):
+            pass
         with only_run(root, override=True) as second:
             assert not second and "in use by process" in capsys.readouterr().err
         with only_run(tmp_path / "runs" / "other") as third:
@@ -36,11 +35,13 @@ def test_released_when_the_run_fails(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_killed_owner_holds_nothing(tmp_path):
-    code = "import os, pathlib, sys; from utils.lock import only_run\nwith only_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "demo"], cwd=os.path.dirname(lock.__file__) + "/.."
+def test_a_killed_holder_holds_nothing(tmp_path):
+    script = (
+        "import os, pathlib, sys; from utils.lock import only_run\n"
+        "with only_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
+    command = [sys.executable, "-c", script, tmp_path / "demo"]
+    done = subprocess.run(command, cwd=Path(lock.__file__).parent.parent)
     assert done.returncode == -9 and os.listdir(tmp_path) == [".demo.lock"]
     with only_run(tmp_path / "demo") as held:
         assert held

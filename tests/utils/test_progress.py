@@ -1,4 +1,4 @@
-"""utils/progress.py: a bar on a terminal, lines elsewhere, nothing when quiet."""
+"""utils/progress.py: a bar on a terminal, lines elsewhere, only warnings with --quiet."""
 
 import sys
 
@@ -22,16 +22,22 @@ def run(quiet=False, epochs=3):
 def test_lines_without_a_terminal(capsys):
     run()
     out, err = capsys.readouterr()
-    first, last, word = out.splitlines()  # the middle one came within SECONDS_BETWEEN_LINES
+    # the line of epoch 2 is left out: it came within SECONDS_BETWEEN_LINES
+    first, last, word = out.splitlines()
     assert "epoch 1/3" in first and "epoch 3/3" in last and word == "a word" and err == ""
-    assert "s 3.6 (0.5)" in first and "x 7000.0  " in first  # weighted only where it differs
+    # the weighted value is shown only if it differs
+    assert "s 3.6 (0.5)" in first and "x 7000.0  " in first
     assert "steps/s" in first and last.endswith("0:00:00 left")
 
 
-def test_speed_and_time_left_leave_out_what_was_done_before(capsys, monkeypatch):
-    clock = iter([100.0, 110.0])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_speed_and_time_left_count_only_the_steps_of_this_process(capsys, monkeypatch, resumed):
+    clock = iter([0.0, 100.0, 110.0] if resumed else [100.0, 110.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    shown = Progress("stage 1", 50, 100)
+    shown = Progress("stage 1", 0 if resumed else 50, 100)
+    if resumed:
+        shown.step()
+        shown.begin(50)
     for _ in range(5):
         shown.step()
     shown.epoch(1, 9, LOSSES)
@@ -52,30 +58,22 @@ def test_quiet(capsys):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_warnings_are_said_once_even_when_quiet_and_kept(capsys, monkeypatch, tmp_path, terminal):
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_warning_is_printed_when_it_begins_and_logged(
+    capsys, monkeypatch, tmp_path, terminal, quiet
+):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
-    for quiet in (True, False):
-        shown = Progress("stage 1", 0, 4, quiet, tmp_path / "log.txt")
-        for found in (
-            {"one expert": "expert 3 has it all"},
-            {"one expert": "expert 3 has still"},
-            {},
-        ):
-            shown.trouble(found)
-            shown.epoch(1, 4, LOSSES)
-        out, err = capsys.readouterr()
-        assert err.count("stage 1: expert 3 has it all") == 1 and "still" not in err
-        assert (err if terminal else out).count("! one expert") == (0 if quiet else 2)
-    assert (tmp_path / "log.txt").read_text().count("stage 1: expert 3 has it all") == 2
-
-
-def test_begin_counts_from_there(capsys):
-    shown = Progress("stage 1", 0, 100)
-    shown.step()
-    shown.begin(50)
-    shown.step()
-    assert (shown.done, shown.first) == (51, 50)
+    shown = Progress("stage 1", 0, 4, quiet, tmp_path / "log.txt")
+    begins, continues = {"one expert": "expert 3 has it all"}, {"one expert": "expert 3 has still"}
+    for warnings in (begins, continues, {}, begins):
+        shown.trouble(warnings)
+        shown.epoch(1, 4, LOSSES)
+    out, err = capsys.readouterr()
+    assert err.count("stage 1: expert 3 has it all") == 2 and "still" not in err
+    assert (err if terminal else out).count("! one expert") == (0 if quiet else 3)
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("stage 1: expert 3 has it all") == 2 and "still" not in log
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00:00"), (61.9, "0:01:01"), (7325, "2:02:05")])

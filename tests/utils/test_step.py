@@ -1,4 +1,4 @@
-"""utils/step.py: the learning rate's course, Adam by groups, the device."""
+"""utils/step.py: the schedule of the learning rate, Adam over groups, the device."""
 
 import copy
 
@@ -24,14 +24,13 @@ def test_a_step_is_adams_and_each_group_has_its_share():
     start = torch.tensor([1.0, -2.0])
     fast, slow = (torch.nn.Parameter(start.clone()) for _ in range(2))
     stepper = Stepper({1.0: [fast], 0.1: [slow]})
-    stepper(
-        (fast**2).sum() + (slow**2).sum(), 0.01
-    )  # Adam's first step is the rate, against the gradient's sign
+    stepper((fast**2).sum() + (slow**2).sum(), 0.01)
+    # Adam's first step is the learning rate, against the sign of the gradient
     assert torch.allclose(fast.data, start - 0.01 * start.sign(), atol=1e-6)
     assert torch.allclose(slow.data, start - 0.001 * start.sign(), atol=1e-6)
 
 
-def test_gradients_do_not_pile_up():
+def test_gradients_do_not_accumulate():
     p = torch.nn.Parameter(torch.ones(1))
     stepper = Stepper({1.0: [p]})
     for _ in range(2):
@@ -57,7 +56,7 @@ def test_what_is_not_finite_updates_nothing_from_then_on(clip, bad):
 
     stepper(loss(), 0.1)
     assert stepper.bad_step() is None
-    known = [
+    before = [
         p.detach().clone(),
         q.detach().clone(),
         copy.deepcopy(stepper.adam.state_dict()["state"]),
@@ -70,8 +69,8 @@ def test_what_is_not_finite_updates_nothing_from_then_on(clip, bad):
     for each in (spoiled[bad], loss()):
         stepper(each, 0.1)
     assert stepper.bad_step() == 1
-    assert torch.equal(p, known[0]) and torch.equal(q, known[1])
-    for now, then in zip(stepper.adam.state_dict()["state"].values(), known[2].values()):
+    assert torch.equal(p, before[0]) and torch.equal(q, before[1])
+    for now, then in zip(stepper.adam.state_dict()["state"].values(), before[2].values()):
         assert all(torch.equal(now[key], then[key]) for key in then)
 
 
@@ -95,4 +94,5 @@ def test_device(monkeypatch):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == choose_device("cuda").type == "cuda"
+    assert torch.backends.cuda.matmul.allow_tf32
     assert choose_device("cpu").type == "cpu"

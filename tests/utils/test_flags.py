@@ -1,19 +1,18 @@
-"""utils/config.py beyond what tests/test_cli.py says to it: lists of flags and what keeps a run from going on."""
+"""utils/flags.py: what the kinds accept, lists of flags, and help texts under the fields."""
 
 import argparse
-import json
-from dataclasses import asdict
+from dataclasses import dataclass
 
 import pytest
 
-from models.vdsm.settings import VDSMSettings
-from utils.config import (
+from utils.flags import (
     as_flags,
     boolean,
-    differences,
+    flag,
+    help_texts,
     integers,
     number,
-    parse,
+    parser,
     plain_name,
     shown,
     without,
@@ -56,14 +55,6 @@ def test_without():
     )
 
 
-def test_settings_and_their_flags_say_the_same():
-    settings = VDSMSettings(
-        bs=3, enc_widths=(1, 2, 3, 4, 5), train_VDSMSeq=True, lr_VDSMSeq=1e-5, lr_resume=0.0008
-    )
-    assert parse(as_flags(settings)).stages["Seq"] == settings
-    assert as_flags(VDSMSettings()) == []
-
-
 def test_shown():
     assert [shown(value) for value in ((1, 2), [1, 2], None, True, 0.001)] == [
         "1,2",
@@ -74,26 +65,38 @@ def test_shown():
     ]
 
 
-def test_differences():
-    def differ(stage, **changes):
-        saved = json.loads(json.dumps(asdict(VDSMSettings())))
-        return differences(saved, VDSMSettings(**changes), stage)
+@dataclass
+class Base:
+    """Settings of a test."""
 
-    assert differ("Seq") == []
-    assert (
-        differ("Seq", RUN="other", device="cpu", lr_resume=0.1, model_test_interval=9) == []
-    )  # nothing learnt otherwise
-    assert differ("Seq", bs=3, enc_widths=(1, 2, 3, 4, 5)) == ["bs", "enc_widths"]
-    assert (
-        differ("EncDec", lr_VDSMSeq=1.0, rnn_dim=3)
-        == []
-        != differ("Seq", lr_VDSMSeq=1.0, rnn_dim=3)
-    )
-    assert (
-        differ("Seq", lr_VDSMEncDec=1.0, frames_per_clip=3)
-        == []
-        != differ("EncDec", lr_VDSMEncDec=1.0)
-    )
-    assert (
-        differences({}, VDSMSettings(bs=3), "Seq") == []
-    )  # a setting that an older version did not have
+    size: int = flag(3, "sizes", low=1)
+    "How large."
+    name: str = flag("a", "names")
+    """A text of
+    two lines, 100 % of it."""
+
+
+@dataclass
+class Derived(Base):
+    """More settings."""
+
+    wide: bool = flag(False, "sizes")
+    "Whether it is wide."
+
+
+def test_the_docstring_under_a_field_is_its_help():
+    assert help_texts(Derived) == {
+        "size": "How large.",
+        "name": "A text of two lines, 100 % of it.",
+        "wide": "Whether it is wide.",
+    }
+    text = parser(Derived, "first", {"more": ("FILE", "A flag that is no setting.")}).format_help()
+    for part in ("first:", "sizes:", "names:", "100 % of it. [a]", "--wide", "no setting."):
+        assert part in text
+
+
+def test_flags_of_settings_are_those_away_from_the_defaults():
+    assert as_flags(Derived()) == []
+    assert as_flags(Derived(size=4, wide=True)) == ["--size", "4", "--wide", "True"]
+    assert as_flags(Derived(name="b"), name="b") == []
+    assert as_flags(Derived(), name="b") == ["--name", "a"]

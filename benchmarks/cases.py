@@ -1,0 +1,116 @@
+"""What the benchmarks share: the sizes that they time, the clock, the machine's name, the flags."""
+
+import argparse
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from models.vdsm.settings import VDSMSettings
+from utils.step import choose_device
+
+# VDSM's stages by the name that settings and checkpoints give them.
+STAGES = {"EncDec": "stage 1", "Seq": "stage 2"}
+# The sizes of the README's Sprites commands.
+PAPER = {"z_dim": 30, "n_e_w": 40, "dynamics_dim": 50, "rnn_dim": 512, "rnn_layers": 3}
+TINY = {
+    "z_dim": 3, "n_e_w": 2, "dynamics_dim": 2, "rnn_dim": 4, "rnn_layers": 1,
+    "enc_widths": (2, 2, 2, 2, 3), "dec_widths": (4, 3, 2, 2),
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Case:
+    """What is timed: VDSM's settings, sequences per batch, frames per sequence by stage."""
+
+    settings: VDSMSettings
+    clips: int
+    frames: dict[str, int]
+    threads: int
+
+    def device(self) -> torch.device:
+        return choose_device("auto", self.threads)
+
+
+def paper_case(threads: int = 1, **changes) -> Case:
+    """The paper's Sprites size. changes: settings that differ from it."""
+    return Case(VDSMSettings(**PAPER, **changes), 20, {"EncDec": 16, "Seq": 8}, threads)
+
+
+def tiny_case(threads: int = 1) -> Case:
+    """A size at which every benchmark runs in seconds, for the tests."""
+    return Case(VDSMSettings(**TINY), 2, {"EncDec": 3, "Seq": 2}, threads)
+
+
+def timed(
+    function: Callable,
+    case: Case,
+    repeats: int = 1,
+    warm_up: int = 0,
+    clock: Callable | None = None,
+) -> list[tuple[float, float]]:
+    """Call `function` and return (seconds by the clock, seconds of wall time) of each repeat.
+
+    clock: the clock on a CPU. Default: the time of this process on one thread, which other programs
+    on the core disturb less, and wall time on several threads. A GPU takes wall time until the
+    device is done.
+    """
+    device = case.device()
+    if device.type == "cuda":
+        clock = time.perf_counter
+    elif clock is None:
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    times = []
+    for _ in range(warm_up + repeats):
+        start, wall_start = clock(), time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append((clock() - start, time.perf_counter() - wall_start))
+    return times[warm_up:]
+
+
+def machine(case: Case) -> str:
+    """The processor or GPU, the number of threads and torch's version, in words."""
+    if case.device().type == "cuda":
+        return f"{torch.cuda.get_device_name()}, TF32; torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    for line in cpus.read_text().splitlines() if cpus.exists() else ():
+        if line.startswith("model name"):
+            name = line.split(":")[1].strip()
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}; torch {torch.__version__}"
+
+
+def flags(module: str, doc: str) -> argparse.ArgumentParser:
+    """A parser of the flags that the benchmarks share. doc: the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}", description=doc.splitlines()[0]
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that the benchmark runs"
+    )
+    return parser
+
+
+def chosen_case(given: argparse.Namespace) -> Case:
+    """The case that the flags ask for."""
+    return tiny_case(given.threads) if given.quick else paper_case(given.threads)
+
+
+def write_json(path: str | None, result: dict):
+    """Write the figures to `path`, if one was given."""
+    if path:
+        Path(path).write_text(json.dumps(result, indent=1))
+
+
+def met(holds: bool) -> str:
+    """The verdict on a bar, for the printed tables."""
+    return "met" if holds else "MISSED"

@@ -1,0 +1,127 @@
+"""The arithmetic that a step of VDSM cannot do without, and how fast the machine can do it."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.cases import Case, timed
+from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
+from models.vdsm.settings import VDSMSettings
+
+# Multiply-adds of one product, forward; whether its inputs and whether its weights need a gradient.
+# Either gradient takes as many multiply-adds again.
+Product = tuple[int, bool, bool]
+
+
+def gflop(case: Case, stage_name: str, encoder: bool = True) -> float:
+    """GFLOP of the matrix products and convolutions of one optimiser step, forward and backward.
+
+    A multiply-add counts as 2. Blurs, LeakyReLUs, densities and Adam are left out, because memory
+    bounds them. encoder: whether the frame encoder runs in the step.
+
+    At the paper's size: stage 1 takes 277. Stage 2 with fidelity 'release' and the frozen encoder
+    takes 142. Stage 2 by default takes less: the encoder's codes are cached (10), and s's posterior
+    is frozen (fidelity 'paper'), so that no gradient goes to the blended kernels (33) or to the
+    mixing weights (5).
+    """
+    settings, frames = case.settings, case.clips * case.frames[stage_name]
+    encdec_trains = stage_name == "EncDec"
+    products = list(_decoder(settings, case.clips, frames, encdec_trains))
+    if encoder:
+        products += _encoder(settings, frames, encdec_trains)
+    if stage_name == "Seq":
+        products += _dynamics(settings, case.clips, frames)
+    return sum(2 * count * (1 + inputs + weights) for count, inputs, weights in products) / 1e9
+
+
+def _encoder(settings: VDSMSettings, frames: int, trains: bool) -> Iterator[Product]:
+    channels, side = (3, *settings.enc_widths), 64
+    for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
+        out = side - 1 if layer < 4 else 1
+        yield frames * c_in * c_out * KERNEL**2 * out**2, trains and layer > 0, trains
+        side //= 2
+    heads = 2 * settings.z_dim + IDENTITY_HIDDEN
+    heads = settings.enc_widths[4] * heads + IDENTITY_HIDDEN * 2 * settings.n_e_w
+    yield frames * heads, trains, trains
+
+
+def _decoder(
+    settings: VDSMSettings, sequences: int, frames: int, trains: bool
+) -> Iterator[Product]:
+    """The identity layers, the blending of the experts' kernels and the decoder."""
+    experts = settings.n_e_w
+    channels, side = (settings.z_dim + experts, *settings.dec_widths, 3), 1
+    # Whether a trained parameter lies behind s, and so behind w and the blended kernels.
+    to_s = trains or settings.fidelity == "release"
+    for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
+        kernel = c_in * c_out * KERNEL**2
+        yield frames * kernel * side**2, True, to_s
+        yield sequences * experts * kernel, to_s, trains
+        side = 4 if layer == 0 else 2 * side
+    yield frames * 2 * experts**2, trains, to_s
+
+
+def _dynamics(settings: VDSMSettings, sequences: int, frames: int) -> Iterator[Product]:
+    """The networks that stage 2 adds."""
+    r, d, z = settings.rnn_dim, settings.dynamics_dim, settings.z_dim
+    for layer in range(settings.rnn_layers):
+        # The bidirectional LSTM over the poses. Its first input comes from the frozen encoder.
+        yield frames * 2 * 4 * r * (z if layer == 0 else 2 * r), layer > 0, True
+        yield frames * 2 * 4 * r * r, True, True
+        # The LSTM that unrolls d.
+        yield frames * 4 * r * (r + r), True, True
+    # To d, and from d to the second LSTM's h_0 and c_0.
+    yield sequences * 2 * settings.rnn_layers * r * (2 * d + d), True, True
+    # The combiner.
+    yield frames * ((r + d) * r + 3 * z * r), True, True
+    # The gated transition.
+    hidden = r if settings.fidelity == "release" else settings.trans_dim
+    yield (frames - sequences) * (2 * (z + d) * hidden + 2 * hidden * z + 2 * z * z), True, True
+
+
+def best_convolution(case: Case) -> tuple[float, str]:
+    """GFLOP/s and name of the fastest of VDSM's own convolutions, forward, at stage 1's batch."""
+    best = 0.0, ""
+    with torch.no_grad():
+        for name, products, function, inputs in _convolutions(case):
+            calls = min(20, max(1, int(4e9 // (2 * products))))
+
+            def several(function=function, inputs=inputs, calls=calls):
+                for _ in range(calls):
+                    function(*inputs)
+
+            seconds = min(seconds for seconds, _ in timed(several, case, repeats=5, warm_up=1))
+            best = max(best, (2 * products * calls / seconds / 1e9, name))
+    return best
+
+
+def _convolutions(case: Case):
+    """(name, multiply-adds, function, its arguments) of the encoder's and decoder's convolutions.
+
+    The decoder's transposed convolutions stand there in their other form too: the strided
+    convolution that is their gradient.
+    """
+    device, frames = case.device(), case.frames["EncDec"]
+
+    def tensor(*shape):
+        return torch.randn(shape, device=device)
+
+    widths, side = case.settings.enc_widths, 64
+    for c_in, c_out in zip(widths[:3], widths[1:4]):
+        side //= 2
+        x = tensor(case.clips * frames, c_in, side, side)
+        x = x.contiguous(memory_format=torch.channels_last)
+        products = len(x) * c_in * c_out * KERNEL**2 * (side - 1) ** 2
+        inputs = x, tensor(c_out, c_in, KERNEL, KERNEL), None, 1, 1
+        yield f"conv2d {c_in} to {c_out} at {side} px", products, F.conv2d, inputs
+    widths, side = case.settings.dec_widths, 4
+    for c_in, c_out in zip(widths, widths[1:]):
+        kernel = tensor(c_in, c_out, KERNEL, KERNEL)
+        products = frames * c_in * c_out * KERNEL**2 * side**2
+        inputs = tensor(frames, c_in, side, side), kernel, None, 2, 1
+        name = f"conv_transpose2d {c_in} to {c_out} at {side} px"
+        yield name, products, F.conv_transpose2d, inputs
+        side *= 2
+        inputs = tensor(frames, c_out, side, side), kernel, None, 2, 1
+        yield f"conv2d stride 2, {c_out} to {c_in} at {side} px", products, F.conv2d, inputs

@@ -1,0 +1,49 @@
+"""The table of measurers: what a data set adds to the evaluation. Most data sets add nothing."""
+
+import importlib
+
+import numpy as np
+
+from data.base import Dataset
+from metrics.summary import Measure
+
+# Data set -> module:class. A new measurer is one line here.
+MEASURERS = {"pendulum": "metrics.pendulum:PendulumMeasurer"}
+
+
+class Measurer:
+    """The additions of one data set. This base class adds nothing.
+
+    dataset: the data set, with further factors if the measurer knows any; judge: a judge that needs
+    no training, or None; continue_to: frames to which clips are continued, or None for not at all.
+    Clips `made` are uint8 [n, T, 64, 64, 3] and come with the labels {name: [n, ...]} of the n
+    held-out clips. The methods return {figure: Measure}.
+    """
+
+    judge = None
+    continue_to: int | None = None
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def reconstructions(
+        self, made: np.ndarray, labels: dict, frames_only: bool
+    ) -> dict[str, Measure]:
+        """Measures of reconstructions, under their full names in metrics.json."""
+        return {}
+
+    def swaps(self, made: np.ndarray, labels: dict, partner: np.ndarray) -> dict[str, Measure]:
+        """Measures of clips with the motion of clip i and the identity of clip partner[i]."""
+        return {}
+
+    def continuations(self, made: np.ndarray, labels: dict) -> dict[str, Measure]:
+        """Measures of clips that were continued to `continue_to` frames."""
+        return {}
+
+
+def measurer_of(dataset: Dataset) -> Measurer:
+    """The measurer of the data set: its entry in the table, or one that adds nothing."""
+    if dataset.name not in MEASURERS:
+        return Measurer(dataset)
+    module, name = MEASURERS[dataset.name].split(":")
+    return getattr(importlib.import_module(module), name)(dataset)

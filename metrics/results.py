@@ -1,0 +1,113 @@
+"""The figures of a run: metrics.json, metrics.csv and the tables on the terminal.
+
+metrics.json holds {figure: number} at its top level and, under 'details', how each stage was
+measured: split, seeds, judge, spread, warnings, commit. Figures printed in papers are shown beside
+ours as 'reported'.
+"""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+from metrics.published import as_text, reported
+from metrics.summary import Outcome
+from utils.errors import UserError
+from utils.files import write_text
+
+MEANING = {
+    "reconstruction": "clips decoded from their own codes",
+    "consistency": "VDSM's protocol: a judge on real and reconstructed clips; entropies of prior "
+    "samples; an MLP from each code",
+    "swap": "protocol of S3VAE and later papers: the motion of each clip with the identity of "
+    "another clip, or from the prior",
+    "dci": "Eastwood & Williams: a random forest from both codes to each factor",
+    "fid": "Frechet distance of held-out clips and prior samples",
+}
+HEADER = "protocol,figure,value,standard error,over seeds,clips,split,reported"
+
+
+def read(path: Path) -> tuple[dict, dict]:
+    """What metrics.json holds: ({figure: number}, details). Both are empty if there is no file.
+
+    Raises UserError if the file holds something else.
+    """
+    try:
+        numbers = json.loads(path.read_text()) if path.exists() else {}
+        details = numbers.pop("details", {})
+        return numbers, {
+            stage: notes | {"figures": list(notes["figures"])} for stage, notes in details.items()
+        }
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise UserError(f"{path} is not a file of figures: move it away") from None
+
+
+def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[str, Outcome]):
+    """Add the outcomes {protocol: Outcome} of a stage to metrics.json, `path`, and to metrics.csv.
+
+    clips: which clips and epoch were measured; notes: how. Protocols that were not run again keep
+    their figures if they measured the same clips after the same epoch.
+    """
+    numbers, details = read(path)
+    old = details.get(stage_name, {"figures": [], "protocols": {}, "spread": {}})
+    protocols = {}
+    if all(old.get(name) == value for name, value in clips.items()):
+        protocols = {n: p for n, p in old.get("protocols", {}).items() if n not in outcomes}
+    kept = {figure for protocol in protocols.values() for figure in protocol["figures"]}
+    for name in set(old["figures"]) - kept:
+        numbers.pop(name, None)
+    spread = {name: value for name, value in old["spread"].items() if name in kept}
+    for name, outcome in outcomes.items():
+        numbers |= _without_nan(outcome.figures)
+        spread |= _without_nan(outcome.spread)
+        papers = {figure: reported(clips["data"], figure) for figure in outcome.figures}
+        protocols[name] = {
+            "is": MEANING[name],
+            **outcome.notes,
+            "figures": list(outcome.figures),
+            "seed spread": _without_nan(outcome.seed_spread),
+            "reported": {figure: by_system for figure, by_system in papers.items() if by_system},
+        }
+    figures = sorted(figure for protocol in protocols.values() for figure in protocol["figures"])
+    details[stage_name] = clips | notes
+    details[stage_name] |= {"spread": spread, "figures": figures, "protocols": protocols}
+    numbers = {name: value for name, value in numbers.items() if value is not None}
+    write_text(path, json.dumps({**numbers, "details": details}, indent=1) + "\n")
+    write_text(path.with_suffix(".csv"), table(numbers, details))
+
+
+def _without_nan(values):
+    """Values for JSON, which has neither NaN nor infinity: None in their place."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def table(numbers: dict[str, float], details: dict) -> str:
+    """metrics.csv: one line per figure, with its protocol, spreads, clips and reported figures."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(HEADER.split(","))
+    for notes in details.values():
+        for protocol, content in notes["protocols"].items():
+            for name in content["figures"]:
+                spread, over_seeds = notes["spread"].get(name), content["seed spread"].get(name)
+                papers = as_text(reported(notes["data"], name), "; ")
+                row = (protocol, name, numbers.get(name), spread, over_seeds)
+                rows.writerow((*row, notes["n"], notes["split"], papers))
+    return out.getvalue()
+
+
+def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
+    """Print one table per protocol."""
+    heading = f"  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run"
+    for protocol, outcome in outcomes.items():
+        print(f"{protocol}: {MEANING[protocol]}\n{heading}")
+        for warning in outcome.notes["warnings"]:
+            print(f"  warning: {warning}")
+        for name, value in outcome.figures.items():
+            spread, over_seeds = (
+                f"{part[name]:.2g}" if name in part else ""
+                for part in (outcome.spread, outcome.seed_spread)
+            )
+            papers = as_text(reported(dataset_name, name))
+            print(f"  {name:<52} {value:<9.4g} {spread:<13} {over_seeds:<11} {papers}".rstrip())

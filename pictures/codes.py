@@ -1,0 +1,86 @@
+"""What the codes of a model hold: traversals of each code, and the use of the experts."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.base import Clips, Dataset
+from pictures.files import Album
+from utils.files import write_text
+from utils.frames import as_float, as_uint8
+
+MAX_DIMENSIONS = 6  # rows of a traversal
+STEPS = 9  # values per dimension
+MAX_CLIPS = 256  # test clips whose codes are read
+QUANTILES = 0.02, 0.98  # of these codes; a traversal goes from one to the other
+
+
+def draw_codes(
+    view: Any, dataset: Dataset, clips: Clips, length: int, album: Album, prefix: str
+) -> None:
+    """Write traversals and the use of experts, where the view offers them (see models/view.py).
+
+    clips: the test split, of which the first `length` frames are read. prefix: of the file names.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MAX_CLIPS])
+    frames = as_float(torch.from_numpy(clips.take(rows, 0, length)))
+    if hasattr(view, "vary"):
+        codes = view.codes(frames)
+        for i, (name, code) in enumerate(codes.items()):
+            # the static code and the code of a single frame show all they do in one frame
+            one_frame = i == 0 or code.dim() == 3
+            tiles = as_uint8(_traverse(view, codes, name, 1 if one_frame else length))
+            album.png(prefix + "traverse_{code}_{e}.png", tiles[:, :, 0], code=name)
+            if not one_frame:
+                album.gif(prefix + "traverse_{code}_{e}.gif", tiles, code=name)
+    if hasattr(view, "mixing_weights"):
+        factors = {
+            factor: (clips.label(factor, rows), dataset.classes.get(factor, ()))
+            for factor in dataset.static
+        }
+        weights = view.mixing_weights(frames).numpy()
+        write_text(album.path(prefix + "experts_{e}.csv"), expert_use(weights, factors))
+
+
+def _traverse(view, codes, name, length):
+    """The first clip, drawn again while single dimensions of its code `name` change.
+
+    codes {letter: [n, D] or [n, T, D]}. The dimensions are those that vary most over all clips.
+    Returns [dimensions, STEPS, length, 3, 64, 64].
+    """
+    first = {key: code[:1, :length] if code.dim() == 3 else code[:1] for key, code in codes.items()}
+    seen = codes[name].flatten(0, -2)  # [clips or frames, D]
+    spread = seen.std(0, correction=0)
+    dimensions = spread.topk(min(MAX_DIMENSIONS, len(spread))).indices
+    low, high = torch.quantile(seen[:, dimensions], torch.tensor(QUANTILES), 0)
+    values = first[name].repeat(len(dimensions), STEPS, 1, 1)  # [dimensions, STEPS, 1 or T, D]
+    for row, dimension in enumerate(dimensions):
+        values[row, ..., dimension] = torch.linspace(low[row], high[row], STEPS)[:, None]
+    frames = view.vary(first, name, values.view(-1, *first[name].shape[1:]), length)
+    return frames.unflatten(0, (len(dimensions), STEPS))
+
+
+def expert_use(weights: np.ndarray, factors: dict[str, tuple]) -> str:
+    """Mixing weights [n, K] as CSV: one line for all clips, then one per value of each factor.
+
+    factors: {factor: (labels int [n], names of the values)}. Columns: factor, value, clips, mean
+    entropy per clip in nats, and the mean weight of each expert.
+    """
+    entropy = (weights * -np.log(np.maximum(weights, 1e-12))).sum(1)
+    groups = [("all", "", np.ones(len(weights), bool))]
+    for factor, (labels, names) in factors.items():
+        groups += [(factor, name, labels == value) for value, name in enumerate(names)]
+    experts = [f"expert_{k}" for k in range(1, weights.shape[1] + 1)]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["factor", "value", "clips", "entropy", *experts])
+    for factor, value, members in groups:
+        if members.any():
+            shares = (f"{share:.4g}" for share in weights[members].mean(0))
+            table.writerow(
+                [factor, value, members.sum(), f"{entropy[members].mean():.4g}", *shares]
+            )
+    return text.getvalue()

@@ -1,0 +1,165 @@
+"""pictures/drawing.py: which files a stage gets, and what lies where in them."""
+
+from types import SimpleNamespace
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from data.base import Dataset, flat
+from pictures.drawing import draw_stage
+from utils.frames import as_float
+
+COLOURS = np.array([[200, 0, 0], [0, 100, 0], [0, 0, 60], [80, 80, 80]])
+LIGHT = np.array([[1.0, 0.5], [0.5, 1.0], [1.0, 1.0], [0.8, 0.4]])  # of each frame
+FRAMES = (COLOURS[:, None] * LIGHT[..., None]).astype(np.uint8)  # [clips, T, 3], one pixel each
+TOLERANCE = 2  # of 255: codes are rounded to pixels
+
+
+class Painter:
+    """A model that swaps perfectly: static is the hue of a clip, dynamic the light of each frame.
+
+    A continued clip keeps its last light; samples are black.
+    """
+
+    def encode(self, frames):
+        light = frames.amax((2, 3, 4))
+        return frames[:, 0, :, 0, 0] / light[:, :1], light
+
+    def decode(self, static, dynamic, frames):
+        times = torch.arange(frames).clamp(max=dynamic.shape[1] - 1)
+        pixels = static[:, None] * dynamic[:, times, None]
+        return pixels[..., None, None].expand(-1, -1, -1, 64, 64)
+
+    def sample(self, clips, frames):
+        return torch.zeros(clips, frames, 3, 64, 64)
+
+
+class Drawing(Painter):
+    """A Painter with priors: every sampled identity is blue, every sampled light is one half."""
+
+    def draw(self, clips, frames):
+        light = self.draw_dynamic(torch.zeros(clips), frames)
+        return torch.tensor([0.0, 0.0, 1.0]).expand(clips, 3), light
+
+    def draw_dynamic(self, static, frames):
+        return torch.full((len(static), frames), 0.5)
+
+
+class Training:
+    """Batches of clips in order."""
+
+    size = 4
+
+    def draw(self, step, size):
+        return np.arange(size)[:, None], np.arange(2), np.zeros((size, 2), bool)
+
+    def frames(self, clip, time, flip):
+        return as_float(torch.from_numpy(dataset().frames.reshape(4, 2, 64, 64, 3)[clip, time]))
+
+
+def dataset():
+    frames = np.broadcast_to(FRAMES[:, :, None, None], (4, 2, 64, 64, 3))
+    stack, lengths = flat(np.ascontiguousarray(frames))
+    splits = {name: np.arange(4) for name in ("train", "val", "test")}
+    return Dataset("colours", stack, lengths, {}, {}, splits, (), (), "0", continuations=(3,))
+
+
+@pytest.fixture
+def draw(tmp_path):
+    """draw(view, frames_only, batches): {name: pixels of a PNG, one per tile} after epoch 7."""
+
+    def call(view, frames_only=False, batches=None, last=True):
+        info = SimpleNamespace(frames_only=frames_only)
+        settings = SimpleNamespace(num_test_ids=4, seq_len=2, info={"any": info}.get)
+        stage = SimpleNamespace(name="any", settings=settings, view=view)
+        logged = {}
+
+        def log(tag, picture, epoch):
+            assert epoch == 7
+            logged[tag] = picture
+
+        draw_stage(stage, dataset(), batches, tmp_path, 7, log, last)
+        pictures = {path.name: iio.imread(path, index=0) for path in tmp_path.iterdir()}
+        for tag, picture in logged.items():
+            start, _, end = tag.rpartition("_")
+            named = (f"{tag}_7.png", f"{start}_7_{end}.png")
+            assert any(np.array_equal(pictures.get(name), picture) for name in named), tag
+        return {name: picture[2::65, 2::65].astype(int) for name, picture in pictures.items()}
+
+    return call
+
+
+def near(tiles, expected):
+    """Whether tiles [..., 3] show the colours `expected`."""
+    return np.abs(tiles - expected).max() <= TOLERANCE
+
+
+# the test clips in the order in which they are drawn
+ORDER = np.random.default_rng(0).choice(4, 4, replace=False)
+REAL = FRAMES[ORDER].astype(int)
+HUE = COLOURS[ORDER] / COLOURS[ORDER].max(1, keepdims=True)
+PIXEL_LIGHT = REAL.max(-1)
+
+
+def test_a_stage_of_frames(draw):
+    tiles = draw(Painter, True, Training())
+    assert set(tiles) == {"train_7_targ.png", "train_7_rec.png", "swap_ep_7_rec.png"}
+    assert near(tiles["train_7_targ.png"], FRAMES) and near(tiles["train_7_rec.png"], FRAMES)
+    grid = tiles["swap_ep_7_rec.png"]
+    assert near(grid[0, 1:], REAL[:, 0]) and near(grid[1:, 0], REAL[:, 0])
+    assert near(
+        grid[1:, 1:], HUE[None] * PIXEL_LIGHT[:, 0, None, None]
+    )  # column's hue, row's light
+
+
+def test_a_stage_of_frames_without_training_batches(draw):
+    assert set(draw(Painter, True)) == {"swap_ep_7_rec.png"}
+
+
+def test_a_stage_of_clips(draw):
+    tiles = draw(Painter)
+    release = "seq_7_gt.png seq_7_rec.png vid_7_gen.gif seq_swap_id_7_gen.png vid_swap_7_gen.gif"
+    ours = "transfer_7.png samples_7.png samples_7.gif continue_7_3.png continue_7_3.gif"
+    assert set(tiles) == {*release.split(), *ours.split()}
+    assert near(tiles["seq_7_gt.png"], REAL) and near(tiles["seq_7_rec.png"], REAL)
+    grid = tiles["seq_swap_id_7_gen.png"]
+    assert near(grid[1:, 1:], HUE[None] * PIXEL_LIGHT[:, 0, None, None])
+    assert not tiles["samples_7.png"].any()
+
+
+def test_early_pictures_leave_out_what_takes_long(draw):
+    assert not any(name.startswith(("samples", "continue")) for name in draw(Painter, last=False))
+
+
+def test_transfer_gives_each_motion_the_identity_of_the_next_clip(draw):
+    tiles = draw(Painter)["transfer_7.png"]
+    assert tiles.shape == (8, 3, 3)
+    for clip in range(4):
+        other = (clip + 1) % 4
+        assert not tiles[2 * clip, 0].any() and near(tiles[2 * clip, 1:], REAL[clip])
+        assert near(tiles[2 * clip + 1, 0], REAL[other, 0])
+        assert near(tiles[2 * clip + 1, 1:], HUE[other] * PIXEL_LIGHT[clip][:, None])
+
+
+def test_a_continuation_lies_below_the_true_frames(draw):
+    tiles = draw(Painter)["continue_7_3.png"]
+    assert near(tiles[::2, :2], REAL) and not tiles[::2, 2].any()
+    assert near(tiles[1::2, :2], REAL) and near(tiles[1::2, 2], REAL[:, 1])
+
+
+def test_a_view_that_cannot_continue_a_clip(draw):
+    class Bounded(Painter):
+        continues = False
+
+    assert not any("continue" in name for name in draw(Bounded))
+
+
+def test_one_code_is_kept_and_the_other_is_sampled(draw):
+    tiles = draw(Drawing)
+    for clip in range(3):
+        rows = slice(3 * clip + 1, 3 * clip + 3)  # two samples below each clip
+        assert near(tiles["fixed_f_7.png"][3 * clip], REAL[clip])
+        assert near(tiles["fixed_f_7.png"][rows], HUE[clip] * 127.5)
+        assert near(tiles["fixed_z_7.png"][rows], [0, 0, 1] * PIXEL_LIGHT[clip][:, None])

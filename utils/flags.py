@@ -1,0 +1,223 @@
+"""Flags as fields of a settings dataclass: the flag, its default, its check and its help text.
+
+A field is declared by `flag`, and the docstring under the field is the help text. Nothing here
+imports torch or NumPy, so that `--help` and a wrong flag answer at once.
+"""
+
+import argparse
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import math
+import re
+import textwrap
+from typing import Any
+
+from utils.errors import UserError
+
+
+def flag(default, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
+    """A settings field with its default, in the `--help` group `group`.
+
+    kind: function that reads the text of the flag (default: the default's type). low, high:
+    inclusive bounds of a number. free: may differ when a run is resumed, because it does not change
+    what is learnt. stage: the only stage that reads the flag, so that it may differ when another
+    stage is resumed.
+    """
+    kind = kind or (boolean if isinstance(default, bool) else type(default))
+    meta = {"group": group, "kind": kind, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
+
+
+def redefault(cls, name, value):
+    """The field `name` of the settings class `cls` with another default, for a derived class."""
+    return dataclasses.field(default=value, metadata=cls.__dataclass_fields__[name].metadata)
+
+
+@functools.cache
+def help_texts(cls: type) -> dict[str, str]:
+    """{field: help text}: the docstrings under the fields of `cls` and of the classes above it."""
+    texts = {}
+    for base in reversed(cls.__mro__[:-1]):
+        definition = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for field, text in itertools.pairwise(getattr(definition, "body", [])):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                name, value = ast.unparse(field.target), ast.literal_eval(text.value)
+                texts[name] = " ".join(value.split())
+    return texts
+
+
+# --- kinds: text -> value ---
+
+
+def boolean(text) -> bool:
+    """True, true, 1, yes or False, false, 0, no. Any other text is refused."""
+    lowered = str(text).lower()
+    if lowered in ("true", "1", "yes"):
+        return True
+    if lowered in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"found '{text}', expected True or False")
+
+
+def number(text) -> float:
+    """A finite float. NaN and infinity are refused: training would run and learn nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a finite number")
+    return value
+
+
+def integers(text) -> tuple[int, ...]:
+    """Positive integers joined by commas."""
+    if isinstance(text, (list, tuple)):
+        return tuple(text)
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        expected = "expected positive integers joined by commas"
+        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+    return values
+
+
+def numbers(text) -> tuple[float, ...]:
+    """Positive finite numbers joined by commas, none of them twice."""
+    if isinstance(text, (list, tuple)):
+        return tuple(text)
+    try:
+        values = tuple(number(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        values = ()
+    if not values or min(values) <= 0 or len(set(values)) < len(values):
+        expected = "expected different positive numbers joined by commas"
+        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+    return values
+
+
+def plain_name(text) -> str:
+    """The name of a folder: letters, digits, '.', '_' and '-'."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
+        expected = "expected a plain name of letters, digits, '.', '_' and '-'"
+        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+    return text
+
+
+# --- settings and lists of flags ---
+
+
+def shown(value: Any) -> str:
+    """The value of a setting as one writes it on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def as_flags(settings, **defaults) -> list[str]:
+    """The list of flags that gives `settings`: those away from their defaults.
+
+    defaults: of flags whose default is not that of the settings class.
+    """
+    flags = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None and value != defaults.get(field.name, field.default):
+            flags += [f"--{field.name}", shown(value)]
+    return flags
+
+
+def value_of(flags, name) -> str | None:
+    """The last value of the flag `name` in a list of flags ('--name value' or '--name=value')."""
+    value = None
+    for i, part in enumerate(flags):
+        if part == name:
+            value = flags[i + 1]
+        elif part.startswith(f"{name}="):
+            value = part.split("=", 1)[1]
+    return value
+
+
+def without(flags, name) -> list[str]:
+    """The list of flags without the flag `name` and its value, in either form."""
+    kept, skip = [], False
+    for part in flags:
+        if not skip and part != name and not part.startswith(f"{name}="):
+            kept.append(part)
+        skip = not skip and part == name
+    return kept
+
+
+# --- the parser ---
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, which reports a wrong flag as UserError."""
+
+    def error(self, message):
+        raise UserError(f"{message} (python main.py --help lists the flags)")
+
+
+class _Help(argparse.HelpFormatter):
+    def _get_help_string(self, action):
+        plain = action.default is argparse.SUPPRESS or not action.option_strings
+        if plain or action.dest in ("help", "preset", "config"):
+            return action.help
+        return f"{action.help} [{action.default}]"
+
+    def _get_default_metavar_for_optional(self, action):
+        return "VALUE"
+
+
+def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:
+    """The parser of the settings dataclass `cls`, with one group of `--help` per flag group.
+
+    first_flags: {flag: (metavar, help text)} of flags that are no settings, shown in `first_group`.
+    """
+    made = Parser(
+        prog="main.py",
+        usage="python main.py [--preset NAME | --config FILE] [--FLAG VALUE ...]",
+        description="VDSM: identity, dynamics and pose, learnt from unlabelled videos.",
+        epilog="Booleans are written True or False. docs/FLAGS.md lists the flags of every model.",
+        formatter_class=lambda prog: _Help(prog, max_help_position=30, width=100),
+        allow_abbrev=False,
+        argument_default=None,
+    )
+    groups = {first_group: made.add_argument_group(first_group)}
+    for name, (metavar, text) in first_flags.items():
+        groups[first_group].add_argument(f"--{name}", metavar=metavar, help=text)
+    for field in dataclasses.fields(cls):
+        meta = field.metadata
+        if meta["group"] not in groups:
+            groups[meta["group"]] = made.add_argument_group(meta["group"])
+        groups[meta["group"]].add_argument(
+            f"--{field.name}",
+            type=_bounded(meta),
+            choices=meta["choices"],
+            default=shown(field.default) if isinstance(field.default, tuple) else field.default,
+            help=help_texts(cls)[field.name].replace("%", "%%"),
+            metavar=None if meta["choices"] else "VALUE",
+        )
+    return made
+
+
+def _bounded(meta):
+    """The function that reads a flag's text and checks its bounds."""
+
+    def read(text):
+        kind = meta["kind"]
+        try:
+            value = kind(text)
+        except ValueError:
+            expected = "an integer" if kind is int else kind.__name__
+            raise argparse.ArgumentTypeError(f"found '{text}', expected {expected}") from None
+        if meta["low"] is not None and value < meta["low"]:
+            raise argparse.ArgumentTypeError(f"found {text}, expected at least {meta['low']}")
+        if meta["high"] is not None and value > meta["high"]:
+            raise argparse.ArgumentTypeError(f"found {text}, expected at most {meta['high']}")
+        return value
+
+    return read

@@ -1,0 +1,217 @@
+"""The plan that one command line asks for, from flags, presets and saved configurations.
+
+Nothing here imports torch.
+"""
+
+import dataclasses
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.flags import Parser, parser, shown, value_of
+from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
+IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
+# flags that belong to one command, so that a saved configuration does not repeat them
+ACTIONS = ("fresh", "dry_run", "convert", "to", "override_lock")
+
+
+@dataclass
+class Plan:
+    """What one command asks for."""
+
+    stages: dict[str, RunSettings]  # by the stages' names, in order
+    preset: str | None = None
+    idle: tuple[str, ...] = ()  # given flags that do nothing
+
+    @property
+    def training(self) -> list[str]:
+        """Names of the stages that train, in order."""
+        return [name for name, s in self.stages.items() if getattr(s, s.info(name).train)]
+
+    @property
+    def asked(self) -> list[str]:
+        """Names of the stages that train, or of all stages if none trains."""
+        return self.training or list(self.stages)
+
+    @property
+    def first(self) -> RunSettings:
+        """Settings of the first stage that is asked for."""
+        return self.stages[self.asked[0]]
+
+
+def parser_of(cls: type[RunSettings]) -> Parser:
+    """The parser of the flags of the settings class `cls`, with --preset and --config."""
+    names = ", ".join(preset_names())
+    first = {
+        "preset": ("NAME", f"A named run. Flags after it override its flags. One of: {names}"),
+        "config": ("FILE", "Repeat the run of a saved config.json. Flags override it."),
+    }
+    return parser(cls, BASICS, first)
+
+
+def parse(argv: list[str]) -> Plan:
+    """The Plan that the flags `argv` (without the program's name) ask for.
+
+    --preset NAME or --config FILE gives each stage its own list of flags. The flags of the command
+    line override both. Raises UserError. `--help` exits with code 0.
+    """
+    first = Parser(add_help=False, allow_abbrev=False)
+    for name in ("--preset", "--config", "--model", "--dataset_name"):
+        first.add_argument(name)
+    chosen, _ = first.parse_known_args(argv)
+    if chosen.preset and chosen.config:
+        raise UserError("found both --preset and --config: give one of them")
+    if chosen.preset:
+        lists = _preset(chosen.preset)
+    else:
+        lists = _saved(chosen.config) if chosen.config else []
+    given = [*(lists[0] if lists else []), *argv]
+    model = value_of(given, "--model") or RunSettings.model
+    if model not in MODELS:
+        raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
+    dataset_name = value_of(given, "--dataset_name") or settings_class(model).dataset_name
+    if dataset_name not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise UserError(f"unknown data set '{dataset_name}': --dataset_name is one of {known}")
+    cls, stages = settings_class(model, dataset_name), {}
+    lists = lists or [[] for _ in cls.STAGES]
+    if len(lists) != len(cls.STAGES):
+        raise UserError(
+            f"--model {model} has {len(cls.STAGES)} stages, and --preset or --config names "
+            f"{len(lists)}: leave one of the flags out"
+        )
+    for info, flags in zip(cls.STAGES, lists):
+        values = parser_of(cls).parse_args([*flags, *argv])
+        settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})
+        settings.check()
+        stages[info.name] = settings
+    names = {part.split("=")[0] for part in argv}
+    plan = Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
+    if chosen.preset and "--RUN" not in names:
+        _own_folder(plan, lists)
+    return plan
+
+
+def _own_folder(plan, lists):
+    """Give a preset with another seed than its own a folder of its own."""
+    seed = next(iter(plan.stages.values())).seed
+    if seed != int(value_of(lists[0], "--seed") or 0):
+        for settings in plan.stages.values():
+            settings.RUN = f"{settings.RUN}-s{seed}"
+
+
+def preset_names() -> list[str]:
+    """The names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.txt"))
+
+
+def _preset(name):
+    """The lists of flags of a preset, one per stage.
+
+    The file has a line '[stage 1]', flags, a line '[stage 2]', flags; '#' begins a comment.
+    """
+    if name not in preset_names():
+        names = ", ".join(preset_names())
+        raise UserError(f"unknown preset '{name}': --preset is one of {names}")
+    text = (PRESETS / f"{name}.txt").read_text()
+    parts = re.split(r"^\[stage [0-9]\]\s*$", text, flags=re.MULTILINE)
+    if len(parts) == 1:
+        raise UserError(
+            f"presets/{name}.txt: expected a line [stage 1], and [stage 2] if there is a second "
+            "stage, each followed by flags"
+        )
+    return [shlex.split(part, comments=True) for part in parts[1:]]
+
+
+def opening_lines(plan: Plan) -> list[str]:
+    """What a reader is told before anything runs: idle flags, and the commands of a preset."""
+    lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
+    if any(plan.stages[name].trains_on_test for name in plan.training):
+        lines.append(
+            "--fidelity release: MUG-FED trains on its test clips, --num_test_ids per batch; its "
+            "figures are not held out"
+        )
+    if plan.preset is not None:
+        for i, settings in enumerate(plan.stages.values(), 1):
+            command = shlex.join(["python", "main.py", *settings.as_flags()])
+            lines.append(f"preset {plan.preset}, stage {i}: {command}")
+    return lines
+
+
+# --- saved settings ---
+
+
+def of_today(values: dict, stage_name: str | None) -> dict:
+    """Saved settings {flag: value} under the flags of today (see `RunSettings.RENAMED`).
+
+    What today's flags cannot express stays under its old name. values without 'model', as in a
+    checkpoint of the release, are those of the default model.
+    """
+    cls = settings_class(values.get("model", RunSettings.model), values.get("dataset_name"))
+    known, values = {field.name for field in dataclasses.fields(cls)}, dict(values)
+    for row in cls.RENAMED:
+        here = row.stage in (None, stage_name) and not known & row.old.keys()
+        if not here or not row.old.keys() <= values.keys():
+            continue
+        expected = {n: v(values) if callable(v) else v for n, v in row.old.items()}
+        if all(value in (..., values[name]) for name, value in expected.items()):
+            first, *_ = [values.pop(name) for name in row.old]
+            values |= {name: first if value is ... else value for name, value in row.new.items()}
+    return values
+
+
+def _saved(path):
+    """The lists of flags of a saved configuration, one per stage.
+
+    A stage that the file lacks takes the settings of another stage, as if one command gave both.
+    """
+    try:
+        saved = json.loads(Path(path).read_text())
+        one = next(iter(saved.values()))
+        cls, lists = settings_class(one["model"], one.get("dataset_name")), []
+        known, names = {f.name for f in dataclasses.fields(cls)}, [i.name for i in cls.STAGES]
+        for name in names:
+            source = name if name in saved else next(n for n in names if n in saved)
+            values = of_today(saved[source], source)
+            unknown = sorted(set(values) - known)
+            if unknown:
+                setting = f"setting '{unknown[0]}' ({shown(values[unknown[0]])})"
+                raise UserError(
+                    f"--config {path}: {setting} is of another version and has no equal in this "
+                    "one: remove it"
+                )
+            given = {n: v for n, v in values.items() if v is not None and n not in ACTIONS}
+            lists.append([f"--{n}={shown(value)}" for n, value in given.items()])
+        return lists
+    except OSError as error:
+        raise UserError(
+            f"--config {path}: {error.strerror}: give the config.json of a run"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        raise UserError(
+            f"--config {path}: not a saved configuration: give the config.json of a run"
+        ) from None
+
+
+def differences(saved: dict, settings: RunSettings, stage_name: str) -> list[str]:
+    """Names of the settings because of which a run saved with `saved` cannot be resumed."""
+    fields = {
+        f.name: f
+        for f in dataclasses.fields(settings)
+        if not f.metadata["free"] and f.metadata["stage"] in (None, stage_name)
+    }
+    idle, known = settings.without_effect, {f.name for f in dataclasses.fields(settings)}
+    changed = [
+        name
+        for name in fields
+        if name in saved
+        and name not in idle
+        and shown(saved[name]) != shown(getattr(settings, name))
+    ]
+    return changed + sorted(set(saved) - known)

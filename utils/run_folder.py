@@ -1,0 +1,234 @@
+"""The folders and files of one run: places, checkpoints and saved settings.
+
+`{e}_{suffix}.pth` is written after epoch e, `step_{e}_{k}_{suffix}.pth` after k steps of epoch e.
+The suffix is that of the stage (see `utils.settings.StageInfo`).
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from utils.checkpoints import Damaged, check_sum, load_checkpoint
+from utils.errors import UserError
+from utils.files import PART, replacing, unused, write_text
+from utils.plan import of_today
+from utils.settings import RunSettings
+
+RELEASE_MODELS = Path("models")  # where the authors' code keeps checkpoints
+
+
+class RunFolder:
+    """The folders of one run: runs/RUN, or RUN in the folders that the path flags name."""
+
+    def __init__(self, settings: RunSettings):
+        self.stages = {info.name: info for info in settings.STAGES}
+        self.adopt = settings.adopt
+        self.root = Path(settings.runs_dir) / settings.RUN
+        self.config = self.root / "config.json"
+        self.metrics = self.root / "metrics.json"
+        self.report = self.root / "report.html"
+        self.log = self.root / "log.txt"  # warnings
+
+        def place(path_flag, name):
+            return Path(path_flag) / settings.RUN if path_flag else self.root / name
+
+        self.images = place(settings.image_path, "images")
+        self.checkpoints = place(settings.model_save_path, "checkpoints")
+        self.tensorboard = place(settings.log_dir, "tensorboard")
+        self.codes = place(settings.code_path, "codes")
+        self.damaged = {}  # {path: why the checkpoint cannot be used}; such a file is passed over
+        left = RELEASE_MODELS / settings.RUN
+        if not settings.model_save_path and not any(self.checkpoints.glob("*.pth")):
+            if any(path for info in settings.STAGES for path in left.glob(f"*_{info.suffix}.pth")):
+                self.checkpoints = left  # the authors' code began this run: it goes on in its place
+
+    def make(self, codes: bool = False) -> None:
+        """Create the folders, with that of `codes` if wanted.
+
+        Raises UserError, before any training, if a folder cannot be written to.
+        """
+        folders = [self.root, self.images, self.checkpoints, self.tensorboard]
+        for folder in [*folders, self.codes] if codes else folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / ".writable"
+                probe.write_text("")
+                probe.unlink()
+            except OSError as error:
+                raise UserError(
+                    f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or "
+                    "path flag"
+                ) from None
+
+    def set_aside(self, keep: Path | None = None) -> list[str]:
+        """Rename the folders of the run (--fresh) and return the new names. Nothing is deleted.
+
+        keep: a checkpoint of an earlier stage that the new run stands on. It is copied into the new
+        run, with the settings of the stage that wrote it.
+        """
+        saved, names = self.saved_settings() if keep else {}, []
+        folders = self.root, self.images, self.checkpoints, self.tensorboard, self.codes
+        original = copied = keep
+        try:
+            for folder in dict.fromkeys(folders):
+                inside = folder != self.root and self.root in folder.parents
+                if inside or not folder.is_dir() or not any(folder.iterdir()):
+                    continue
+                new = unused(folder)
+                folder.rename(new)
+                names.append(str(new))
+                if copied and folder in copied.parents:
+                    copied = new / copied.relative_to(folder)
+            if original and copied:
+                original.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(original) as beside:
+                    shutil.copy2(copied, beside)
+                stage = next(n for n, i in self.stages.items() if _is_of(original, i.suffix))
+                self.root.mkdir(parents=True, exist_ok=True)
+                kept = {name: values for name, values in saved.items() if name == stage}
+                write_text(self.config, json.dumps(kept, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot set {error.filename} aside ({error.strerror}): move it away or choose "
+                "another --RUN"
+            ) from None
+        self.damaged = {}  # the damaged files went with the folders
+        return names
+
+    # --- settings ---
+
+    def saved_settings(self) -> dict[str, dict]:
+        """The saved configuration, {stage: {flag: value}}; {} if there is none."""
+        try:
+            return json.loads(self.config.read_text())
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError):
+            raise UserError(
+                f"{self.config} cannot be read: --fresh True starts over and keeps the old folder"
+            ) from None
+
+    def save_settings(self, stages: dict[str, RunSettings]) -> None:
+        """Write config.json, and config.txt beside pictures and checkpoints as the release does."""
+        saved = self.saved_settings() | {name: asdict(s) for name, s in stages.items()}
+        write_text(self.config, json.dumps(saved, indent=1) + "\n")
+        text = "\n".join(
+            "\n".join([f"[{stage}]", *(f"{flag}: {value}" for flag, value in values.items())])
+            for stage, values in saved.items()
+        )
+        for folder in (self.images, self.checkpoints):
+            write_text(folder / "config.txt", text + "\n")
+
+    # --- checkpoints ---
+
+    def load(self, path: Path, stage: str, mapped: bool = False) -> dict:
+        """The checkpoint `path` of `stage`, under the flags of today; see `load_checkpoint`."""
+        state = load_checkpoint(path, self.adopt, mapped)
+        return {**state, "settings": of_today(state["settings"], stage)}
+
+    def places(self, stage: str) -> list[tuple[tuple[int, int], Path]]:
+        """The checkpoints of a stage, oldest first: ((epoch, step), path).
+
+        `step` steps of epoch `epoch` are done.
+        """
+        places = []
+        ending = f"_{self.stages[stage].suffix}.pth"
+        for path in self.checkpoints.glob(f"*{ending}"):
+            number = path.name.removesuffix(ending)
+            match = re.fullmatch("([0-9]+)|step_([0-9]+)_([0-9]+)", number)
+            if path in self.damaged or not match:
+                continue
+            after, epoch, step = match.groups()
+            places.append(((int(after) + 1, 0) if after else (int(epoch), int(step)), path))
+        return sorted(places)
+
+    def epochs(self, stage: str) -> list[int]:
+        """The epochs after which there is a checkpoint of the stage, ascending."""
+        places = ((epoch - 1, path) for (epoch, _), path in self.places(stage))
+        return [epoch for epoch, path in places if path == self.checkpoint(stage, epoch)]
+
+    def checkpoint(self, stage: str, epoch: int) -> Path:
+        """Path of the checkpoint of the stage after `epoch`."""
+        return self.checkpoints / f"{epoch}_{self.stages[stage].suffix}.pth"
+
+    def checkpoint_at(self, stage: str, epoch: int, step: int) -> Path:
+        """Path of the checkpoint of the stage after `step` steps of `epoch`."""
+        return self.checkpoints / f"step_{epoch}_{step}_{self.stages[stage].suffix}.pth"
+
+    def choose(self, stage: str, wanted: int | None = None) -> Path | None:
+        """Path of the checkpoint after epoch `wanted`, by default of the newest; None without one.
+
+        Raises UserError if there is no checkpoint of epoch `wanted`.
+        """
+        epochs = self.epochs(stage)
+        if wanted is not None and wanted not in epochs:
+            path = self.checkpoint(stage, wanted)
+            if path in self.damaged:
+                raise Damaged(path, self.damaged[path])
+            there = f"there are {', '.join(map(str, epochs))}"
+            if not epochs:
+                there = "there is none; train that stage first"
+            raise UserError(f"{path} is not there ({there}): see --{self.stages[stage].pretrained}")
+        if not epochs:
+            return None
+        return self.checkpoint(stage, epochs[-1] if wanted is None else wanted)
+
+    def newest(self, stage: str) -> Path | None:
+        """Path of the newest checkpoint of the stage, also within an epoch; None without one."""
+        places = self.places(stage)
+        return places[-1][1] if places else None
+
+    def inspect(self) -> None:
+        """Read the newest checkpoints, down to the first whole one that was written after an epoch.
+
+        Those that cannot be used go into `damaged`.
+        """
+        for stage in self.stages:
+            for _, path in reversed(self.places(stage)):
+                try:
+                    check_sum(path)
+                    self.load(path, stage, mapped=True)
+                    if path == self.choose(stage):
+                        break
+                except Damaged as error:
+                    self.damaged[path] = error.why
+
+    def put_away(self) -> list[str]:
+        """Rename the damaged checkpoints and return lines that say so. Nothing is deleted."""
+        lines = []
+        for path, why in self.damaged.items():
+            new = unused(path, "damaged")
+            try:
+                path.rename(new)
+            except OSError as error:
+                raise UserError(
+                    f"{path} {why}, and cannot be renamed ({error.strerror}): move it away"
+                ) from None
+            lines.append(f"{path} {why}: kept as {new.name}")
+        self.damaged = {}
+        return lines
+
+    def sweep(self) -> None:
+        """Remove half-written checkpoints of a killed run. Only while no other run writes here."""
+        for info in self.stages.values():
+            for path in self.checkpoints.glob(f"*_{info.suffix}.pth{PART}"):
+                path.unlink()
+
+    def prune(self, stage: str, written: Path, keep: int, spared: Iterable[int] = ()) -> None:
+        """Remove the checkpoints that the new checkpoint `written` makes superfluous.
+
+        These are the stage's others within an epoch and, with keep > 0, all after an epoch but the
+        newest `keep` and those of the epochs `spared`.
+        """
+        newest = self.epochs(stage)[-keep:] if keep else []
+        kept = {written, *(self.checkpoint(stage, epoch) for epoch in (*newest, *spared))}
+        for _, path in self.places(stage):
+            if path not in kept and (keep or path.name.startswith("step_")):
+                path.unlink(missing_ok=True)
+
+
+def _is_of(path, suffix):
+    return path.name.endswith(f"_{suffix}.pth")

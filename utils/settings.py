@@ -1,0 +1,272 @@
+"""Settings of a run: the flags that every model shares, and the registries of models and data sets.
+
+A model brings a dataclass derived from `RunSettings`, which `MODELS` names. A data set may bring a
+dataclass `Flags` in its module, which `DATASETS` names. Nothing here imports torch.
+"""
+
+import argparse
+import functools
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from utils.errors import UserError
+from utils.flags import as_flags, flag, number, plain_name
+
+MODELS = {  # name: module and class of its settings
+    "vdsm": ("models.vdsm.settings", "VDSMSettings"),
+    "dsa": ("models.settings", "DSASettings"),
+    "unordered": ("models.settings", "UnorderedSettings"),
+}
+DATASETS = {  # name: module
+    "MUG-FED": "data.mug",
+    "moving-mnist": "data.moving_mnist",
+    "pendulum": "data.pendulum",
+    "sprites": "data.sprites",
+    "sprites-li": "data.sprites_li",
+    "video-folder": "data.videos",
+}
+PROTOCOLS = ("consistency", "swap", "dci", "fid")
+BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
+
+
+class StageInfo(NamedTuple):
+    """What flags and files know of one stage. A settings class lists its stages as STAGES."""
+
+    name: str  # in config.json and metrics.json
+    made_by: str  # module:class of the stage (a models.stage.Stage), imported when it is needed
+    suffix: str  # its checkpoints are {epoch}_{suffix}.pth
+    sizes: tuple[str, ...]  # flags that decide the shapes of its network
+    train: str = "train"  # flag that trains it
+    pretrained: str = "pretrained_model"  # flag that names the epoch of its checkpoint
+    rate: str = "lr"  # flag of its learning rate
+    joins: bool = False  # a sample joins as many clips of one identity as the data set says
+    frames_only: bool = False  # it models frames without their order: it swaps poses, not motion
+    stands_on: str | None = None  # name of the stage whose trained network it is built over
+
+    def stage(self) -> Any:
+        """The class of the stage."""
+        module, name = self.made_by.split(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class Renamed(NamedTuple):
+    """Old flags and the flags that say the same today. See `RunSettings.RENAMED`."""
+
+    stage: str | None  # the stage whose settings it reads; None: every stage
+    old: dict  # {old flag: its value, ... for any value, or a function of all the settings}
+    new: dict  # {flag of today: its value, or ... for the value of the first old flag}
+
+
+def protocols(text) -> str:
+    """'none', 'default' (True and False mean these), or names of PROTOCOLS joined by commas."""
+    text = {"true": "default", "false": "none"}.get(text.lower(), text)
+    names = text.split(",")
+    if text in ("none", "default"):
+        return text
+    if not set(names) <= set(PROTOCOLS):
+        expected = f"expected none, default or some of {','.join(PROTOCOLS)} joined by commas"
+        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+    return ",".join(name for name in PROTOCOLS if name in names)
+
+
+@dataclass
+class RunSettings:
+    """The flags that every model shares."""
+
+    RUN: str = flag("001", BASICS, kind=plain_name, free=True)
+    "Name of the run. Everything that the run writes lies under runs/RUN."
+    model: str = flag("vdsm", BASICS)
+    "Which model: vdsm, dsa or unordered. Its own flags are listed with --help --model NAME."
+    seed: int = flag(0, BASICS, low=0, high=2**31 - 1)
+    "Seed of weights, batches and noise."
+    fresh: bool = flag(False, BASICS, free=True)
+    "Start over. The old folder of the run is kept under a new name."
+    override_lock: bool = flag(False, BASICS, free=True)
+    "Train although another run holds the lock of the folder."
+    dry_run: bool = flag(False, BASICS, free=True)
+    "Print parameters, memory, disk space and steps, then stop."
+    convert: str = flag(None, BASICS, kind=str, free=True)
+    "Write a copy of this checkpoint, in a folder beside it, in the form that --to names."
+    to: str = flag(None, BASICS, kind=str, choices=("ours", "release"), free=True)
+    "Form of the copy that --convert writes."
+    fidelity: str = flag("paper", BASICS, choices=("paper", "release"))
+    "Which side to follow where the authors' code (the release) departs from the paper."
+    test_harness: bool = flag(False, BASICS, free=True)
+    "The same as --evaluate default. The release reads this flag and never built it."
+
+    dataset_name: str = flag("MUG-FED", DATA)
+    """Data set: MUG-FED, moving-mnist, pendulum, sprites, sprites-li or video-folder. Its own flags
+    are listed with --help --dataset_name NAME."""
+    data_dir: str = flag("./data/", DATA, free=True)
+    "Folder that holds the data sets."
+    source: str = flag(None, DATA, kind=str, free=True)
+    """What to make the data set from if data_dir lacks it: a clone of its art, a folder of its
+    files, or a folder of your videos."""
+    data_seed: int = flag(0, DATA, low=0, high=2**31 - 1)
+    "Seed of a generated data set and of its split."
+    num_clips: int = flag(0, DATA, low=0, high=2**31 - 1)
+    "Clips to use, drawn from each split in proportion. 0 takes all."
+    bs: int = flag(30, DATA, low=1)
+    "Sequences per batch."
+    seq_len: int = flag(20, DATA, low=2)
+    "Frames per sequence."
+    num_test_ids: int = flag(1, DATA, low=1, free=True)
+    "Sequences in the test pictures."
+
+    epochs: int = flag(200, SCHEDULE, low=1)
+    "Epochs."
+    bs_per_epoch: int = flag(2, SCHEDULE, low=1)
+    "Batches per epoch, each drawn anew."
+    lr_resume: float = flag(None, SCHEDULE, kind=number, low=0, free=True)
+    "Learning rate that replaces that of the stage when a run is resumed."
+    lr_warmup: int = flag(0, SCHEDULE, low=0)
+    "Steps over which the learning rate rises from 0. 0: no warm-up."
+    lr_final: float = flag(1.0, SCHEDULE, kind=number, low=0, high=1)
+    "Share of the learning rate that a cosine decay leaves at the end. 1: no decay."
+    clip_grad: float = flag(0.0, SCHEDULE, kind=number, low=0)
+    "Largest norm of the gradient. 0: no clipping."
+    nan_retries: int = flag(3, SCHEDULE, low=0, free=True)
+    """How often a loss that is not finite sends a stage back to its last checkpoint, at half the
+    learning rate. 0 stops at once, as the release does."""
+    T_0_frac: int = flag(6, SCHEDULE, free=True)
+    "Accepted and ignored: the release never built the warm restarts."
+    T_mult: int = flag(1, SCHEDULE, free=True)
+    "Accepted and ignored, like T_0_frac."
+
+    model_test_interval: int = flag(1, OUTPUT, low=1, free=True)
+    "Epochs between test pictures and validation losses."
+    model_save_interval: int = flag(2, OUTPUT, low=1, free=True)
+    "Epochs between checkpoints."
+    save_every_steps: int = flag(0, OUTPUT, low=0, free=True)
+    "Steps between checkpoints within an epoch. Each replaces the one before. 0: none."
+    keep_checkpoints: int = flag(0, OUTPUT, low=0, free=True)
+    "How many of the newest checkpoints of a stage to keep, beside the best. 0 keeps all."
+    tboard_log: bool = flag(True, OUTPUT, free=True)
+    "Write scalars and pictures for TensorBoard."
+    evaluate: str = flag("none", OUTPUT, kind=protocols, free=True)
+    """What to measure after training or testing, into metrics.json: some of
+    consistency,swap,dci,fid, or default: what applies to the data set and needs no download."""
+    fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
+    """File with the weights of the network for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default:
+    torchvision's R3D-18, which is downloaded."""
+    split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
+    """Clips that --evaluate measures (val to choose settings, test to report) or that
+    --export_codes writes."""
+    export_codes: bool = flag(False, OUTPUT, free=True)
+    "After training the last stage or testing, write codes and pictures to runs/RUN/codes."
+    report: bool = flag(False, OUTPUT, free=True)
+    "Write runs/RUN/report.html, which shows the run on one page."
+    runs_dir: str = flag("./runs/", OUTPUT, free=True)
+    "Folder of the runs."
+    image_path: str = flag(None, OUTPUT, kind=str, free=True)
+    "Folder of pictures in place of runs/RUN/images (release: ./images/)."
+    model_save_path: str = flag(None, OUTPUT, kind=str, free=True)
+    "Folder of checkpoints in place of runs/RUN/checkpoints (release: ./models)."
+    log_dir: str = flag(None, OUTPUT, kind=str, free=True)
+    "Folder of TensorBoard logs in place of runs/RUN/tensorboard (release: ./tensorboard_runs/)."
+    code_path: str = flag(None, OUTPUT, kind=str, free=True)
+    "Folder of exported codes in place of runs/RUN/codes (release: ./codes/)."
+    quiet: bool = flag(False, OUTPUT, free=True)
+    "Print no progress. Warnings and errors remain."
+
+    device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda"), free=True)
+    "Where to compute. auto takes a CUDA GPU if there is one."
+    threads: int = flag(0, MACHINE, low=0, free=True)
+    "CPU threads. 0 leaves the choice to torch."
+
+    STAGES: ClassVar[tuple[StageInfo, ...]] = ()
+    # module:function that turns a checkpoint of the authors' code into ours, or returns None
+    ADOPT: ClassVar[str | None] = None
+    # Flags of earlier versions, as config.json files and checkpoints hold them. An old flag that
+    # no row matches is reported as an unknown setting.
+    RENAMED: ClassVar[tuple[Renamed, ...]] = (
+        Renamed(None, {"nan_lr_factor": 0.5}, {}),
+        # flags of data sets were once in the configuration of every run
+        *(
+            Renamed(None, {name: ...}, {})
+            for name in ("pendulum_lengths", "pendulum_dampings", "video_step", "split_by")
+        ),
+    )
+
+    @property
+    def code_size(self) -> int:
+        """Numbers in the codes of one clip."""
+        raise NotImplementedError("a model says how large its codes are")
+
+    @property
+    def trains_on_test(self) -> bool:
+        """Whether training takes the test clips, as the authors' code does in one case."""
+        return False
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences per batch of training."""
+        return self.bs
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Flags without effect beside the other settings; a resumed run may change them."""
+        return ()
+
+    @classmethod
+    def info(cls, stage_name: str) -> StageInfo:
+        """The StageInfo of the stage of that name."""
+        return next(info for info in cls.STAGES if info.name == stage_name)
+
+    @classmethod
+    def number(cls, stage_name: str) -> int:
+        """The position of a stage in training, from 1."""
+        return cls.STAGES.index(cls.info(stage_name)) + 1
+
+    @classmethod
+    def adopt(cls, state: dict) -> dict | None:
+        """A loaded checkpoint of the authors' code as one of ours; None if it is another file."""
+        if cls.ADOPT is None:
+            return None
+        module, name = cls.ADOPT.split(":")
+        return getattr(importlib.import_module(module), name)(state)
+
+    def clips_per_sample_of(self, stage_name: str, dataset) -> int:
+        """How many clips of one identity a training sample joins. dataset: a data.base.Dataset."""
+        return dataset.clips_per_sample if self.info(stage_name).joins else 1
+
+    def as_flags(self) -> list[str]:
+        """The list of flags that gives these settings."""
+        return as_flags(self, model=RunSettings.model)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What to measure: () for nothing, ('default',), or some of PROTOCOLS."""
+        default = self.test_harness and self.evaluate == "none"
+        asked = "default" if default else self.evaluate
+        return () if asked == "none" else tuple(asked.split(","))
+
+    def check(self) -> None:
+        """Raise UserError where two flags contradict each other."""
+        if self.measured and self.split not in ("test", "val"):
+            raise UserError(
+                f"--split {self.split} is for --export_codes alone: --evaluate measures on test or "
+                "val; give one of them, or --evaluate none"
+            )
+        if self.fid_weights and not Path(self.fid_weights).is_file():
+            raise UserError(
+                f"--fid_weights {self.fid_weights}: found no such file: give a file of weights, or "
+                "leave the flag out"
+            )
+        if (self.convert is None) != (self.to is None):
+            raise UserError("--convert PATH and --to ours (or release) go together: give both")
+
+
+@functools.cache
+def settings_class(model: str, dataset_name: str | None = None) -> type[RunSettings]:
+    """The settings dataclass of `model`, with the flags that the data set declares."""
+    module, name = MODELS[model]
+    cls = getattr(importlib.import_module(module), name)
+    declared = None
+    if dataset_name in DATASETS:
+        declared = getattr(importlib.import_module(DATASETS[dataset_name]), "Flags", None)
+    if declared is None:
+        return cls
+    return dataclass(type(name, (cls, declared), {"__module__": module}))
