@@ -1,4 +1,4 @@
-"""Schedules against their formulas and against the numbers that the release's runs show."""
+"""Schedules against their formulas and against values from runs of the release."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ def test_cosine_ramp_of_the_release():
 @pytest.mark.parametrize("frac", range(1, 8))
 @pytest.mark.parametrize("epochs", [*range(1, 13), 200, 250])
 def test_cosine_ramp_formula(epochs, frac):
-    """Also where frac does not divide the epochs, or exceeds them."""
+    """Also if frac does not divide the epochs, or exceeds them."""
     values = cosine_ramp(0.1, 0.6, frac, epochs)
     n = -(-epochs // frac)
     assert len(values) == epochs
@@ -63,7 +63,7 @@ def test_cosine_ramp_formula(epochs, frac):
     assert values[n - 1] == pytest.approx(0.6, abs=1e-12) and (np.diff(values) > -1e-12).all()
 
 
-def test_cosine_ramp_falls_too():
+def test_cosine_ramp_downwards():
     np.testing.assert_allclose(cosine_ramp(2, 1, 1, 50), 3 - cosine_ramp(1, 2, 1, 50))
 
 
@@ -121,7 +121,7 @@ def ramp(start, end, frac, epochs, e):
 
 
 def through(nodes, values, epochs):
-    """interp1d itself through the nodes, in whatever order they are; linear where two coincide."""
+    """interp1d through the nodes, in any order; linear if two nodes coincide."""
     kind = "quadratic" if len(set(nodes)) == 4 else "linear"
     return np.clip(interp1d(nodes, values, kind=kind)(np.arange(epochs)), 0.005, 80)
 
@@ -193,10 +193,9 @@ def test_clip():
 
 def test_geometric():
     values = geometric([16, 1], [0.25, 0.75], 101)
-    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(
-        np.ones(26)
-    )
-    assert values[50] == pytest.approx(4)  # half way in the logarithm
+    assert values[:26] == pytest.approx(np.full(26, 16.0))
+    assert values[75:] == pytest.approx(np.ones(26))
+    assert values[50] == pytest.approx(4)
     assert geometric([16, 1], [0.25, 0.75], 1) == pytest.approx([16])
 
 
