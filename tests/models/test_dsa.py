@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
+from models.annealing import Annealed
 from models.dsa import DSA, DSAStage
 from models.settings import DSASettings
 from models.view import View
 
 N, T = 3, 4
-WEIGHTS = {"f": 3.0, "z": 0.5}
+ANNEALED = Annealed({"f": 3.0, "z": 0.5})
 SMALL = {"width": 3, "hidden": 8, "conv_dim": 7, "rnn_dim": 6, "f_dim": 5, "z_dim": 2}
 both_fidelities = pytest.mark.parametrize("fidelity", ["paper", "release"])
 both_posteriors = pytest.mark.parametrize("posterior", ["factorised", "full"])
@@ -164,7 +165,7 @@ def test_terms_against_distributions_and_monte_carlo(fidelity, posterior):
             if seed == draws - 1:
                 dsa._pictures = pictures
             torch.manual_seed(seed)
-            terms = dsa.loss(x, WEIGHTS)
+            terms = dsa.loss(x, ANNEALED)
             torch.manual_seed(seed)
             q_f = Normal(*dsa.static(v))
             f = q_f.rsample()
@@ -190,7 +191,7 @@ def test_terms_against_distributions_and_monte_carlo(fidelity, posterior):
 
 def test_the_objective_is_divided_by_the_batch():
     stage = DSAStage(DSASettings(**SMALL))
-    terms = stage.network.loss(clips().float(), WEIGHTS)
+    terms = stage.network.loss(clips().float(), ANNEALED)
     torch.testing.assert_close(
         stage.objective(terms, N) * N, sum(term.weighted for term in terms.values())
     )
@@ -200,7 +201,7 @@ def test_the_objective_is_divided_by_the_batch():
 @both_posteriors
 def test_every_parameter_has_a_gradient(fidelity, posterior):
     dsa = small(fidelity=fidelity, posterior=posterior).train()
-    sum(term.weighted for term in dsa.loss(clips(), WEIGHTS).values()).backward()
+    sum(term.weighted for term in dsa.loss(clips(), ANNEALED).values()).backward()
     for name, parameter in dsa.named_parameters():
         # A batch norm takes the mean off, and with it the bias of the layer before.
         if parameter.dim() > 1 or "prior" in name:
@@ -210,7 +211,7 @@ def test_every_parameter_has_a_gradient(fidelity, posterior):
 @both_fidelities
 def test_the_pixels_reach_both_posteriors_through_the_samples(fidelity):
     dsa = small(fidelity=fidelity).train()
-    dsa.loss(clips(), WEIGHTS)["x"].raw.backward()
+    dsa.loss(clips(), ANNEALED)["x"].raw.backward()
     for heads in (dsa.static.heads, dsa.dynamic.heads):
         assert all(head.weight.grad.any() for head in (heads.loc, heads.log_variance))
 
@@ -220,7 +221,7 @@ def test_the_kl_reaches_the_posterior_through_the_prior_too():
     dsa, scale = small(), 1e-6
     z = torch.randn(N, T, SMALL["z_dim"], dtype=torch.float64, requires_grad=True)
     dsa.dynamic.forward = lambda v, f: (z, torch.full_like(z, scale))
-    dsa.loss(clips(), WEIGHTS)["z"].raw.backward()
+    dsa.loss(clips(), ANNEALED)["z"].raw.backward()
     gradient, z.grad = z.grad, None
     prior = Normal(*step_by_step(dsa.prior, z))
     kl_divergence(Normal(z, scale), prior).sum().backward()

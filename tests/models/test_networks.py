@@ -108,7 +108,7 @@ def test_a_clip_with_one_expert_is_decoded_by_that_expert():
 
 
 def test_the_single_decoder_reads_the_weights_as_a_code_and_blends_nothing():
-    single = EncDec(settings(n_decoders=1)).decoder.double()
+    single = EncDec(settings(single_decoder=True)).decoder.double()
     assert isinstance(single, SingleDecoder)
     assert {len(bank) for bank in single.parameters()} == {1}
     equal_experts = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
@@ -141,8 +141,8 @@ def test_identity_is_pooled_after_its_layers():
 
 
 def test_initial_posterior_scales_of_stage_2():
-    sizes = settings(d_scale_start=0.03, z_scale_start=0.05)
-    seq = Seq(sizes, EncDec(sizes))
+    seq = Seq(settings(), EncDec(settings()))
+    seq.start_scales_at(d=0.03, z=0.05)
     d_loc, d_scale = seq.dynamics(torch.randn(N, T, POSE))
     torch.testing.assert_close(d_scale, torch.full((N, DYNAMICS), 0.03))
     assert d_loc.std() > 0.01

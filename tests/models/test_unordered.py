@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from data.base import Clips, Dataset
-from data.batches import Sampler
+from data.batches import Batches
 from data.pendulum import make
+from models.annealing import Annealed
 from models.settings import UnorderedSettings
 from models.start import mean_colour
 from models.unordered import Unordered, UnorderedStage, triples
 from models.view import View
 from tests.tiny import FEW
 
-N = 3
-WEIGHTS = {"f": 3.0, "z": 0.5}
+N, CPU = 3, torch.device("cpu")
+ANNEALED = Annealed({"f": 3.0, "z": 0.5})
 SMALL = {"width": 3, "hidden": 4, "f_dim": 5, "z_dim": 2}
 
 
@@ -58,7 +59,7 @@ def test_published_sizes(f_dim):
 
 def test_published_setting():
     c = UnorderedSettings()
-    assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim) == (3, 120, 0.0001, 2, 64)
+    assert (c.frames_per_clip, c.bs, c.lr, c.z_dim, c.f_dim) == (3, 120, 0.0001, 2, 64)
     assert (c.dataset_name, c.seq_len, c.epochs * c.bs_per_epoch) == ("moving-mnist", 20, 60_000)
     # Grey frames count each pixel three times.
     assert c.kl_f == c.kl_z == 3
@@ -103,7 +104,7 @@ def test_terms_against_distributions_and_monte_carlo(network):
             if seed == draws - 1:
                 network._logits = decode
             torch.manual_seed(seed)
-            terms = network.loss(x, WEIGHTS)
+            terms = network.loss(x, ANNEALED)
             torch.manual_seed(seed)
             q_f = Normal(*network.static(h, triples(N, 3)))
             f = q_f.rsample()
@@ -126,7 +127,7 @@ def test_terms_against_distributions_and_monte_carlo(network):
 
 
 def test_every_parameter_has_a_gradient(network):
-    sum(term.weighted for term in network.loss(clips(), WEIGHTS).values()).backward()
+    sum(term.weighted for term in network.loss(clips(), ANNEALED).values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
@@ -156,7 +157,7 @@ def test_uses(network, frames):
 
 def test_a_batch_holds_a_few_frames_of_each_clip():
     stage = UnorderedStage(UnorderedSettings(**SMALL, bs=7, seq_len=16))
-    clip, time, _ = stage.batch(Sampler(make(16, 0, FEW).split("train"), 16), 3)
+    clip, time, _ = stage.batch(Batches(make(16, 0, FEW).split("train"), CPU, 16, 7), 3)
     assert clip.shape == time.shape == (7, 3)
     assert (np.diff(clip) == 0).all() and all(len(set(row)) == 3 for row in time)
 
@@ -165,10 +166,10 @@ def test_frames_come_from_the_whole_of_a_long_clip():
     lengths = np.array([16, 5, 40])
     frames = np.zeros((lengths.sum(), 64, 64, 3), np.uint8)
     stage = UnorderedStage(UnorderedSettings(**SMALL, bs=50, seq_len=4))
-    sampler = Sampler(Clips(frames, lengths, {}, np.array([2, 1])), 4)
+    batches = Batches(Clips(frames, lengths, {}, np.array([2, 1])), CPU, 4, 50)
     times_by_clip = {0: set(), 1: set()}
     for step in range(10):
-        clip, time, _ = stage.batch(sampler, step)
+        clip, time, _ = stage.batch(batches, step)
         assert (time < np.array([40, 5])[clip]).all() and all(len(set(row)) == 3 for row in time)
         for row, times in zip(clip[:, 0], time):
             times_by_clip[row] |= set(times.tolist())
@@ -189,26 +190,31 @@ def test_frames_come_from_all_clips_that_a_sample_joins():
     common |= {"static": ("who",), "dynamic": (), "fingerprint": "", "name": "made"}
     grouped, ungrouped = Dataset(**common, group="who", clips_per_sample=2), Dataset(**common)
     settings = UnorderedSettings(**SMALL, bs=50, seq_len=4, clips_per_sample=3)
-    assert settings.joined("Unordered", grouped) == 3
-    assert settings.joined("Unordered", ungrouped) == 1
-    assert UnorderedSettings().joined("Unordered", grouped) == 2
-    clip, _, _ = UnorderedStage(settings).batch(Sampler(grouped.split("train"), 4, "who", 3), 0)
+    assert settings.clips_per_sample_of("Unordered", grouped) == 3
+    assert settings.clips_per_sample_of("Unordered", ungrouped) == 1
+    assert UnorderedSettings().clips_per_sample_of("Unordered", grouped) == 2
+    batches = Batches(grouped.split("train"), CPU, 4, 50, "who", 3)
+    clip, _, _ = UnorderedStage(settings).batch(batches, 0)
     assert (clip // 3 == clip[:, :1] // 3).all() and any(len(set(row)) == 3 for row in clip)
 
 
 def test_the_pixels_reach_both_posteriors_through_the_samples(network):
-    network.loss(clips(), WEIGHTS)["x"].raw.backward()
+    network.loss(clips(), ANNEALED)["x"].raw.backward()
     for heads in (network.static.heads, network.dynamic.dense[-1]):
         assert all(half.any() for half in heads.weight.grad.chunk(2))
 
 
 def test_pictures_start_at_the_mean_colour():
     clips = make(16, 0, FEW).split("train")
-    settings = UnorderedSettings(**SMALL, output_bias="data")
-    network = UnorderedStage.build(settings, clips).network
+    stage = UnorderedStage.build(UnorderedSettings(**SMALL, start="data"))
+    stage.start_from(Batches(clips, CPU, 16, 4))
+    last = stage.network.decoder.convs[-1]
+    torch.testing.assert_close(torch.sigmoid(last.bias), mean_colour(clips))
+    # With zero weights, every pixel has the colour of the bias.
+    torch.nn.init.zeros_(last.weight)
     f, z = torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"])
-    colour = network.decode(f, z, 4).mean((0, 1, 3, 4))
-    torch.testing.assert_close(colour, mean_colour(clips), atol=0.001, rtol=0)
+    colour = stage.network.decode(f, z, 4).mean((0, 1, 3, 4))
+    torch.testing.assert_close(colour, mean_colour(clips))
 
 
 def test_start_from_data_gives_f_unit_variance(network):
