@@ -27,13 +27,11 @@ from utils.settings import RunSettings, StageInfo
 
 # Clips that are held as floats at a time.
 BLOCK = 64
-# At most so many training clips for code classifiers and forests,
+# The most training clips for code classifiers and forests.
 LEARNT_FROM = 2000
-# and so many of their reconstructions for the consistency protocol's judge.
+# The most reconstructions of training clips for the consistency protocol's judge.
 ADAPTED_ON = 1000
-DEPARTURE = (
-    "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
-)
+DEPARTURE = "split without replacement and gradients zeroed: the release's notebooks do neither"
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:
@@ -43,10 +41,10 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 
 
 class Encoded:
-    """Clips of one split with their codes: uint8 frames [n, T, 64, 64, 3] and labels by name too.
+    """Clips of one split: frames uint8 [n, T, 64, 64, 3], labels by name, codes static and dynamic.
 
-    The first `rebuild` clips, rounded up to a whole block, have reconstructions `rebuilt`, uint8,
-    and their `quality` {name: [n]} by `distances` {name: function of metrics/quality.py}.
+    The first `rebuild` clips, rounded up to a whole block, also have reconstructions, `rebuilt`
+    (uint8), and their `quality` {name: [n]}, by `distances` {name: function of quality.py}.
     """
 
     def __init__(self, view: VideoModel, clips: Clips, rows, length, rebuild, distances):

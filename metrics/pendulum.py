@@ -14,10 +14,9 @@ import numpy as np
 from data import pendulum
 from data.base import Dataset
 from metrics.measurers import Measurer
-from metrics.summary import Measure
+from metrics.summary import Arrays, Measure
 
-# A frame whose brightest channel, in [0, 1], sums to less shows no pendulum; a whole pendulum sums
-# to about 115.
+# Least brightness of a readable frame: a whole pendulum has about 115 (sum over pixels in [0, 1]).
 FAINTEST = 25.0
 # Candidates of `period`, in s.
 PERIODS = np.arange(1.0, 6.0, 0.02)
@@ -127,7 +126,7 @@ class SwingReader:
 
     classes = {"colour": len(pendulum.COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
 
-    def probabilities(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+    def probabilities(self, frames: np.ndarray) -> Arrays:
         """{factor: share of the votes, float64 [n, C]} for clips uint8 [n, T, 64, 64, 3]."""
         colour, angles = read(frames)
         angle, velocity = states(angles)
@@ -166,10 +165,10 @@ def continuation_measures(
 ) -> dict[str, Measure]:
     """Measures of continued clips made [n, T, 64, 64, 3], from frame CONTINUE_FROM on.
 
-    They are compared with `simulate` from the true state at frame 0: angle, velocity [n] in rad and
-    rad/s; physics: its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5
-    of the true one; period_ok: the period is within 15 %; a clip with an unreadable frame fails
-    both. frames_read: share of readable frames.
+    The truth is `simulate` from the state at frame 0: angle, velocity [n] in rad and rad/s, and
+    physics, its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5 of the true
+    one; period_ok: the period is within 15 %; a clip with an unreadable frame fails both.
+    frames_read: share of readable frames.
     """
     true = pendulum.simulate(angle, velocity, made.shape[1], **physics)[0][:, CONTINUE_FROM:]
     seen = read(made)[1][:, CONTINUE_FROM:]
@@ -201,7 +200,7 @@ class PendulumMeasurer(Measurer):
 
     def reconstructions(self, made, labels, frames_only):
         measures = self.swaps(made, labels, np.arange(len(made)))
-        # The two prefixes are historical: files of older runs have these names.
+        # The names in the files of older runs: the two prefixes differ.
         identity, pose = ("", "stage1_") if frames_only else ("seq_", "")
         return {
             f"{identity}reconstruction_identity_accuracy": measures["identity_accuracy"],

@@ -1,8 +1,7 @@
 """The figures of a run: metrics.json, metrics.csv and the tables on the terminal.
 
 metrics.json holds {figure: number} at its top level and, under 'details', how each stage was
-measured: split, seeds, judge, spread, warnings, commit. Figures printed in papers are shown beside
-ours as 'reported'.
+measured: split, seeds, judge, spread, warnings, commit. 'reported' are figures from papers.
 """
 
 import csv
@@ -18,10 +17,8 @@ from utils.files import write_text
 
 MEANING = {
     "reconstruction": "clips decoded from their own codes",
-    "consistency": "VDSM's protocol: a judge on real and reconstructed clips; entropies of prior "
-    "samples; an MLP from each code",
-    "swap": "protocol of S3VAE and later papers: the motion of each clip with the identity of "
-    "another clip, or from the prior",
+    "consistency": "VDSM's protocol: judge on reconstructions, entropies of samples, MLP per code",
+    "swap": "S3VAE's protocol: motion of each clip, identity of another clip or from the prior",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
     "fid": "Frechet distance of held-out clips and prior samples",
 }
