@@ -25,8 +25,7 @@ FLOAT = 4  # bytes
 PNG, GIF = 4000, 1500
 # memory of the backward pass in units of what the loss keeps, measured on a CPU with six presets
 BACKWARD = 1.5
-# data sets whose training samples join clips of one identity: frames per clip, clips per sample
-JOINED = {"sprites": (NUM_FRAMES, 2), "sprites-li": (NUM_FRAMES, 2)}
+JOINING = "sprites", "sprites-li"  # data sets whose samples join two clips of one identity
 
 
 def dry_run(plan: Plan) -> None:
@@ -96,8 +95,8 @@ def measure(name: str, settings: RunSettings) -> dict:
 def _batches(info, settings):
     """Batches on the meta device, with the shapes that training would have."""
     frames, joined = settings.seq_len, 1
-    if info.joins:
-        frames, joined = JOINED.get(settings.dataset_name, (frames, joined))
+    if info.joins and settings.dataset_name in JOINING:
+        frames, joined = NUM_FRAMES, 2
     group = "group" if joined > 1 else None
     dataset = SimpleNamespace(group=group, clips_per_sample=joined)
     joined = settings.clips_per_sample_of(info.name, dataset)

@@ -146,10 +146,11 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     Raises UserError if the folder holds no export, an export of another data set, an incomplete
     one, or too few clips to divide.
     """
-    about, folder = _read_manifest(Path(folder), dataset_name), Path(folder)
+    root = Path(folder)
+    about = _read_manifest(root, dataset_name)
 
     def batches(kind):
-        return [_read(folder / f"{kind}_{p}.npz") for p in range(about["batches"])]
+        return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
 
     def frames(kind):
         return np.concatenate([_uint8(batch["arr_0"]) for batch in batches(f"{kind}_images")])

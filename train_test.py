@@ -2,8 +2,8 @@
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -12,7 +12,7 @@ from data.base import Dataset
 from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, need_labels
-from models.annealing import Annealed, Schedules
+from models.annealing import Annealed
 from models.stage import Stage, too_early
 from pictures.drawing import draw_stage
 from utils import guards
@@ -92,32 +92,25 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
         evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
         export(stage.view(), dataset, folder, settings, folder.choose(name))
-    progress.say(
-        f"stage {number}: done; checkpoints in {folder.checkpoints}, pictures in {folder.images}"
-    )
+    where = f"checkpoints in {folder.checkpoints}, pictures in {folder.images}"
+    progress.say(f"stage {number}: done; {where}")
 
 
-@dataclass
-class Training:
-    """All that one attempt at a stage works with."""
+class Training(NamedTuple):
+    """What one attempt at a stage works with."""
 
     settings: RunSettings
     info: StageInfo
-    stage: Stage
-    stepper: Stepper
-    schedules: Schedules
-    place: Place  # where training stands
-    batches: Batches  # of the training split
-    validation: Batches
     dataset: Dataset
     folder: RunFolder
     device: torch.device
     progress: Progress
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole stage."""
-        return self.settings.epochs * self.settings.bs_per_epoch
+    stage: Stage
+    stepper: Stepper
+    place: Place  # where training stands
+    batches: Batches  # of the training split
+    validation: Batches
+    steps: int  # optimiser steps of the whole stage
 
 
 def begin(settings, info, dataset, folder, device, progress, lowered) -> Training:
@@ -128,6 +121,7 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
     number, newest = settings.number(info.name), folder.newest(info.name)
     stage = build(settings, info, folder).to(device)
     batches = make_batches(settings, info, dataset, device, validation=False)
+    validation = make_batches(settings, info, dataset, device, validation=True)
     if newest is None:
         stage.start_from(batches)
     stepper = Stepper(stage.trainable(), settings.clip_grad)
@@ -144,11 +138,8 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         done = f"epoch {epoch - 1} of {settings.epochs - 1} is done"
         done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
-    validation = make_batches(settings, info, dataset, device, validation=True)
-    return Training(
-        settings, info, stage, stepper, stage.schedules(), place, batches, validation, dataset,
-        folder, device, progress,
-    )  # fmt: skip
+    given = settings, info, dataset, folder, device, progress
+    return Training(*given, stage, stepper, place, batches, validation, progress.total)
 
 
 def attempt(settings, info, dataset, folder, device, progress, signals, lowered) -> Stage:
@@ -158,6 +149,7 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
     """
     t = begin(settings, info, dataset, folder, device, progress, lowered)
     stage, stepper, place, c = t.stage, t.stepper, t.place, settings
+    schedules = stage.schedules()
     logs = c.tboard_log and place.step < t.steps
     first_epoch = place.step // c.bs_per_epoch
     events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, origin(device))
@@ -166,7 +158,7 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
         while place.step < t.steps:
             # the weights of the loss terms
             epoch = place.step // c.bs_per_epoch
-            annealed = t.schedules.at(epoch)
+            annealed = schedules.at(epoch)
 
             # the loss of a batch that the number of the step determines
             stage.network.train()
@@ -217,9 +209,8 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     t.stage.network.eval()
     losses = validation_loss(t.stage, t.validation, annealed)
     elbo = -sum(losses.values())
-    for term, value in losses.items():
+    for term, value in (losses | {"ELBO": elbo}).items():
         log("held out/" + term, value, epoch)
-    log("held out/ELBO", elbo, epoch)
     t.progress.say(f"  validation: ELBO {elbo:.1f} nats per sequence, with all KL weights at 1")
     if guards.saves(c, epoch) and (t.place.best is None or elbo > t.place.best[1]):
         t.place.best = epoch, elbo
@@ -265,18 +256,13 @@ def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
 
     With --fidelity release, MUG-FED trains on its test clips, drawn once for the whole run.
     """
-    on_test = settings.trains_on_test and not validation
-    split = "val" if validation else "test" if on_test else "train"
+    c, on_test = settings, settings.trains_on_test and not validation
+    clips = dataset.split("val" if validation else "test" if on_test else "train")
+    joined = c.clips_per_sample_of(info.name, dataset)
+    seed = c.seed, c.number(info.name) - 1, validation
+    flips = dataset.flips and info.frames_only and not validation
     return Batches(
-        dataset.split(split),
-        device,
-        settings.seq_len,
-        settings.batch_size,
-        dataset.group,
-        settings.clips_per_sample_of(info.name, dataset),
-        seed=(settings.seed, settings.number(info.name) - 1, validation),
-        flips=dataset.flips and info.frames_only and not validation,
-        frozen=on_test,
+        clips, device, c.seq_len, c.batch_size, dataset.group, joined, seed, flips, on_test
     )
 
 
@@ -323,10 +309,8 @@ def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
         path = folder.choose(name, getattr(settings, info.pretrained))
         if path is None:
             if settings.number(name) == 1 and not settings.export_codes:
-                raise UserError(
-                    f"nothing to test in {folder.checkpoints}: train first (--{info.train} True), "
-                    "or give the run's --RUN"
-                )
+                train_first = f"train first (--{info.train} True), or give the run's --RUN"
+                raise UserError(f"nothing to test in {folder.checkpoints}: {train_first}")
             continue
         state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)

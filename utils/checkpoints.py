@@ -86,9 +86,6 @@ class Place:
             self.rate, self.scale, self.retries = rate, 1.0, 0
 
 
-# --- writing ---
-
-
 class Saver:
     """Writes the checkpoints of a stage, one at a time, in a thread of its own.
 
@@ -170,9 +167,6 @@ def state_of(stage, stepper, place: Place, fingerprint: str, device: torch.devic
     }
 
 
-# --- reading ---
-
-
 def load_checkpoint(
     path: Path, adopt: Callable[[dict], dict | None] | None = None, mapped: bool = False
 ) -> dict:
@@ -239,9 +233,6 @@ def check_sizes(state: dict, path: Path, settings, names: Iterable[str]) -> None
         raise UserError(
             f"{path} is of another kind: {differing}: give the flags it was trained with: {flags}"
         )
-
-
-# --- random numbers ---
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -48,9 +48,6 @@ def help_texts(cls: type) -> dict[str, str]:
     return texts
 
 
-# --- kinds: text -> value ---
-
-
 def wrong_value(text: str, expected: str) -> argparse.ArgumentTypeError:
     """The error of a flag whose value is `text`."""
     return argparse.ArgumentTypeError(f"found '{text}', expected {expected}")
@@ -107,9 +104,6 @@ def plain_name(text) -> str:
     return text
 
 
-# --- settings and lists of flags ---
-
-
 def shown(value: Any) -> str:
     """The value of a setting as one writes it on the command line."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -147,9 +141,6 @@ def without(flags, name) -> list[str]:
             kept.append(part)
         skip = not skip and part == name
     return kept
-
-
-# --- the parser ---
 
 
 class Parser(argparse.ArgumentParser):

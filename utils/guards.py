@@ -41,7 +41,7 @@ def refuse_damaged(plan: Plan, folder: RunFolder) -> None:
     needed = set(plan.asked) | {folder.stages[name].stands_on for name in plan.training}
     for path, why in folder.damaged.items():
         stage_name = folder.stage_of(path)
-        if stage_name in needed and not folder.newest(stage_name):
+        if stage_name and stage_name in needed and not folder.newest(stage_name):
             raise UserError(
                 f"{path} {why}, and no other of its stage is whole: move it away, or give "
                 "--fresh True to start over and keep it"
@@ -77,9 +77,8 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
                 f"{ways}"
             )
         if state["data"] != dataset.fingerprint:
-            raise UserError(
-                f"{folder.root} was trained on other data of the name {dataset.name}: give {ways}"
-            )
+            data = f"other data of the name {dataset.name}"
+            raise UserError(f"{folder.root} was trained on {data}: give {ways}")
 
 
 def _change(flag, saved, settings):
@@ -118,11 +117,9 @@ def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) 
             continue
         path = folder.choose(earlier.name, wanted)
         if path is None:
-            number, below = settings.number(name), settings.number(earlier.name)
-            raise UserError(
-                f"stage {number} needs a stage-{below} checkpoint in {folder.checkpoints}: train "
-                f"one first (--{earlier.train} True)"
-            )
+            needed = f"a stage-{settings.number(earlier.name)} checkpoint in {folder.checkpoints}"
+            number, flag = settings.number(name), f"--{earlier.train} True"
+            raise UserError(f"stage {number} needs {needed}: train one first ({flag})")
         names = [*earlier.sizes, "dataset_name"]
         # with another split, stage 2 would train on test clips of stage 1
         if datasets[name].split_flag:
@@ -138,10 +135,8 @@ def _refuse_unlike(first, second, info, wanted):
     if wrong:
         raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
     if wanted is not None and not (wanted < first.epochs and saves(first, wanted)):
-        raise UserError(
-            f"--{info.pretrained} {wanted}: stage {first.number(info.name)} of this command leaves "
-            f"{first.epochs - 1}: give that, or none"
-        )
+        leaves = f"stage {first.number(info.name)} of this command leaves {first.epochs - 1}"
+        raise UserError(f"--{info.pretrained} {wanted}: {leaves}: give that, or none")
 
 
 def refuse_export(plan: Plan, folder: RunFolder) -> None:

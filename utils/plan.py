@@ -130,9 +130,6 @@ def opening_lines(plan: Plan) -> list[str]:
     return lines
 
 
-# --- saved settings ---
-
-
 def of_today(values: dict, stage_name: str | None) -> dict:
     """Saved settings {flag: value} under the flags of today (see `RunSettings.RENAMED`).
 

@@ -96,8 +96,6 @@ class RunFolder:
         self.damaged = {}  # the damaged files went with the folders
         return names
 
-    # --- settings ---
-
     def saved_settings(self) -> dict[str, dict]:
         """The saved configuration, {stage: {flag: value}}; {} if there is none."""
         try:
@@ -118,8 +116,6 @@ class RunFolder:
             lines += [f"[{name}]\n", *(f"{flag}: {value}\n" for flag, value in values.items())]
         for folder in (self.images, self.checkpoints):
             write_text(folder / "config.txt", "".join(lines))
-
-    # --- checkpoints ---
 
     def stage_of(self, path: Path) -> str | None:
         """Name of the stage whose checkpoint `path` is; None if it is another file."""

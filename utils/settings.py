@@ -100,8 +100,7 @@ class RunSettings:
     data_dir: str = flag("./data/", DATA, free=True)
     "Folder that holds the data sets."
     source: str = flag(None, DATA, kind=str, free=True)
-    """What to make the data set from if data_dir lacks it: a clone of its art, a folder of its
-    files, or a folder of your videos."""
+    "If data_dir lacks the data set: folder of its art, of its files, or of your videos."
     data_seed: int = flag(0, DATA, low=0, high=2**31 - 1)
     "Seed of a generated data set and of its split."
     num_clips: int = flag(0, DATA, low=0, high=2**31 - 1)
@@ -147,11 +146,9 @@ class RunSettings:
     """What to measure after training or testing, into metrics.json: some of
     consistency,swap,dci,fid, or default: what applies to the data set and needs no download."""
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
-    """File with the weights of the network for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default:
-    torchvision's R3D-18, which is downloaded."""
+    "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
-    """Clips that --evaluate measures (val to choose settings, test to report) or that
-    --export_codes writes."""
+    "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)
     "After training the last stage or testing, write codes and pictures to runs/RUN/codes."
     report: bool = flag(False, OUTPUT, free=True)
