@@ -1,6 +1,6 @@
 """--convert PATH --to ours|release: a checkpoint of the authors' code as ours, or the reverse."""
 
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,15 +46,9 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
         try:
             state = release.to_release(state, _trained(settings, saved, stage_name))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise UserError(
-                f"{path} does not convert ({error}): is it a checkpoint of this version?"
-            ) from None
-    try:
-        copy.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {copy} ({error.strerror}): copy the checkpoint to another folder"
-        ) from None
+            why = f"({error}): is it a checkpoint of this version?"
+            raise UserError(f"{path} does not convert {why}") from None
+    copy.parent.mkdir(exist_ok=True)
     save_checkpoint(copy, state)
     print(f"wrote {copy}: stage {settings.number(stage_name)}, {state['epoch']} epochs")
     if to_ours:
@@ -63,18 +57,13 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
         return
     sizes = release.sizes_of(state["model"], stage_name)
     if (tuple(sizes["enc_widths"]), tuple(sizes["dec_widths"])) != (ENCODER_WIDTHS, DECODER_WIDTHS):
-        print(
-            "the release's program has other --enc_widths or --dec_widths built in and does not "
-            "load it as it is"
-        )
+        built_in = "--enc_widths or --dec_widths built in"
+        print(f"the release's program has other {built_in} and does not load it as it is")
 
 
 def _trained(settings, saved, stage_name):
     """Names of what a run with the `saved` settings trains, in the order of Adam's state."""
-    values = {
-        field.name: saved.get(field.name, getattr(settings, field.name))
-        for field in fields(settings)
-    }
+    known = {name: value for name, value in saved.items() if name in vars(settings)}
     with torch.device("meta"):
-        stage = settings.info(stage_name).stage().build(type(settings)(**values))
+        stage = settings.info(stage_name).stage().build(replace(settings, **known))
         return Stepper(stage.trainable()).names(stage.network)

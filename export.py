@@ -56,7 +56,19 @@ def export(
     try:
         beside.mkdir()
         batches = _write(view, dataset, clips, beside, settings)
-        about = _about(dataset, settings, checkpoint, len(clips), batches)
+        factors = *dataset.static, *dataset.dynamic
+        about = {
+            "data set": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "split": settings.split,
+            "clips": len(clips),
+            "batches": batches,
+            "factors": {factor: dataset.classes[factor] for factor in factors},
+            "group": dataset.group,
+            "checkpoint": str(checkpoint),
+            "temperature": getattr(settings, "temp_id_end", None),
+            "commit": commit(),
+        }
         write_text(beside / MANIFEST, json.dumps(about, indent=1) + "\n")
         if codes.is_dir() and any(codes.iterdir()):
             kept = unused(codes)
@@ -105,23 +117,6 @@ def _labels(dataset, clips, rows):
     return {**labels, "split": split, "position": position, "arr_0": columns}
 
 
-def _about(dataset, settings, checkpoint, clips, batches):
-    """The content of codes.json."""
-    factors = *dataset.static, *dataset.dynamic
-    return {
-        "data set": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "split": settings.split,
-        "clips": clips,
-        "batches": batches,
-        "factors": {factor: dataset.classes[factor] for factor in factors},
-        "group": dataset.group,
-        "checkpoint": str(checkpoint),
-        "temperature": getattr(settings, "temp_id_end", None),
-        "commit": commit(),
-    }
-
-
 class Export(NamedTuple):
     """n exported clips in order."""
 
@@ -153,7 +148,8 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
         return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
 
     def frames(kind):
-        return np.concatenate([_uint8(batch["arr_0"]) for batch in batches(f"{kind}_images")])
+        parts = [torch.from_numpy(batch["arr_0"]) for batch in batches(f"{kind}_images")]
+        return np.concatenate([as_uint8(part) for part in parts])
 
     static, dynamic = (
         np.concatenate([batch["arr_0"] for batch in batches(kind)]) for kind in ("id", "dynamics")
@@ -163,9 +159,8 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     real, rebuilt, sampled = frames("test"), frames("recon"), frames("sampled")
     counts = {len(part) for part in (real, rebuilt, static, dynamic, *labels.values())}
     if counts != {about["clips"]}:
-        raise UserError(
-            f"{folder} is incomplete ({counts} clips, expected {about['clips']}): export again"
-        )
+        found = f"{counts} clips, expected {about['clips']}"
+        raise UserError(f"{folder} is incomplete ({found}): export again")
     dataset = _exported_dataset(about, real, labels, seed)
     codes = {"identity_code": static[:, 0], "dynamics_code": dynamic}
     return Export(dataset, codes, rebuilt, sampled, about)
@@ -176,13 +171,9 @@ def _read_manifest(folder, dataset_name):
         about = json.loads((folder / MANIFEST).read_text())
         name, *_ = [about[key] for key in ("data set", "batches", "clips", "factors", "group")]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{folder} holds no export: write one with --export_codes True --split all"
-        ) from None
+        raise UserError(f"{folder} holds no export: write one with --export_codes True") from None
     if name != dataset_name:
-        raise UserError(
-            f"{folder} is an export of {name}, expected {dataset_name}: give another path"
-        )
+        raise UserError(f"{folder} holds {name}, expected {dataset_name}: give another path")
     return about
 
 
@@ -213,10 +204,8 @@ def divide(groups: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Positions of clips by split; no group of `groups` [n] is in two splits."""
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     if len(names) < len(SPLITS):
-        raise UserError(
-            f"found {len(names)} clips or characters, expected some for each split: "
-            "export more (--split all)"
-        )
+        found = f"found {len(names)} clips or characters, expected some for each split"
+        raise UserError(f"{found}: export more (--split all)")
     counts = {split: max(1, round(len(names) * share)) for split, share in SHARES.items()}
     test, val = names[: counts["test"]], names[counts["test"] : counts["test"] + counts["val"]]
     side = np.select([np.isin(groups, test), np.isin(groups, val)], ["test", "val"], "train")
@@ -229,8 +218,3 @@ def _read(path):
             return dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path} is missing, truncated or no array file: export again") from None
-
-
-def _uint8(frames):
-    """Frames [n, T, 3, 64, 64] in [0, 1] as uint8 [n, T, 64, 64, 3]."""
-    return as_uint8(torch.from_numpy(frames))

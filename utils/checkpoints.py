@@ -1,18 +1,9 @@
 """Checkpoints: written whole or not at all, read without running what they hold.
 
-A checkpoint is a dict of types that `weights_only=True` loads:
-
-    epoch      the next epoch to run
-    model      state dict of the network
-    optimizer  state dict of Adam, or {'moments': {name: Adam's state}} in an adopted checkpoint
-    settings   of the stage, {flag: value}
-    data       fingerprint of the data set
-    rng        states of the random-number generators
-    place      where training stands (see `Place`)
-
-Its checksums are the CRC-32 of each record in torch's zip archive. A checkpoint of the authors'
-code is adopted by a function of the model: its 'settings' are the sizes alone, and its 'data' and
-'rng' are None.
+A checkpoint is a dict (see `state_of`) of types that `weights_only=True` loads, in torch's zip
+archive, which holds a CRC-32 per record. A checkpoint of the authors' code is adopted by a function
+of the model. Its 'settings' are the sizes alone, its 'data' and 'rng' are None, and its 'optimizer'
+is {'moments': {parameter name: Adam's state}}.
 """
 
 import errno
@@ -43,23 +34,15 @@ class Damaged(UserError):
 
 @dataclass
 class Place:
-    """Where the training of a stage stands, beside weights, optimiser and random numbers.
+    """Where the training of a stage stands, beside weights, optimiser and random numbers."""
 
-    step     optimiser steps done
-    losses   {term: list of tensors [2], raw and weighted} of the current epoch's steps so far; in a
-             checkpoint {term: tensor [steps, 2]}
-    best     epoch and validation ELBO of the best checkpoint
-    rate     learning rate that the flags gave
-    scale    factor on the rate, lowered after each loss that was not finite
-    retries  how often a loss was not finite
-    """
-
-    step: int = 0
+    step: int = 0  # optimiser steps done
+    # {term: [raw, weighted] of each step of the current epoch}; in a checkpoint tensors [steps, 2]
     losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    best: tuple[int, float] | None = None
-    rate: float = math.nan
-    scale: float = 1.0
-    retries: int = 0
+    best: tuple[int, float] | None = None  # epoch and validation ELBO of the best checkpoint
+    rate: float = math.nan  # learning rate that the flags gave
+    scale: float = 1.0  # factor on the rate, lowered after each loss that was not finite
+    retries: int = 0  # how often a loss was not finite
 
     @classmethod
     def of(cls, state: dict, bs_per_epoch: int, device: torch.device) -> "Place":
@@ -149,15 +132,14 @@ def save_checkpoint(path: Path, state: dict) -> None:
         while not isinstance(error, OSError) and error.__context__:
             error = error.__context__  # torch reports a full disk as an unfinished archive
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot write {path} ({reason}): free some space; the older checkpoints are whole"
-        ) from None
+        todo = "free some space; the older checkpoints are whole"
+        raise UserError(f"cannot write {path} ({reason}): {todo}") from None
 
 
 def state_of(stage, stepper, place: Place, fingerprint: str, device: torch.device) -> dict:
     """The checkpoint of `stage`, without copying tensors. fingerprint: of the data set."""
     return {
-        "epoch": place.step // stage.settings.bs_per_epoch,
+        "epoch": place.step // stage.settings.bs_per_epoch,  # the next epoch to run
         "model": stage.network.state_dict(),
         "optimizer": stepper.adam.state_dict(),
         "settings": dict(vars(stage.settings)),
@@ -230,9 +212,8 @@ def check_sizes(state: dict, path: Path, settings, names: Iterable[str]) -> None
     if wrong:
         differing = ", ".join(f"--{n} is {here[n]} here and {there[n]} there" for n in wrong)
         flags = " ".join(f"no --{n}" if saved[n] is None else f"--{n} {there[n]}" for n in wrong)
-        raise UserError(
-            f"{path} is of another kind: {differing}: give the flags it was trained with: {flags}"
-        )
+        todo = f"give the flags it was trained with: {flags}"
+        raise UserError(f"{path} is of another kind: {differing}: {todo}")
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -152,13 +152,9 @@ class Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     def _get_help_string(self, action):
-        plain = action.default is argparse.SUPPRESS or not action.option_strings
-        if plain or action.dest in ("help", "preset", "config"):
+        if action.dest in ("help", "preset", "config"):
             return action.help
         return f"{action.help} [{action.default}]"
-
-    def _get_default_metavar_for_optional(self, action):
-        return "VALUE"
 
 
 def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ class Progress:
             return
         self.last_line = now
         speed = (self.done - self.first) / max(now - self.began, 1e-9)
-        left = _clock((self.total - self.done) / max(speed, 1e-9))
+        left = timedelta(seconds=int((self.total - self.done) / max(speed, 1e-9)))
         line = f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {left} left"
         print(line, flush=True)
 
@@ -118,8 +118,3 @@ def tensorboard(
                 writer.add_scalar(tag, value, epoch)
 
         yield log
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

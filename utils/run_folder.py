@@ -70,29 +70,23 @@ class RunFolder:
         saved, names = self.saved_settings() if keep else {}, []
         folders = self.root, self.images, self.checkpoints, self.tensorboard, self.codes
         moved = keep
-        try:
-            for folder in dict.fromkeys(folders):
-                inside = folder != self.root and self.root in folder.parents
-                if inside or not folder.is_dir() or not any(folder.iterdir()):
-                    continue
-                new = unused(folder)
-                folder.rename(new)
-                names.append(str(new))
-                if moved and folder in moved.parents:
-                    moved = new / moved.relative_to(folder)
-            if keep and moved:
-                keep.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(keep) as beside:
-                    shutil.copy2(moved, beside)
-                self.root.mkdir(parents=True, exist_ok=True)
-                stage_name = self.stage_of(keep)
-                kept = {name: values for name, values in saved.items() if name == stage_name}
-                write_text(self.config, json.dumps(kept, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"cannot set {error.filename} aside ({error.strerror}): move it away or choose "
-                "another --RUN"
-            ) from None
+        for folder in dict.fromkeys(folders):
+            inside = folder != self.root and self.root in folder.parents
+            if inside or not folder.is_dir() or not any(folder.iterdir()):
+                continue
+            new = unused(folder)
+            folder.rename(new)
+            names.append(str(new))
+            if moved and folder in moved.parents:
+                moved = new / moved.relative_to(folder)
+        if keep and moved:
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(keep) as beside:
+                shutil.copy2(moved, beside)
+            self.root.mkdir(parents=True, exist_ok=True)
+            stage_name = self.stage_of(keep)
+            kept = {name: values for name, values in saved.items() if name == stage_name}
+            write_text(self.config, json.dumps(kept, indent=1) + "\n")
         self.damaged = {}  # the damaged files went with the folders
         return names
 
@@ -193,12 +187,7 @@ class RunFolder:
         """Rename the damaged checkpoints. show: function that prints a line about each."""
         for path, why in self.damaged.items():
             new = unused(path, "damaged")
-            try:
-                path.rename(new)
-            except OSError as error:
-                raise UserError(
-                    f"{path} {why}, and cannot be renamed ({error.strerror}): move it away"
-                ) from None
+            path.rename(new)
             show(f"{path} {why}: kept as {new.name}")
         self.damaged = {}
 
