@@ -298,10 +298,7 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
 
 
 def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
-    """Draw the test pictures of the checkpoints that the flags name, by default the newest.
-
-    Measure with --evaluate, export with --export_codes.
-    """
+    """Draw, measure and export the checkpoints that the flags name, by default the newest."""
     folder.put_away(warn)
     began = time.monotonic()
     for name, settings in plan.stages.items():

@@ -178,7 +178,7 @@ def read_checkpoint(path: Path, mapped: bool = False):
     if not mapped:
         check_sum(path)
     try:
-        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip archive
+        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no archive
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # damaged bytes raise anything from the unpickler; a short file raises EINVAL from a seek
@@ -188,10 +188,7 @@ def read_checkpoint(path: Path, mapped: bool = False):
 
 
 def check_sum(path: Path) -> None:
-    """Raise `Damaged` if a record of the zip archive at `path` differs from its CRC-32.
-
-    A file that is no archive passes: torch before 1.6 wrote no checksum.
-    """
+    """Raise `Damaged` if a record of the archive at `path` differs from its CRC-32."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

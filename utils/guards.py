@@ -1,7 +1,4 @@
-"""What stops a command: a folder that it must not write to, a missing earlier stage, a bad loss.
-
-What a stage needs is read from its StageInfo.
-"""
+"""What stops a command: a folder of another run, a missing earlier stage, a bad loss."""
 
 import shlex
 from dataclasses import replace
@@ -42,10 +39,8 @@ def refuse_damaged(plan: Plan, folder: RunFolder) -> None:
     for path, why in folder.damaged.items():
         stage_name = folder.stage_of(path)
         if stage_name and stage_name in needed and not folder.newest(stage_name):
-            raise UserError(
-                f"{path} {why}, and no other of its stage is whole: move it away, or give "
-                "--fresh True to start over and keep it"
-            )
+            lost = f"{path} {why}, and no other of its stage is whole"
+            raise UserError(f"{lost}: move it away, or start over with --fresh True")
 
 
 def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
@@ -72,10 +67,8 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
         if wrong:
             changes = ", ".join(_change(flag, saved, settings) for flag in wrong[:NAMED])
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-            raise UserError(
-                f"{folder.root} holds another run ({changes}{more}): give its flags to resume it, "
-                f"{ways}"
-            )
+            found = f"{folder.root} holds another run ({changes}{more})"
+            raise UserError(f"{found}: give its flags to resume it, {ways}")
         if state["data"] != dataset.fingerprint:
             data = f"other data of the name {dataset.name}"
             raise UserError(f"{folder.root} was trained on {data}: give {ways}")
@@ -88,10 +81,7 @@ def _change(flag, saved, settings):
 
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:
-    """Raise UserError if the checkpoint was trained on other data than `dataset`.
-
-    The clips that it was trained on could be test clips here.
-    """
+    """Raise UserError if a checkpoint to measure was trained on other data than `dataset`."""
     if state.get("data") not in (None, dataset.fingerprint):
         raise UserError(
             f"{path} was trained on other data of the name {dataset.name}: give its --data_dir, "
@@ -228,9 +218,7 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         folder.damaged[newest] = "leads to a loss that is not finite at once"
         folder.put_away(warn)
         newest = folder.newest(stage_name)
-    warn(
-        f"epoch {epoch}, step {step}: {bad}; back to {newest or 'the start'} at learning rate "
-        f"{rate * NAN_LR_FACTOR:g}, time {place.retries + 1} of {settings.nan_retries} "
-        "(--nan_retries)"
-    )
+    back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
+    times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
+    warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
     return replace(place, scale=place.scale * NAN_LR_FACTOR, retries=place.retries + 1)

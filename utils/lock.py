@@ -31,9 +31,8 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
     except BlockingIOError:
         in_use = f"{root} is in use by {_holder(path)}"
         if not override:
-            raise UserError(
-                f"{in_use}: wait for it, choose another --RUN, or give --override_lock True"
-            ) from None
+            ways = "wait for it, choose another --RUN, or give --override_lock True"
+            raise UserError(f"{in_use}: {ways}") from None
         warn(f"{in_use}; training anyway (--override_lock)")
         file = None
     except OSError as error:

@@ -78,10 +78,8 @@ def parse(argv: list[str]) -> Plan:
     cls, stages = settings_class(model, dataset_name), {}
     lists = lists or [[] for _ in cls.STAGES]
     if len(lists) != len(cls.STAGES):
-        raise UserError(
-            f"--model {model} has {len(cls.STAGES)} stages, and --preset or --config names "
-            f"{len(lists)}: leave one of the flags out"
-        )
+        names = f"--preset or --config names {len(lists)}"
+        raise UserError(f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one out")
     for info, flags in zip(cls.STAGES, lists):
         values = parser_of(cls).parse_args([*flags, *argv])
         settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})

@@ -240,10 +240,8 @@ class RunSettings:
     def check(self) -> None:
         """Raise UserError where two flags contradict each other."""
         if self.measured and self.split not in ("test", "val"):
-            raise UserError(
-                f"--split {self.split} is for --export_codes alone: --evaluate measures on test or "
-                "val: give one of them, or --evaluate none"
-            )
+            found = f"--split {self.split} is for --export_codes alone"
+            raise UserError(f"{found}: give --split test or val, or --evaluate none")
         if self.fid_weights and not Path(self.fid_weights).is_file():
             raise UserError(f"--fid_weights {self.fid_weights}: found no such file: leave it out")
         if (self.convert is None) != (self.to is None):
