@@ -1,4 +1,4 @@
-"""Safe reading of arrays from .npz files of other people.
+"""Safe reading of arrays from files of other people.
 
 An object array is stored as a pickle, and a pickle can run any code. Here it can only create NumPy
 arrays, which are built from their bytes and not by the functions that the pickle names.
@@ -6,17 +6,17 @@ arrays, which are built from their bytes and not by the functions that the pickl
 
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
 from utils.errors import UserError
 
-# The key that np.savez(path, array) uses.
-KEY = "arr_0"
+KEY = "arr_0"  # the key that np.savez(path, array) uses
 
 
-def load(path) -> np.ndarray:
+def load(path: Path) -> np.ndarray:
     """The array 'arr_0' of the .npz file `path`; object arrays may hold arrays, numbers or text.
 
     Raises UserError if the file is missing or damaged, has another key, or holds anything else.
@@ -25,9 +25,8 @@ def load(path) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
-                problem = f"found key {', '.join(keys[:5])}" if keys else "found no array"
-                expected = f"expected {KEY}: write the file with np.savez(path, array)"
-                raise UserError(f"{path}: {problem}, {expected}")
+                found = f"found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
+                raise UserError(f"{path}: {found}: write the file with np.savez(path, array)")
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
@@ -35,16 +34,22 @@ def load(path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"found no {path}: put the file there") from None
     except _ForeignError as error:
-        raise UserError(
-            f"{path} holds {error}, expected only NumPy arrays; none of it was run: get the file "
-            "from a source that you trust"
-        ) from None
+        problem = f"{path} holds {error}, expected only NumPy arrays; none of it was run"
+        raise UserError(f"{problem}: get the file from a source that you trust") from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
     # Damaged bytes can raise any exception.
     except Exception as error:
         problem = f"{path} cannot be read ({type(error).__name__}: {error})"
         raise UserError(f"{problem}: it is damaged or not an .npz file, get it again") from None
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of the .npy file `path`, memory-mapped. Raises UserError if it cannot be read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"cannot read {path} ({error}): get it again") from None
 
 
 def _read(file):
@@ -64,10 +69,8 @@ class _ForeignError(Exception):
 
 
 class _Type:
-    """Replaces numpy.dtype while unpickling; admits plain numbers and objects, no fields.
-
-    Fields are refused because those of a pickle can state wrong sizes of memory.
-    """
+    """Replaces numpy.dtype while unpickling. Admits numbers and objects, but no fields: those of a
+    pickle can state wrong sizes of memory."""
 
     def __init__(self, name, align=False, copy=False):
         self.dtype = np.dtype(str(name))
@@ -75,8 +78,8 @@ class _Type:
             raise _ForeignError(f"arrays of {self.dtype}")
 
     def __setstate__(self, state):
-        # state: version, byte order, ...
-        self.dtype = self.dtype.newbyteorder(state[1])
+        _, byte_order, *_ = state
+        self.dtype = self.dtype.newbyteorder(byte_order)
 
 
 class _Array:
@@ -102,8 +105,7 @@ class _Unpickler(pickle.Unpickler):
 
     ADMITTED = {
         ("multiarray", "_reconstruct"): lambda *_: _Array(),
-        # Only an argument of _reconstruct.
-        ("numpy", "ndarray"): None,
+        ("numpy", "ndarray"): None,  # only an argument of _reconstruct
         ("numpy", "dtype"): _Type,
         # Pickles of protocol 2 store bytes as text, and empty bytes as a call of bytes().
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),

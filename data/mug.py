@@ -7,13 +7,14 @@ Users crop and align the database's frames themselves, under its licence (see th
     labels.npz                       `arr_0` [n, 2]: identity, action
 
 As in the authors' code, every second frame is kept, zero-padded to 160x160 around its centre and
-resized to 64x64 by PIL, bilinear, as uint8. The results are kept beside the files and
+resized to 64x64 by PIL, bilinear, as uint8. The results are stored beside the files and
 memory-mapped. The split is the authors', by clip, or with --split_by identity 85/15 by person; a
 tenth of the training part is held out for validation. Users of the database itself may give folders
 of aligned frames instead (data/mug_aligned.py).
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,9 @@ SIZE, PADDED, STRIDE = 112, 160, 2
 # alphabetical order, of which neutral and the mixed ones are not among the six expressions.
 ACTIONS = {0: "anger", 1: "disgust", 7: "sadness", 3: "fear", 4: "happiness", 8: "surprise"}
 DROPPED = (2, 5, 6)
-# The authors' share of the clips; ours of the people.
-TEST_SHARE = {"clip": 0.25, "identity": 0.15}
-# Of the training part, so that settings are never chosen on test clips.
-VAL_SHARE = 0.1
-# At most so many problems of one kind are listed.
-LISTED = 5
+TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the authors' share of the clips, ours of the people
+VAL_SHARE = 0.1  # of the training part, so that settings are never chosen on test clips
+LISTED = 5  # problems of one kind that are listed at most
 
 
 @dataclass
@@ -91,30 +89,30 @@ def load(config) -> Dataset:
     )
 
 
-def usable(lengths, labels, seq_len: int, seed: int, by="clip") -> tuple[dict, int]:
+def usable(
+    lengths: np.ndarray, labels: np.ndarray, seq_len: int, seed: int, split_by: str
+) -> tuple[dict[str, np.ndarray], int]:
     """Positions by split of the clips with one of the six actions and at least seq_len frames.
 
-    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action.
-    by 'clip': the test split is the authors', scikit-learn's split of all clips of the file before
-    any is dropped. by 'identity': the same with 15 % of the people. Raises UserError if a split has
-    no clip left.
+    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action. The
+    clips of the file, or its people, are split before any clip is dropped: by clip, the test split
+    is the authors' split by scikit-learn. Raises UserError if a split has no clip left.
     """
     # Imported here: the import takes seconds.
     from sklearn.model_selection import train_test_split
 
-    units = np.arange(len(lengths)) if by == "clip" else np.unique(labels[:, 0])
+    by_clip = split_by == "clip"
+    units = np.arange(len(lengths)) if by_clip else np.unique(labels[:, 0])
     if len(units) < 3:
-        count = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
-        raise UserError(f"{NAME}: found {count}, expected enough for three splits: give more clips")
-    train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
+        count = f"{len(units)} {'clips' if by_clip else 'people'}"
+        raise UserError(f"{NAME}: found {count}, expected 3 or more: give more clips")
+    train, test = train_test_split(units, test_size=TEST_SHARE[split_by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
-    splits = {"train": train, "val": val, "test": test}
-    if by == "identity":
-        splits = {
-            name: np.flatnonzero(np.isin(labels[:, 0], people)) for name, people in splits.items()
-        }
     kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len
-    splits = {name: rows[(kept & enough)[rows]] for name, rows in splits.items()}
+    splits = {}
+    for name, chosen in {"train": train, "val": val, "test": test}.items():
+        rows = chosen if by_clip else np.flatnonzero(np.isin(labels[:, 0], chosen))
+        splits[name] = rows[(kept & enough)[rows]]
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
         raise UserError(
@@ -143,21 +141,19 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return clips, labels.astype(np.int64)
 
 
-def problems_of(clips, labels):
+def problems_of(clips: np.ndarray, labels: np.ndarray) -> Iterator[str]:
     """What is wrong with the two arrays, one line each; nothing if they are right."""
-    n = len(clips) if clips.ndim else 0
-    each = "uint8 [frames, 112, 112, 3]"
-    if n == 0 or (clips.dtype != object and clips.ndim != 5):
-        yield f"{CLIPS}: found {_kind(clips)}, expected an object array of clips, each {each}"
-        n = 0
-    wrong = [
-        f"clip {i} of {CLIPS} is {_kind(clip)}, expected {each}"
-        for i, clip in enumerate(clips[:n])
+    count, expected = len(clips) if clips.ndim else 0, "uint8 [frames, 112, 112, 3]"
+    if count == 0 or (clips.dtype != object and clips.ndim != 5):
+        yield f"{CLIPS}: found {_kind(clips)}, expected an object array of clips, each {expected}"
+        count = 0
+    yield from _first(
+        f"clip {i} of {CLIPS} is {_kind(clip)}, expected {expected}"
+        for i, clip in enumerate(clips[:count])
         if not isinstance(clip, np.ndarray)
         or (clip.dtype, clip.ndim, clip.shape[1:]) != (np.uint8, 4, (SIZE, SIZE, 3))
         or len(clip) == 0
-    ]
-    yield from _first(wrong)
+    )
     try:
         with np.errstate(invalid="ignore"):
             whole = bool((labels.astype(np.int64) == labels).all())
@@ -167,26 +163,25 @@ def problems_of(clips, labels):
         expected = "expected whole numbers [clips, 2], identity and action"
         yield f"{LABELS}: found {_kind(labels)}, {expected}"
         return
-    if n and len(labels) != n:
-        yield f"{LABELS} has labels for {len(labels)} clips, expected {n}, the clips of {CLIPS}"
-    unknown = [
+    if count and len(labels) != count:
+        yield f"{LABELS} has labels for {len(labels)} clips, expected {count}, the clips of {CLIPS}"
+    yield from _first(
         f"clip {i} has action {action} in {LABELS}, expected 0 to 8"
         for i, action in enumerate(labels[:, 1].astype(np.int64).tolist())
         if action not in ACTIONS and action not in DROPPED
-    ]
-    yield from _first(unknown)
+    )
 
 
 def _first(problems):
+    problems = list(problems)
     yield from problems[:LISTED]
     if len(problems) > LISTED:
         yield f"... and {len(problems) - LISTED} more clips like these"
 
 
 def _kind(value):
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {[*value.shape]}"
-    return type(value).__name__
+    array = isinstance(value, np.ndarray)
+    return f"{value.dtype} {[*value.shape]}" if array else type(value).__name__
 
 
 def _copy(folder, aligned):
@@ -234,51 +229,46 @@ def _copy(folder, aligned):
     return stored.load(make)
 
 
-def check(folder: Path, settings) -> tuple[list[str], list[str]]:
-    """Lines that say what the files in `folder` hold, and lines that say what is wrong."""
-    facts, problems, loaded = [], [], {}
-    for name in (CLIPS, LABELS):
-        try:
-            loaded[name] = arrays.load(folder / name)
-        except UserError as error:
-            problems.append(str(error))
-    if not problems:
-        problems += problems_of(loaded[CLIPS], loaded[LABELS])
-    if not problems:
-        lengths = np.array([len(clip[::STRIDE]) for clip in loaded[CLIPS]])
-        labels = loaded[LABELS].astype(np.int64)
-        people, actions = labels.T
-        facts.append(
-            f"{len(lengths)} clips of {len(np.unique(people))} identities; {lengths.min()} to "
-            f"{lengths.max()} frames (median {np.median(lengths):g}), every second one of the file"
-        )
-        counts = ", ".join(f"{name} {(actions == i).sum()}" for i, name in ACTIONS.items())
-        dropped = np.isin(actions, DROPPED).sum()
-        facts.append(f"actions: {counts}; left out: {dropped} of the numbers 2, 5 and 6")
-        seq_len, seed = settings.seq_len, settings.seed
-        try:
-            splits, short = usable(lengths, labels, seq_len, seed, settings.split_by)
-            parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
-            given = f"with --seq_len {seq_len} and --seed {seed}"
-            facts.append(f"{given}: {parts} clips, {short} too short and skipped")
-        except UserError as error:
-            problems.append(str(error))
-    return facts, problems
+def facts(clips: np.ndarray, labels: np.ndarray, settings) -> Iterator[str]:
+    """Lines of text on right files. Raises UserError if a split has no clip."""
+    lengths = np.array([len(clip[::STRIDE]) for clip in clips])
+    labels = labels.astype(np.int64)
+    people, actions = labels.T
+    yield (
+        f"{len(lengths)} clips of {len(np.unique(people))} identities; {lengths.min()} to "
+        f"{lengths.max()} frames (median {np.median(lengths):g}), every second one of the file"
+    )
+    counts = ", ".join(f"{name} {(actions == i).sum()}" for i, name in ACTIONS.items())
+    dropped = np.isin(actions, DROPPED).sum()
+    yield f"actions: {counts}; left out: {dropped} of the numbers 2, 5 and 6"
+    seq_len, seed = settings.seq_len, settings.seed
+    splits, short = usable(lengths, labels, seq_len, seed, settings.split_by)
+    parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
+    given = f"with --seq_len {seq_len} and --seed {seed}"
+    yield f"{given}: {parts} clips, {short} too short and skipped"
 
 
 @in_one_line
 def main(argv: list[str]) -> int:
     """Check files; the exit status is 0 if they are right, else 2 with the problems on stderr."""
-    # Imported here, so that the settings may import this module.
     if not argv or argv[0].startswith("-"):
         where = f"FOLDER holds {CLIPS} and {LABELS}, or {NAME}/ with them"
         raise UserError(f"usage: python -m data.mug FOLDER [--seq_len N] [--seed N]; {where}")
     settings, folder = parse([*argv[1:], "--dataset_name", NAME]).first, Path(argv[0])
     folder = folder.parent if folder.is_file() else folder
     folder = folder / NAME if (folder / NAME).is_dir() else folder
-    facts, problems = check(folder, settings)
-    for line in facts:
-        print(line)
+    loaded, problems = [], []
+    for name in (CLIPS, LABELS):
+        try:
+            loaded.append(arrays.load(folder / name))
+        except UserError as error:
+            problems.append(str(error))
+    try:
+        problems = problems or list(problems_of(*loaded))
+        for line in () if problems else facts(*loaded, settings):
+            print(line)
+    except UserError as error:
+        problems.append(str(error))
     for line in problems:
         print(" ".join(line.split()), file=sys.stderr)
     verdict = f"{len(problems)} problems" if problems else "the files are right"
