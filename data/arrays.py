@@ -17,7 +17,7 @@ KEY = "arr_0"  # the key that np.savez(path, array) uses
 
 
 def load(path: Path) -> np.ndarray:
-    """The array 'arr_0' of the .npz file `path`; object arrays may hold arrays, numbers or text.
+    """The array KEY of the .npz file `path`. An object array may hold arrays, numbers and text.
 
     Raises UserError if the file is missing or damaged, has another key, or holds anything else.
     """
@@ -25,8 +25,8 @@ def load(path: Path) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
-                found = f"found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
-                raise UserError(f"{path}: {found}: write the file with np.savez(path, array)")
+                problem = f"{path}: found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
+                raise UserError(f"{problem}: write the file with np.savez(path, array)")
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
@@ -38,10 +38,9 @@ def load(path: Path) -> np.ndarray:
         raise UserError(f"{problem}: get the file from a source that you trust") from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
-    # Damaged bytes can raise any exception.
-    except Exception as error:
+    except Exception as error:  # damaged bytes can raise any exception
         problem = f"{path} cannot be read ({type(error).__name__}: {error})"
-        raise UserError(f"{problem}: it is damaged or not an .npz file, get it again") from None
+        raise UserError(f"{problem}: it is damaged or no .npz file, get it again") from None
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -69,8 +68,7 @@ class _ForeignError(Exception):
 
 
 class _Type:
-    """Replaces numpy.dtype while unpickling. Admits numbers and objects, but no fields: those of a
-    pickle can state wrong sizes of memory."""
+    """Replaces numpy.dtype while unpickling. Refuses fields, which can state wrong sizes."""
 
     def __init__(self, name, align=False, copy=False):
         self.dtype = np.dtype(str(name))
@@ -101,10 +99,10 @@ def _value(item):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles an array. A name that is not listed here is not even imported."""
+    """Unpickles an array. A name that is not admitted is not even imported."""
 
     ADMITTED = {
-        ("multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy", "ndarray"): None,  # only an argument of _reconstruct
         ("numpy", "dtype"): _Type,
         # Pickles of protocol 2 store bytes as text, and empty bytes as a call of bytes().
@@ -113,8 +111,8 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module, name):
-        multiarray = module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        key = ("multiarray" if multiarray else module, name)
+        # numpy.core in NumPy 1, numpy._core in NumPy 2
+        key = (module.replace("_core", "core"), name)
         if key not in self.ADMITTED:
             raise _ForeignError(f"{module}.{name}")
         return self.ADMITTED[key]

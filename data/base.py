@@ -45,12 +45,13 @@ class Clips:
     @cached_property
     def first(self) -> np.ndarray:
         """The position in `frames` at which each clip starts, int64 [n]."""
-        return starts(self.lengths)[self.index]
+        return (np.cumsum(self.lengths) - self.lengths)[self.index]
 
     @cached_property
     def rank(self) -> np.ndarray:
         """The position at which each clip starts among the frames of this split, int64 [n]."""
-        return starts(self.lengths[self.index])
+        lengths = self.lengths[self.index]
+        return np.cumsum(lengths) - lengths
 
     def every_frame(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and time of every frame of this split, clip after clip, int64 [total] each."""
@@ -158,11 +159,6 @@ class Dataset:
             raise UserError(f"{problem}: use --seq_len {shortest} or less")
 
 
-def starts(lengths: np.ndarray) -> np.ndarray:
-    """The position at which each of n pieces starts when they are joined, int64 [n]."""
-    return np.cumsum(lengths) - lengths
-
-
 def flat(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Clips of one length [n, T, ...] -> frames [n T, ...], a view, and lengths [n]."""
     return clips.reshape(-1, *clips.shape[2:]), np.full(len(clips), clips.shape[1])
@@ -175,9 +171,9 @@ def consecutive(counts: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 def fingerprint(frames: np.ndarray, labels: dict, splits: dict) -> str:
-    """SHA-256 (hexadecimal) of frames of any shape, of labels and of clip positions by split."""
+    """SHA-256 (hexadecimal) of frames of any shape, labels and splits."""
     digest = hashlib.sha256(str((frames.shape, frames.dtype.str)).encode())
-    # Block by block, so that a memory map is not loaded whole.
+    # In blocks, so that a memory map is not loaded whole.
     for block in range(0, len(frames), 256):
         digest.update(np.ascontiguousarray(frames[block : block + 256]).data)
     for table in (labels, splits):
