@@ -111,8 +111,7 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module, name):
-        # numpy.core in NumPy 1, numpy._core in NumPy 2
-        key = (module.replace("_core", "core"), name)
+        key = (module.replace("numpy._core", "numpy.core"), name)  # NumPy 2 renamed numpy.core
         if key not in self.ADMITTED:
             raise _ForeignError(f"{module}.{name}")
         return self.ADMITTED[key]

@@ -128,14 +128,14 @@ class Dataset:
 
     def split(self, name: str) -> Clips:
         """The clips of 'train', 'val' or 'test', or of 'all' three in order of position."""
-        every = {"all": np.sort(np.concatenate([*self.splits.values()]))}
-        return Clips(self.frames, self.lengths, self.labels, (every | self.splits)[name])
+        every = name == "all"
+        index = np.sort(np.concatenate([*self.splits.values()])) if every else self.splits[name]
+        return Clips(self.frames, self.lengths, self.labels, index)
 
     def subsample(self, count: int, seed: int) -> "Dataset":
-        """The set with about `count` clips, drawn by `seed`; frames are not copied.
+        """The set with about `count` clips, drawn by `seed`, whole groups as far as possible.
 
-        Each split keeps its share of the clips, and at least one. With a `group`, whole groups
-        are drawn as far as the count allows.
+        Each split keeps its share of the clips, and at least one.
         """
         total, rng, splits = sum(map(len, self.splits.values())), np.random.default_rng(seed), {}
         if count >= total:

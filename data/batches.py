@@ -1,10 +1,10 @@
 """Training batches: which frames of which clips, and their pixels.
 
-A batch depends on the seed and the step alone, so a resumed run draws the batches that an unbroken
-run would have drawn.
+A batch depends on the seed and the step alone, so a resumed run draws the same batches.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from utils.frames import as_float
 PICK, FLIP, FROZEN = 1, 2, 3
 
 
+@dataclass(eq=False)
 class Batches:
     """Batches of one split of a data set.
 
@@ -29,40 +30,36 @@ class Batches:
     is mirrored as a whole with probability 1/2. frozen (release): the window of each clip and the
     mirroring of each single frame are drawn once per run.
 
-    On a GPU the frames lie on the device as uint8 if they take at most a quarter of its free
-    memory. Otherwise only the drawn frames move there.
+    A GPU holds all frames as uint8 if they take at most a quarter of its free memory.
     """
 
-    def __init__(
-        self,
-        clips: Clips,
-        device: torch.device,
-        seq_len: int,
-        size: int,
-        group: str | None = None,
-        joined: int = 1,
-        seed: Sequence[int] = (0,),
-        flips: bool = False,
-        frozen: bool = False,
-    ):
-        self.clips, self.device, self.size = clips, device, size
-        self.seq_len, self.joined, self.seed = seq_len, joined, tuple(seed)
-        self.flips, self.frozen = flips, frozen
-        self.windows = clips.lengths[clips.index] - seq_len + 1  # possible windows of each clip
+    clips: Clips
+    device: torch.device
+    seq_len: int
+    size: int
+    group: str | None = None
+    joined: int = 1
+    seed: Sequence[int] = (0,)
+    flips: bool = False
+    frozen: bool = False
+
+    def __post_init__(self):
+        clips = self.clips
+        self.windows = clips.lengths[clips.index] - self.seq_len + 1  # possible starts in each clip
         self.members = None  # rows of each group
-        if group is not None and joined > 1:
-            labels = clips.label(group)
+        if self.group is not None and self.joined > 1:
+            labels = clips.label(self.group)
             order = np.argsort(labels, kind="stable")
             self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        if frozen:
+        if self.frozen:
             rng = self._rng(0, FROZEN)
             self.start = rng.integers(self.windows)
             self.mirrored = rng.random(clips.total) < 0.5
         self.resident = None
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
             if clips.frames[0].nbytes * clips.total <= free // 4:
-                self.resident = move(clips, device)
+                self.resident = move(clips, self.device)
 
     def _rng(self, step, *stream):
         return np.random.default_rng([*self.seed, step, *stream])
@@ -116,10 +113,8 @@ class Batches:
 
 
 def move(clips: Clips, device: torch.device, block: int = 4096) -> torch.Tensor:
-    """The frames of a split on `device`, clip after clip: uint8 [clips.total, 64, 64, 3].
-
-    They move in blocks, so a memory-mapped set is never whole in the CPU's memory.
-    """
+    """The frames of a split on `device`, clip after clip: uint8 [clips.total, 64, 64, 3]."""
+    # They move in blocks, so that a memory-mapped set is never whole in the CPU's memory.
     clip, time = clips.every_frame()
     place = clips.first[clip] + time
     moved = torch.empty((len(place), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)

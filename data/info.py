@@ -12,9 +12,9 @@ from utils.settings import DATASETS, RunSettings
 
 
 def dataset_of(argv: list[str], command: str) -> tuple[Dataset, RunSettings]:
-    """The data set and the settings of the command line `NAME [--FLAG VALUE ...]`.
+    """The data set and settings of `NAME [--FLAG VALUE ...]`. Raises UserError.
 
-    command: what the user typed before NAME, for the message. Raises UserError.
+    command: what the user types before NAME, for the message on usage.
     """
     if not argv or argv[0].startswith("-"):
         names = ", ".join(sorted(DATASETS))

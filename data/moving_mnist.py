@@ -3,8 +3,7 @@
     python main.py --dataset_name moving-mnist --source FOLDER       # MNIST's IDX files, or .gz
     python main.py --dataset_name moving-mnist --source torchvision  # torchvision downloads them
 
-FOLDER may also hold the public mnist_test_seq.npy [20, 10000, 64, 64]. Without --source the files
-are looked for in data_dir/moving-mnist.
+FOLDER may also hold the public mnist_test_seq.npy. Its default is data_dir/moving-mnist.
 
 A digit starts anywhere, moves in a random direction by a tenth of its 36 px of room per frame, and
 is reflected at the border. Where digits overlap, the brighter pixel counts. Identity is the pair of
@@ -52,8 +51,7 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
             if len(body) != size:
                 raise ValueError(f"expected {size:,} bytes after its header")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        problem = f"{path} is not an IDX file of MNIST ({error})"
-        raise UserError(f"{NAME}: {problem}: get it again") from None
+        raise UserError(f"{path} is no IDX file of MNIST ({error}): get it again") from None
     return np.frombuffer(body, np.uint8).reshape(head[1], *head[2:])
 
 
@@ -93,8 +91,8 @@ def digits_by_split(files: dict, seed: int) -> tuple[dict, np.ndarray, np.ndarra
     for paths in files.values():
         images, labels = (read_idx(path, kind[1]) for path, kind in zip(paths, PARTS.values()))
         if len(images) != len(labels) or labels.max() > 9:
-            problem = f"{paths[1]} has {len(labels)} labels for {len(images)} images"
-            raise UserError(f"{NAME}: {problem}: get both again")
+            problem = f"{paths[1]} has not one label 0 to 9 per image of {paths[0].name}"
+            raise UserError(f"{problem}: get both again")
         arrays_by_file.append((images, labels))
     images, labels = (np.concatenate(parts) for parts in zip(*arrays_by_file))
     first = len(arrays_by_file[0][0])
@@ -145,8 +143,8 @@ def read_public(path: Path) -> np.ndarray:
     """The public clips, memory-mapped, uint8 [10000, 20, 64, 64]. UserError if they are not."""
     clips, size = arrays.mapped(path), (IMAGE_SIZE, IMAGE_SIZE)
     if clips.dtype != np.uint8 or clips.ndim != 4 or clips.shape[2:] != size or clips.shape[1] < 10:
-        problem = f"{path} is {clips.dtype} {[*clips.shape]}, expected uint8 [20, 10000, 64, 64]"
-        raise UserError(f"{NAME}: {problem}: get it again")
+        kind = f"{clips.dtype} {[*clips.shape]}"
+        raise UserError(f"{path} is {kind}, expected uint8 [20, 10000, 64, 64]: get it again")
     return clips.swapaxes(0, 1)
 
 
@@ -159,15 +157,14 @@ def download(folder: Path) -> None:
             MNIST(folder, train, download=True)
     except (RuntimeError, OSError) as error:
         problem = f"torchvision cannot download MNIST ({error})"
-        raise UserError(f"{NAME}: {problem}: give --source FOLDER with its IDX files") from None
+        raise UserError(f"{problem}: give --source FOLDER with its IDX files") from None
 
 
 def load(config) -> Dataset:
     """Load the set in config.data_dir/moving-mnist, frames memory-mapped, clips of 20 frames.
 
-    A set that is missing, damaged, or made with another config.data_seed or from other files is
-    made first, from the files in config.source or in the same folder. Raises UserError if there
-    are none.
+    A set that is missing, damaged, or of another config.data_seed or other files is made first from
+    the files in config.source or in the same folder. Raises UserError if there are none.
     """
     folder = Path(config.data_dir) / NAME
     if config.source == "torchvision" and not find(folder):
@@ -182,13 +179,10 @@ def load(config) -> Dataset:
         unpack(metadata, frames)
         key = metadata["key"]
         if key["seed"] != config.data_seed or (files and key["files"] != sizes):
-            problem = f"{folder} was made with --data_seed {key['seed']}"
-            raise UserError(f"{problem} or from other files")
+            raise UserError(f"{folder} was made with --data_seed {key['seed']} or of other files")
 
-    stored = Store(NAME, folder, VERSION, check)
-    metadata, grey = stored.load(
-        lambda problem: _make(stored, files, config.data_seed, sizes, problem)
-    )
+    stored, seed = Store(folder, VERSION, check), config.data_seed
+    metadata, grey = stored.load(lambda problem: _make(stored, files, seed, sizes, problem))
     known = bool(metadata["labels"])
     # A view: only the frames that are taken are copied.
     clips = np.broadcast_to(grey[..., None], (*grey.shape, 3))
@@ -199,10 +193,8 @@ def load(config) -> Dataset:
 def _make(stored, files, seed, sizes, problem):
     if not files:
         size = sum(CLIPS.values()) * FRAMES * IMAGE_SIZE**2
-        raise UserError(
-            f"{NAME}: {problem}: the set needs {size:,} bytes; put MNIST's IDX files or {PUBLIC} "
-            f"into {stored.folder}, or give --source FOLDER, or --source torchvision to download"
-        )
+        how = f"put MNIST's IDX files or {PUBLIC} into {stored.folder}, or give --source FOLDER or"
+        raise UserError(f"{NAME}: {problem}: the set needs {size:,} bytes; {how} torchvision")
     if "public" in files:
         public = read_public(*files["public"])
         shape = public.shape

@@ -1,16 +1,14 @@
 """MUG-FED: faces of 112x112 that make one of six expressions, in the authors' files.
 
-Users crop and align the database's frames themselves, under its licence (see the README).
+Users crop and align the frames themselves, under the licence of the database (docs/DATA.md).
 `python -m data.mug FOLDER` checks the two files:
 
     MUG_0-255_OF_112x112_color.npz   `arr_0`, an object array of clips [T_i, 112, 112, 3] uint8
     labels.npz                       `arr_0` [n, 2]: identity, action
 
 As in the authors' code, every second frame is kept, zero-padded to 160x160 around its centre and
-resized to 64x64 by PIL, bilinear, as uint8. The results are stored beside the files and
-memory-mapped. The split is the authors', by clip, or with --split_by identity 85/15 by person; a
-tenth of the training part is held out for validation. Users of the database itself may give folders
-of aligned frames instead (data/mug_aligned.py).
+resized to 64x64 by PIL, bilinear, as uint8. The results are stored beside the files. Instead of the
+files, users of the database may give folders of aligned frames (data/mug_aligned.py).
 """
 
 import sys
@@ -35,10 +33,12 @@ COPY, ABOUT = "frames_64x64.npy", "frames_64x64.json"
 VERSION = 1
 SIZE, PADDED, STRIDE = 112, 160, 2
 # The files' numbers in the order of our labels: the authors drop 2, 5 and 6, and renumber 7 and 8
-# as 2 and 5. The files hold no names; these assume that 0 to 8 are the database's folders in
-# alphabetical order, of which neutral and the mixed ones are not among the six expressions.
+# as 2 and 5. The files hold no names; these assume that the numbers count the database's folders
+# in alphabetical order.
 ACTIONS = {0: "anger", 1: "disgust", 7: "sadness", 3: "fear", 4: "happiness", 8: "surprise"}
 DROPPED = (2, 5, 6)
+FIELDS = {"static": ("identity",), "dynamic": ("action",)}
+FIELDS |= {"fps": 16, "flips": True, "split_flag": "seed"}
 TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the authors' share of the clips, ours of the people
 VAL_SHARE = 0.1  # of the training part, so that settings are never chosen on test clips
 LISTED = 5  # problems of one kind that are listed at most
@@ -46,8 +46,6 @@ LISTED = 5  # problems of one kind that are listed at most
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     split_by: str = flag("clip", DATA, choices=("clip", "identity"))
     """What is held out: clips, or all clips of some people."""
 
@@ -56,8 +54,7 @@ def load(config) -> Dataset:
     """Load the set in config.data_dir/MUG-FED, frames memory-mapped, split by config.seed.
 
     config.source, or the same folder, may hold aligned frames instead of the authors' files. Clips
-    of fewer than config.seq_len frames are skipped and counted in one line. Raises UserError if
-    the files are missing or wrong, or if a split has no clip left.
+    of fewer than config.seq_len frames are skipped. Raises UserError if files are missing or wrong.
     """
     folder, aligned = Path(config.data_dir) / NAME, config.source and Path(config.source)
     if not aligned and (folder / mug_aligned.LABELS).exists() and not (folder / CLIPS).exists():
@@ -66,27 +63,15 @@ def load(config) -> Dataset:
     lengths, numbers = metadata["lengths"], metadata["labels"]
     splits, short = usable(lengths, numbers, config.seq_len, config.seed, config.split_by)
     if short and not config.quiet:
-        problem = f"{short} clips are shorter than --seq_len {config.seq_len}"
-        print(f"{NAME}: {problem} and skipped", flush=True)
+        print(f"{NAME}: {short} clips are shorter than --seq_len {config.seq_len} and skipped")
     people, identity = np.unique(numbers[:, 0], return_inverse=True)
     action = np.full(len(numbers), -1)
     for label, number in enumerate(ACTIONS):
         action[numbers[:, 1] == number] = label
     labels = {"identity": identity, "action": action}
-    return Dataset(
-        name=NAME,
-        frames=frames,
-        lengths=lengths,
-        labels=labels,
-        classes={"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())},
-        splits=splits,
-        static=("identity",),
-        dynamic=("action",),
-        fingerprint=fingerprint(metadata["digest"], labels, splits),
-        fps=16,
-        flips=True,
-        split_flag="seed",
-    )
+    classes = {"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())}
+    digest = fingerprint(metadata["digest"], labels, splits)
+    return Dataset(NAME, frames, lengths, labels, classes, splits, fingerprint=digest, **FIELDS)
 
 
 def usable(
@@ -94,11 +79,11 @@ def usable(
 ) -> tuple[dict[str, np.ndarray], int]:
     """Positions by split of the clips with one of the six actions and at least seq_len frames.
 
-    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action. The
-    clips of the file, or its people, are split before any clip is dropped: by clip, the test split
-    is the authors' split by scikit-learn. Raises UserError if a split has no clip left.
+    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action. As
+    in the authors' code, scikit-learn splits all clips (or people) before clips are dropped. Raises
+    UserError if a split has no clip left.
     """
-    # Imported here: the import takes seconds.
+    # The import takes seconds.
     from sklearn.model_selection import train_test_split
 
     by_clip = split_by == "clip"
@@ -115,11 +100,10 @@ def usable(
         splits[name] = rows[(kept & enough)[rows]]
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
-        raise UserError(
-            f"{NAME}: found {(kept & enough).sum()} clips of {len(lengths)} with one of the six "
-            f"actions and {seq_len} frames (--seq_len, after every second one is left out), none "
-            f"of them in {' and '.join(empty)}: give a smaller --seq_len, or more clips"
-        )
+        count, length = (kept & enough).sum(), f"{seq_len} frames (every second one counts)"
+        problem = f"{count} clips show one of the six actions in {length}, none of them in"
+        advice = "give a smaller --seq_len, or more clips"
+        raise UserError(f"{NAME}: {problem} {' and '.join(empty)}: {advice}")
     return splits, int((kept & ~enough).sum())
 
 
@@ -131,10 +115,7 @@ def small(frame: np.ndarray) -> np.ndarray:
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (an array of uint8 arrays [T_i, 112, 112, 3]) and labels, int64 [n, 2].
-
-    Raises UserError with the first problem.
-    """
+    """Clips, uint8 arrays [T_i, 112, 112, 3], and labels, int64 [n, 2]. Raises UserError."""
     clips, labels = arrays.load(folder / CLIPS), arrays.load(folder / LABELS)
     for problem in problems_of(clips, labels):
         raise UserError(f"{NAME}: {problem} (python -m data.mug {folder} lists all problems)")
@@ -185,10 +166,10 @@ def _kind(value):
 
 
 def _copy(folder, aligned):
-    """Metadata and frames [F, 64, 64, 3] of the copy in `folder`, of its files or of `aligned`.
+    """Metadata and frames [F, 64, 64, 3] of the copy in `folder` of its files or of `aligned`.
 
-    Metadata: lengths [n], labels [n, 2], digest (SHA-256 of frames and lengths, uint8 [32]). The
-    copy is made first if it is missing, damaged, or of other files.
+    Metadata: lengths [n], labels [n, 2], digest (SHA-256 of frames and lengths, uint8 [32]). A copy
+    that is missing, damaged, or of other files is made first.
     """
     try:
         if aligned:
@@ -197,10 +178,8 @@ def _copy(folder, aligned):
             stats = {name: (folder / name).stat() for name in (CLIPS, LABELS)}
             source = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     except OSError as error:
-        raise UserError(
-            f"{NAME}: found no {error.filename}: --data_dir names the folder that holds {NAME}/ "
-            f"with {CLIPS} and {LABELS}; the README says how to make them"
-        ) from None
+        advice = f"--data_dir holds {NAME}/ with {CLIPS} and {LABELS} (docs/DATA.md)"
+        raise UserError(f"{NAME}: found no {error.filename}: {advice}") from None
 
     def unpack(metadata, frames):
         if metadata["source"] != source:
@@ -225,7 +204,7 @@ def _copy(folder, aligned):
 
         stored.write((int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3), fill)
 
-    stored = Store(NAME, folder, VERSION, unpack, COPY, ABOUT)
+    stored = Store(folder, VERSION, unpack, COPY, ABOUT)
     return stored.load(make)
 
 
@@ -244,8 +223,7 @@ def facts(clips: np.ndarray, labels: np.ndarray, settings) -> Iterator[str]:
     seq_len, seed = settings.seq_len, settings.seed
     splits, short = usable(lengths, labels, seq_len, seed, settings.split_by)
     parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
-    given = f"with --seq_len {seq_len} and --seed {seed}"
-    yield f"{given}: {parts} clips, {short} too short and skipped"
+    yield f"--seq_len {seq_len}, --seed {seed}: {parts} clips, {short} too short and skipped"
 
 
 @in_one_line

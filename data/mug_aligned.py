@@ -2,7 +2,7 @@
 
 FOLDER holds one folder of pictures per clip (112x112, OpenFace's default size), named `CLIP` or
 `CLIP_aligned`, and labels.csv with the header clip,identity,action. An action is the name of one of
-the six expressions, or the authors' number; numbers that the authors drop are dropped.
+the six expressions, or the authors' number, 0 to 8.
 """
 
 import csv
@@ -60,8 +60,7 @@ def _pictures(folder, clip, where):
             paths = [path for path in place.iterdir() if path.suffix.lower() in PICTURES]
             if paths:
                 return natsorted(paths, key=str)
-    places = f"{folder / clip} or {clip}_aligned"
-    raise UserError(f"{where}: found no pictures in {places}: put them there")
+    raise UserError(f"{where}: found no pictures in {folder / clip} or {clip}_aligned")
 
 
 class Frame:
@@ -84,10 +83,7 @@ class Frame:
 
 
 def stamp(folder: Path) -> dict[str, list[int]]:
-    """Count, bytes and newest change of the files, which tell whether the folder has changed.
-
-    Raises UserError if there is no label file.
-    """
+    """Count, bytes and newest change of the files of a folder. Raises UserError."""
     labels = folder / LABELS
     if not labels.is_file():
         raise UserError(f"found no {labels}: --source takes a folder of frames with a label file")

@@ -47,8 +47,6 @@ SUBSTEPS = 20  # Runge-Kutta steps per frame: angles are exact to 1e-6 rad over 
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     pendulum_lengths: tuple = flag(None, DATA, kind=numbers)
     """Lengths of the rods in m, joined by commas, as a factor of the identity. Default: all 1."""
     pendulum_dampings: tuple = flag(None, DATA, kind=numbers)
@@ -141,10 +139,7 @@ def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None) -> Dat
 
 
 def constants(labels: dict, classes: dict) -> dict[str, np.ndarray]:
-    """'length' (m) and 'damping' (1/s) of each clip, float [n] each.
-
-    labels, classes: those of the data set.
-    """
+    """'length' (m) and 'damping' (1/s) of the clips of a set, float [n] each."""
     count = len(labels["colour"])
     values = {"length": np.full(count, LENGTH), "damping": np.full(count, DAMPING)}
     for name in values.keys() & classes.keys():
@@ -153,15 +148,14 @@ def constants(labels: dict, classes: dict) -> dict[str, np.ndarray]:
 
 
 def load(config) -> Dataset:
-    """Make the set from config.data_seed, with clips of at least config.seq_len frames.
+    """The set of config.data_seed and its own flags, in clips of config.seq_len frames or more.
 
-    config.pendulum_lengths and config.pendulum_dampings add factors. Raises UserError if a rod is
-    too long.
+    Raises UserError if a rod is too long.
     """
     lengths, dampings = config.pendulum_lengths, config.pendulum_dampings
     if lengths and max(lengths) > LONGEST:
-        problem = f"found --pendulum_lengths {max(lengths)}"
-        raise UserError(f"{problem}, expected {LONGEST} m at most: shorten the rod")
+        longest = f"found {max(lengths)} m in --pendulum_lengths"
+        raise UserError(f"{longest}, expected {LONGEST} m at most: shorten the rod")
     given = {"lengths": lengths, "dampings": dampings}
     factors = {name: values for name, values in given.items() if values}
     return make(max(FRAMES, config.seq_len), config.data_seed, **factors)
@@ -189,8 +183,7 @@ def export(dataset: Dataset, folder: Path) -> None:
             for row in rows:
                 table.writerow((split[row], *(column[row] for column in columns.values())))
     except OSError as error:
-        problem = f"cannot write {folder} ({error.strerror})"
-        raise UserError(f"pendulum: {problem}: give another folder") from None
+        raise UserError(f"cannot write {folder} ({error.strerror}): give another") from None
 
 
 @in_one_line

@@ -60,22 +60,19 @@ def splits() -> dict[str, np.ndarray]:
 
 
 def read_layer(path: Path) -> Image.Image:
-    """The 72 cells of one layer, one below the other: an RGBA picture of 64 x 4608 px.
-
-    Raises UserError if the file is missing or not such a sheet.
-    """
+    """The 72 cells of one layer, one below the other: RGBA, 64 x 4608 px. Raises UserError."""
     cells = sheets.read_sheet(path, UPSTREAM).reshape(-1, CELL, CELL, 4)
     shown = [first + k for firsts, frames in CELLS.values() for first in firsts for k in frames]
     return Image.fromarray(cells[shown].reshape(-1, CELL, 4))
 
 
 def compose(clone: Path, frames: np.ndarray) -> None:
-    """Draw all clips into `frames`, uint8 [11664, 8, 64, 64, 3], with Pillow's alpha_composite.
+    """Draw all clips into `frames`, uint8 [11664, 8, 64, 64, 3]. Raises UserError.
 
-    Each combination of lower layers is drawn once. Raises UserError if the art is missing or wrong.
+    Each combination of lower layers is drawn once.
     """
     if not clone.is_dir():
-        raise UserError(f"{NAME}: found no folder {clone}: --source takes a clone of {UPSTREAM}")
+        raise UserError(f"found no folder {clone}: --source takes a clone of {UPSTREAM}")
     files = [[clone / factor / f"{value}.png" for value in range(VALUES)] for factor in FACTORS]
     layers = [[read_layer(path) for path in paths] for paths in files]
     shoes = read_layer(clone / "shoes" / "1.png")
@@ -114,8 +111,8 @@ def read_published(folder: Path, frames: np.ndarray) -> None:
             path, shape = _published(folder, name, part), [len(chosen), *SHAPE[1:]]
             clips = arrays.mapped(path)
             if [*clips.shape] != shape or clips.dtype.kind != "f":
-                problem = f"{path} is {clips.dtype} {[*clips.shape]}, expected float32 {shape}"
-                raise UserError(f"{NAME}: {problem}: get it again")
+                kind = f"{clips.dtype} {[*clips.shape]}"
+                raise UserError(f"{path} is {kind}, expected float32 {shape}: get it again")
             for clip, character in zip(clips, chosen):
                 frames[character * len(ACTIONS) + action] = np.clip(np.rint(clip * 256), 0, 255)
 
@@ -127,7 +124,7 @@ def load(config) -> Dataset:
     config.source, or from the clone config.source. Raises UserError if there is neither, or if the
     art of the clone gives other pixels.
     """
-    stored = Store(NAME, Path(config.data_dir) / NAME, VERSION)
+    stored = Store(Path(config.data_dir) / NAME, VERSION)
     metadata, clips = stored.load(lambda problem: _make(stored, config.source, problem))
     classes = dict.fromkeys(FACTORS, tuple(map(str, range(VALUES)))) | {"action": ACTIONS}
     factors = {"static": FACTORS, "dynamic": ("action",)}
@@ -137,10 +134,9 @@ def load(config) -> Dataset:
 def _make(stored, source, problem):
     published = find_published(source or stored.folder)
     if not (published or source):
-        raise UserError(
-            f"{NAME}: {problem}: the set needs {np.prod(SHAPE):,} bytes; give --source CLONE, a "
-            f"clone of {UPSTREAM}, or put its published .npy files into {stored.folder}"
-        )
+        how = f"give --source CLONE, a clone of {UPSTREAM}, or put its .npy files into"
+        size = f"{np.prod(SHAPE):,} bytes"
+        raise UserError(f"{NAME}: {problem}: the set needs {size}; {how} {stored.folder}")
     work = "reading" if published else "composing the set from"
     print(f"{NAME}: {work} {published or source} once", flush=True)
 

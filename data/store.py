@@ -47,12 +47,10 @@ def dataset(name: str, metadata: dict, clips: np.ndarray, classes: dict, **field
 class Store:
     """The files of one data set, and how they are read and written.
 
-    name: starts the error messages. version: of the metadata's format. unpack: checks the metadata
-    and turns its lists into arrays. An error of Python's in it means that the metadata are damaged;
-    a UserError says itself what is wrong.
+    version: of the metadata's format. unpack: checks the metadata and turns its lists into arrays;
+    any Python error in it, such as KeyError, means that the metadata are damaged.
     """
 
-    name: str
     folder: Path
     version: int
     unpack: Callable[[dict, np.ndarray], None] = unpack
@@ -68,19 +66,15 @@ class Store:
         return self.read()
 
     def read(self) -> tuple[dict, np.ndarray]:
-        """The metadata and the memory-mapped frames.
-
-        Checks sizes, shapes and metadata, not pixels. Raises UserError that says what is wrong.
-        """
+        """Metadata and memory-mapped frames, checked except for pixels. Raises UserError."""
         path, about = self.folder / self.frames_file, self.folder / self.metadata_file
         try:
             metadata = json.loads(about.read_text())
-            if metadata["version"] != self.version:
-                version = metadata["version"]
+            if (version := metadata["version"]) != self.version:
                 raise UserError(f"{about} has version {version}, expected {self.version}")
-            size = path.stat().st_size
-            if size != metadata["bytes"]:
-                raise UserError(f"{path} has {size:,} bytes, expected {metadata['bytes']:,}")
+            size, expected = path.stat().st_size, metadata["bytes"]
+            if size != expected:
+                raise UserError(f"{path} has {size:,} bytes, expected {expected:,}")
             frames = np.load(path, mmap_mode="r", allow_pickle=False)
             kind, shape = (
                 f"{frames.dtype} {[*frames.shape]}",
@@ -107,8 +101,8 @@ class Store:
     def write(self, shape: tuple[int, ...], fill: Callable[[np.ndarray], dict]) -> None:
         """Make the set: fill(frames) fills a memory map, uint8 `shape`, and returns the metadata.
 
-        If that fails, no new file is left, and an older set stays until the new frames are
-        complete. Raises UserError if the disk is too full or cannot be written.
+        If that fails, no new file is left, and an older set stays. Raises UserError if the disk is
+        too full or cannot be written.
         """
         path, about = self.folder / self.frames_file, self.folder / self.metadata_file
         need = int(np.prod(shape))
@@ -118,7 +112,7 @@ class Store:
             free = shutil.disk_usage(self.folder).free
             if free < need:
                 problem = f"{self.folder} has {free:,} bytes free, the set needs {need:,}"
-                raise UserError(f"{self.name}: {problem}: make room or choose another --data_dir")
+                raise UserError(f"{problem}: make room or choose another --data_dir")
             with replacing(path, shared=True) as part:
                 frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
                 metadata = fill(frames) | {"version": self.version, "shape": [*shape]}
@@ -129,4 +123,4 @@ class Store:
                 part.write_text(json.dumps(metadata, default=np.ndarray.tolist))
         except OSError as error:
             problem = f"cannot write {self.folder} ({error.strerror})"
-            raise UserError(f"{self.name}: {problem}: choose another --data_dir") from None
+            raise UserError(f"{problem}: choose another --data_dir") from None

@@ -54,9 +54,9 @@ class Cache:
             os.truncate(self.bin, total * FRAME_BYTES)
 
     def add(self, key: str, frames: Iterable[np.ndarray]) -> int:
-        """Append a clip of frames, uint8 [64, 64, 3] each, and return their number.
+        """Append a clip of frames, uint8 [64, 64, 3] each, unless `frames` is empty or raises.
 
-        If `frames` is empty or raises, nothing is added.
+        Returns the number of frames.
         """
         size, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:

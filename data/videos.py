@@ -39,8 +39,6 @@ LISTED = 20  # files that are left out and listed by name at most
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     video_step: int = flag(1, DATA, low=1)
     """Take every n-th frame of a file."""
     split_by: str = flag("clip", DATA, choices=("clip", "identity"))
@@ -122,10 +120,9 @@ def assign(units: set[str], known: dict[str, str], seed: int) -> dict[str, str]:
     are fewer than three units.
     """
     if len(units) < 3:
-        raise UserError(
-            f"{NAME}: found {len(units)} clips of --seq_len frames (sub-folders with --split_by "
-            "identity), expected 3 or more for train, val and test: add some, or shorten --seq_len"
-        )
+        kind = "clips of --seq_len frames (sub-folders with --split_by identity)"
+        problem = f"found {len(units)} {kind}, expected 3 or more"
+        raise UserError(f"{NAME}: {problem}: add some, or shorten --seq_len")
     chosen = {unit: known[unit] for unit in units if unit in known}
     want = {name: max(1, round(share * len(units))) for name, share in HELD_OUT.items()}
     fresh = [unit for unit in sorted(units) if unit not in chosen]
@@ -170,10 +167,9 @@ class Folder:
 
 
 def load(config) -> Dataset:
-    """Load the clips of config.source (default: config.data_dir/video-folder), memory-mapped.
+    """Load the clips of config.source, memory-mapped, and decode those that are not in the cache.
 
-    Decodes clips that are not in the cache. Raises UserError if the folder is missing or holds too
-    few clips.
+    Raises UserError if the folder is missing or holds too few clips.
     """
     data_dir = Path(config.data_dir)
     source, cache = Path(config.source or data_dir / NAME), data_dir / f"{NAME}.cache"
@@ -249,11 +245,8 @@ def _dataset(decoded, folder, names, config):
         labels["identity"] = np.full(len(position), -1)
         for key, name in identity.items():
             labels["identity"][position[key]] = people.index(name)
-    content = [
-        (name, decoded.entries[key]["pixels"], identity.get(key))
-        for name in SPLITS
-        for key in keys[name]
-    ]
+    pixels = {key: entry["pixels"] for key, entry in decoded.entries.items()}
+    content = [(name, pixels[key], identity.get(key)) for name in SPLITS for key in keys[name]]
     return Dataset(
         NAME,
         *decoded.frames(),

@@ -24,7 +24,7 @@ RELEASE_NOTE = (
 
 def stored(folder: Path) -> Store:
     """The set in `folder`, whose metadata hold the characters of each split."""
-    return Store("sprites", folder, VERSION, _unpack)
+    return Store(folder, VERSION, _unpack)
 
 
 def _unpack(metadata, frames):
@@ -53,11 +53,9 @@ def write(folder: Path, shape: tuple[int, ...], fill: Callable, origin: str) -> 
 
 
 def make(clone, folder: Path) -> None:
-    """Compose the set into `folder`. Raises UserError if the art is missing or wrong, or if the
-    disk refuses."""
+    """Compose the set into `folder`. Raises UserError if the art or the disk is at fault."""
     if not Path(clone).is_dir():
-        what = f"--lpc takes a clone of {compose.UPSTREAM}"
-        raise UserError(f"sprites: found no folder {clone}: {what}")
+        raise UserError(f"found no folder {clone}: give a clone of {compose.UPSTREAM}")
 
     def fill(frames):
         compose.compose(Path(clone), frames)
@@ -92,7 +90,6 @@ def _make(folder, clone, problem):
         print(f"sprites: composing the set from {clone} once", flush=True)
         make(clone, folder)
     else:
-        raise UserError(
-            f"sprites: {problem}: the set needs {np.prod(compose.SHAPE):,} bytes; make it with "
-            f"`{COMMAND} --data_dir {folder.parent}`, where CLONE is a clone of {compose.UPSTREAM}"
-        )
+        how = f"`{COMMAND} --data_dir {folder.parent}`; CLONE is a clone of {compose.UPSTREAM}"
+        size = f"{np.prod(compose.SHAPE):,} bytes"
+        raise UserError(f"sprites: {problem}: the set needs {size}; make it with {how}")

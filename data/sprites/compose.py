@@ -62,10 +62,7 @@ def sheet_path(factor: str, name: str) -> str:
 
 
 def read_sheet(path, upstream: str = UPSTREAM) -> np.ndarray:
-    """One layer of a clone of `upstream`: the cells of its sheet, uint8 RGBA [21, 13, 64, 64, 4].
-
-    Raises UserError if the file is missing, not a picture or of another size.
-    """
+    """The cells of a sheet, uint8 RGBA [21, 13, 64, 64, 4]. Raises UserError."""
     try:
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
@@ -98,8 +95,7 @@ class Layer:
     def over(self, below: np.ndarray) -> np.ndarray:
         """'Alpha over' an opaque picture: round((colour alpha + below (255 - alpha)) / 255).
 
-        `below` and the result are uint8 [9, 8, 64, 64, 3]. The sum, at most 255 x 255 + 127, fits
-        into 16 bits, and halves cannot occur.
+        `below` and the result are uint8 [9, 8, 64, 64, 3]. Sums fit into 16 bits.
         """
         mixed = below * self.keep
         mixed += self.colour
@@ -114,10 +110,9 @@ def character_number(labels: dict) -> np.ndarray:
 
 
 def compose(clone: Path, frames: np.ndarray) -> None:
-    """Draw all clips over black into `frames`, uint8 [7560, 8, 64, 64, 3].
+    """Draw all clips over black into `frames`, uint8 [7560, 8, 64, 64, 3]. Raises UserError.
 
     The position of a clip is 9 character + action. Each combination of lower layers is drawn once.
-    Raises UserError if a sheet of the clone is missing or wrong.
     """
     layers = {
         factor: [Layer(cut(read_sheet(clone / sheet_path(factor, name)))) for name in names]

@@ -55,7 +55,7 @@ def reader(root: Path) -> tuple[tuple, Callable]:
         both = np.intersect1d(train, test)
         if len(both):
             problem = f"character {both[0]} is in both train/ and test/ of {root}"
-            raise UserError(f"sprites: {problem}: make the files again")
+            raise UserError(f"{problem}: make the files again")
         return labels | {"character": character}, compose.draw_split(train, test)
 
     return (len(paths), NUM_FRAMES, CELL, CELL, 3), fill
@@ -86,11 +86,9 @@ def _read(path):
     except FORMAT_ERRORS:
         valid = False
     if not valid:
-        raise UserError(
-            f"sprites: {path} is not a dict of integers {', '.join(KEYS.values())} and a float "
-            f"tensor sprite {[*SHAPE]} in [-1, 1]: make it again, or compose the set with "
-            "data/sprites/create_lpc_dataset.py"
-        )
+        content = f"integers {', '.join(KEYS.values())} and a float tensor sprite {[*SHAPE]}"
+        advice = "make it again, or compose the set with data/sprites/create_lpc_dataset.py"
+        raise UserError(f"{path} is not a dict of {content} in [-1, 1]: {advice}")
     frames = ((sprite + 1) * 127.5).round().to(torch.uint8)
     return labels, frames.permute(0, 2, 3, 1).numpy()
 
@@ -101,5 +99,5 @@ def _directed(action, by_number, root):
         return action
     if not np.array_equal(action, by_number // len(DIRECTIONS)):
         problem = f"{root} has actions 0..2 that do not follow the files' numbers"
-        raise UserError(f"sprites: {problem}: make the files again")
+        raise UserError(f"{problem}: make the files again")
     return by_number
