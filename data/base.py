@@ -173,8 +173,7 @@ def consecutive(counts: dict[str, int]) -> dict[str, np.ndarray]:
 def fingerprint(frames: np.ndarray, labels: dict, splits: dict) -> str:
     """SHA-256 (hexadecimal) of frames of any shape, labels and splits."""
     digest = hashlib.sha256(str((frames.shape, frames.dtype.str)).encode())
-    # In blocks, so that a memory map is not loaded whole.
-    for block in range(0, len(frames), 256):
+    for block in range(0, len(frames), 256):  # so that a memory map is not loaded whole
         digest.update(np.ascontiguousarray(frames[block : block + 256]).data)
     for table in (labels, splits):
         for name in sorted(table):

@@ -114,10 +114,9 @@ class Batches:
 
 def move(clips: Clips, device: torch.device, block: int = 4096) -> torch.Tensor:
     """The frames of a split on `device`, clip after clip: uint8 [clips.total, 64, 64, 3]."""
-    # They move in blocks, so that a memory-mapped set is never whole in the CPU's memory.
     clip, time = clips.every_frame()
     place = clips.first[clip] + time
     moved = torch.empty((len(place), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
-    for start in range(0, len(place), block):
+    for start in range(0, len(place), block):  # so that a memory map is not loaded whole
         moved[start : start + block] = torch.from_numpy(clips.frames[place[start : start + block]])
     return moved

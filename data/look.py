@@ -1,7 +1,6 @@
 """python -m data.look NAME [--FLAG VALUE ...]: pictures of some clips with their labels.
 
-Writes runs_dir/look/NAME.png (one row per clip, time from left to right) and NAME.gif. The flags
-are main.py's.
+Writes NAME.png (one row per clip) and NAME.gif into runs_dir/look. The flags are main.py's.
 """
 
 import sys
@@ -99,8 +98,7 @@ def main(argv: list[str]) -> int:
         save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
         save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
     except OSError as error:
-        problem = f"cannot write to {folder} ({error.strerror}): choose another --runs_dir"
-        raise UserError(problem) from None
+        raise UserError(f"cannot write to {folder} ({error.strerror}): change --runs_dir") from None
     print(f"wrote {folder / dataset.name}.png and .gif: {len(chosen)} clips with their labels")
     return 0
 

@@ -29,8 +29,7 @@ PLAY = IMAGE_SIZE - SIDE  # px that the corner of a digit can move
 STEP = 0.1  # per frame, as a share of PLAY
 HELD_OUT = 0.1  # share of the digit images, or of the public clips, in validation and in test
 IDX = {"train": "train-{}-ubyte", "test": "t10k-{}-ubyte"}
-# Name and magic number of the two kinds of file.
-PARTS = {"images": ("images-idx3", 2051), "labels": ("labels-idx1", 2049)}
+PARTS = {"images": ("images-idx3", 2051), "labels": ("labels-idx1", 2049)}  # and magic numbers
 PUBLIC = "mnist_test_seq.npy"
 PAIRS = tuple((a, b) for a in range(10) for b in range(a, 10))  # the identities, in no order
 
@@ -61,7 +60,7 @@ def find(folder) -> dict[str, tuple[Path, ...]]:
     {'train' and/or 'test': (images, labels)}, {'public': (clips,)}, or {} if there are none.
     """
     for place in (Path(folder), Path(folder) / "MNIST" / "raw", Path(folder) / "raw"):
-        files = {}
+        files: dict[str, tuple[Path, ...]] = {}
         for part, name in IDX.items():
             names = [name.format(kind) for kind, _ in PARTS.values()]
             existing = [[*place.glob(name), *place.glob(f"{name}.gz")] for name in names]

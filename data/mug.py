@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,15 +30,14 @@ from utils.settings import DATA
 
 NAME = "MUG-FED"
 CLIPS, LABELS = "MUG_0-255_OF_112x112_color.npz", "labels.npz"
-COPY, ABOUT = "frames_64x64.npy", "frames_64x64.json"
-VERSION = 1
+COPY, ABOUT, VERSION = "frames_64x64.npy", "frames_64x64.json", 1
 SIZE, PADDED, STRIDE = 112, 160, 2
 # The files' numbers in the order of our labels: the authors drop 2, 5 and 6, and renumber 7 and 8
 # as 2 and 5. The files hold no names; these assume that the numbers count the database's folders
 # in alphabetical order.
 ACTIONS = {0: "anger", 1: "disgust", 7: "sadness", 3: "fear", 4: "happiness", 8: "surprise"}
 DROPPED = (2, 5, 6)
-FIELDS = {"static": ("identity",), "dynamic": ("action",)}
+FIELDS: dict[str, Any] = {"static": ("identity",), "dynamic": ("action",)}
 FIELDS |= {"fps": 16, "flips": True, "split_flag": "seed"}
 TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the authors' share of the clips, ours of the people
 VAL_SHARE = 0.1  # of the training part, so that settings are never chosen on test clips
@@ -83,8 +83,7 @@ def usable(
     in the authors' code, scikit-learn splits all clips (or people) before clips are dropped. Raises
     UserError if a split has no clip left.
     """
-    # The import takes seconds.
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import train_test_split  # takes seconds
 
     by_clip = split_by == "clip"
     units = np.arange(len(lengths)) if by_clip else np.unique(labels[:, 0])
@@ -100,10 +99,9 @@ def usable(
         splits[name] = rows[(kept & enough)[rows]]
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
-        count, length = (kept & enough).sum(), f"{seq_len} frames (every second one counts)"
-        problem = f"{count} clips show one of the six actions in {length}, none of them in"
-        advice = "give a smaller --seq_len, or more clips"
-        raise UserError(f"{NAME}: {problem} {' and '.join(empty)}: {advice}")
+        where, length = " and ".join(empty), f"{seq_len} frames (every second one counts)"
+        problem = f"found no clip of the six actions with {length} in {where}"
+        raise UserError(f"{NAME}: {problem}: give a smaller --seq_len, or more clips")
     return splits, int((kept & ~enough).sum())
 
 

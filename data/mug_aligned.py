@@ -46,8 +46,7 @@ def _rows(path):
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = f"cannot read {path} ({error})"
-        raise UserError(f"{problem}: write it with the header {header}") from None
+        raise UserError(f"cannot read {path} ({error}): give it the header {header}") from None
     if not rows or any(row.get(name) is None for row in rows for name in COLUMNS):
         expected = f"expected the header {header} and one row per clip"
         raise UserError(f"{path} has no clip or lacks a column, {expected}: write it anew")

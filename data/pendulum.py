@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+import data
 from data.base import IMAGE_SIZE, Dataset, consecutive, fingerprint, flat
 from utils.errors import UserError, in_one_line
 from utils.flags import flag, numbers
@@ -189,12 +190,10 @@ def export(dataset: Dataset, folder: Path) -> None:
 @in_one_line
 def main(argv: list[str]) -> int:
     """Write the set's files; the exit status is 2 if a flag or the folder is wrong."""
-    # Imported here, so that the settings may import this module.
-    import data
-
     if not argv or argv[0].startswith("-"):
-        command = "python -m data.pendulum FOLDER [--FLAG VALUE ...]"
-        raise UserError(f"usage: {command}, with the flags of main.py")
+        raise UserError(
+            "usage: python -m data.pendulum FOLDER [--FLAG VALUE ...]; see main.py --help"
+        )
     export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
     print(f"wrote clips.npy, angles.npy and labels.csv to {argv[0]}")
     return 0

@@ -22,8 +22,8 @@ from data.sprites.compose import CELL
 from data.store import Store, dataset, pack
 from utils.errors import UserError
 
-NAME, UPSTREAM = "sprites-li", "github.com/YingzhenLi/Sprites"
-VERSION = 1
+NAME, VERSION = "sprites-li", 1
+UPSTREAM = "github.com/YingzhenLi/Sprites"
 NUM_FRAMES = 8
 FACTORS = ("body", "bottomwear", "topwear", "hair")  # in drawing order
 VALUES = 6  # of each factor
@@ -36,7 +36,6 @@ CELLS = {
     "slash": ((182, 169, 195), (0, 1, 2, 3, 4, 5, 4, 0)),
 }
 ACTIONS = tuple(f"{kind} {direction}" for kind in CELLS for direction in ("front", "left", "right"))
-# The position of a clip is 9 character + action.
 SHAPE = (NUM_CHARACTERS * len(ACTIONS), NUM_FRAMES, CELL, CELL, 3)
 SPLIT_SEED, NUM_TRAIN, NUM_VAL = 423, 1000, 50
 # Fingerprint of the array composed from the upstream art.
@@ -69,7 +68,7 @@ def read_layer(path: Path) -> Image.Image:
 def compose(clone: Path, frames: np.ndarray) -> None:
     """Draw all clips into `frames`, uint8 [11664, 8, 64, 64, 3]. Raises UserError.
 
-    Each combination of lower layers is drawn once.
+    The position of a clip is 9 character + action. Each combination of lower layers is drawn once.
     """
     if not clone.is_dir():
         raise UserError(f"found no folder {clone}: --source takes a clone of {UPSTREAM}")
@@ -102,8 +101,7 @@ def _published(folder, action, part):
 def read_published(folder: Path, frames: np.ndarray) -> None:
     """Fill `frames`, uint8 [11664, 8, 64, 64, 3], from the published arrays.
 
-    They are float, grey level / 256, characters in the split's order. Raises UserError if one is
-    missing or of another shape or type.
+    They are float, grey level / 256, characters in the order of the split. Raises UserError.
     """
     order = characters()
     for action, name in enumerate(ACTIONS):
@@ -121,8 +119,7 @@ def load(config) -> Dataset:
     """Load the set in config.data_dir/sprites-li, frames memory-mapped.
 
     A missing or damaged set is made first: from the published arrays in the same folder or in
-    config.source, or from the clone config.source. Raises UserError if there is neither, or if the
-    art of the clone gives other pixels.
+    config.source, or from the clone config.source. Raises UserError if there is neither.
     """
     stored = Store(Path(config.data_dir) / NAME, VERSION)
     metadata, clips = stored.load(lambda problem: _make(stored, config.source, problem))

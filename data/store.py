@@ -76,10 +76,8 @@ class Store:
             if size != expected:
                 raise UserError(f"{path} has {size:,} bytes, expected {expected:,}")
             frames = np.load(path, mmap_mode="r", allow_pickle=False)
-            kind, shape = (
-                f"{frames.dtype} {[*frames.shape]}",
-                metadata.get("shape", [*frames.shape]),
-            )
+            kind = f"{frames.dtype} {[*frames.shape]}"
+            shape = metadata.get("shape", [*frames.shape])
             if kind != f"uint8 {shape}":
                 raise UserError(f"{path} is {kind}, expected uint8 {shape}")
             self.unpack(metadata, frames)

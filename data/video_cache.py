@@ -54,10 +54,7 @@ class Cache:
             os.truncate(self.bin, total * FRAME_BYTES)
 
     def add(self, key: str, frames: Iterable[np.ndarray]) -> int:
-        """Append a clip of frames, uint8 [64, 64, 3] each, unless `frames` is empty or raises.
-
-        Returns the number of frames.
-        """
+        """Append the frames of a clip, uint8 [64, 64, 3], all or none. Returns their number."""
         size, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:
             with open(self.bin, "ab") as file:

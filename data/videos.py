@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -78,16 +78,14 @@ def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
 
     try:
         if clip.is_dir():
-            paths = parts(clip)[::step]
-            options = {"plugin": "pillow", "mode": "RGB", "rotate": True, "index": 0}
-            yield from (fit(iio.imread(path, **options)) for path in paths)
+            for path in parts(clip)[::step]:
+                yield fit(iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0))
         elif clip.suffix.lower() in ANIMATIONS:
             frames = iio.imiter(clip, plugin="pillow", mode="RGB")
             yield from map(fit, islice(frames, 0, None, step))
         else:
             yield from map(fit, _video(clip, step))
-    # Damaged bytes can raise any exception.
-    except Exception as error:
+    except Exception as error:  # damaged bytes can raise any exception
         raise BadFile(" ".join(str(error).split())[:100] or type(error).__name__) from None
 
 
@@ -113,7 +111,7 @@ def fit(frame: np.ndarray) -> np.ndarray:
     return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
 
 
-def assign(units: set[str], known: dict[str, str], seed: int) -> dict[str, str]:
+def assign(units: Collection[str], known: dict[str, str], seed: int) -> dict[str, str]:
     """{unit: split}: 10 % each for validation and test, at least one, drawn by `seed`.
 
     Units of `known` keep their split, unless that leaves a split empty. Raises UserError if there
@@ -176,8 +174,7 @@ def load(config) -> Dataset:
     clips = find(source)
     if not clips:
         what = "video, GIF or folder of pictures in" if source.is_dir() else "folder"
-        advice = "give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)"
-        raise UserError(f"{NAME}: found no {what} {source}: {advice}")
+        raise UserError(f"{NAME}: found no {what} {source}: see docs/YOUR_OWN_VIDEOS.md")
     try:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
@@ -241,8 +238,7 @@ def _dataset(decoded, folder, names, config):
     people = tuple(natsorted(set(identity.values()))) if labelled else ()
     labels = {}
     if labelled:
-        # Other clips in the cache keep -1; they are in no split.
-        labels["identity"] = np.full(len(position), -1)
+        labels["identity"] = np.full(len(position), -1)  # -1: cached clips that are in no split
         for key, name in identity.items():
             labels["identity"][position[key]] = people.index(name)
     pixels = {key: entry["pixels"] for key, entry in decoded.entries.items()}

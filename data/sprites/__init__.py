@@ -37,10 +37,9 @@ def _unpack(metadata, frames):
 
 
 def write(folder: Path, shape: tuple[int, ...], fill: Callable, origin: str) -> None:
-    """Write the set into `folder`. Raises UserError if the disk refuses.
+    """Write the set into `folder`. origin: 'composed' or 'release'. Raises UserError.
 
-    fill(frames) fills uint8 `shape` and returns the labels, int64 [n] by name, and the characters
-    of each split. origin: 'composed' or 'release'.
+    fill(frames) fills uint8 `shape` and returns labels, int64 [n] by name, and characters by split.
     """
 
     def fill_and_describe(frames):

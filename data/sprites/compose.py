@@ -15,10 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from data.base import SPLITS
 from utils.errors import UserError
 
-CELL = 64
-SHEET_ROWS, SHEET_COLUMNS = 21, 13
+CELL, SHEET_ROWS, SHEET_COLUMNS = 64, 21, 13
 UPSTREAM = "github.com/jrconway3/Universal-LPC-spritesheet"
-
 # Names and order are the authors': a label is a position in its tuple.
 FACTORS = {
     "body": ("light", "dark", "dark2", "darkelf", "darkelf2", "tanned", "tanned2"),
@@ -34,7 +32,6 @@ SHEETS = {
     "hair": "hair/male/plain/{}.png",
 }
 ROBE = "legs/skirt/male/robe_skirt_male.png"
-
 DIRECTIONS = ("left", "front", "right")
 # kind -> sheet rows of left, front, right, and columns of the 8 frames
 KINDS = {
@@ -50,7 +47,6 @@ SHAPE = (NUM_CHARACTERS * len(ACTIONS), NUM_FRAMES, CELL, CELL, 3)
 JOINED = {"group": "character", "clips_per_sample": 2}
 FACTOR_COUNTS = {name: len(values) for name, values in FACTORS.items()}
 COUNTS = FACTOR_COUNTS | {"action": len(ACTIONS), "character": NUM_CHARACTERS}
-
 SPLIT_SEED = 0
 TEST_SHARE = 0.1  # 84 of 840 characters, as published
 VAL_SHARE = 1 / 18  # 42 of the other 756, so that settings are never chosen on test clips
@@ -133,10 +129,7 @@ def compose(clone: Path, frames: np.ndarray) -> None:
 
 
 def labels(counts: dict[str, int] = FACTOR_COUNTS) -> dict[str, np.ndarray]:
-    """Labels of a composed set with so many values per factor, int64 [clips] by name.
-
-    The names are those of `counts`, action and character. Actions change fastest.
-    """
+    """Labels, int64 [clips] by name, of every combination of values; actions change fastest."""
     table = np.indices((*counts.values(), len(ACTIONS)), np.int64).reshape(len(counts) + 1, -1)
     by_name = dict(zip((*counts, "action"), table, strict=True))
     return by_name | {"character": np.arange(table.shape[1]) // len(ACTIONS)}

@@ -36,8 +36,7 @@ def find(folder) -> Path | None:
 def reader(root: Path) -> tuple[tuple, Callable]:
     """Shape and `fill` for data.sprites.write, from the files in `root`.
 
-    Test characters are the authors'; validation characters are drawn from train/. Raises UserError,
-    as `fill` does, if a file has another format.
+    Test characters are the authors'; validation is drawn from train/. Both raise UserError.
     """
     train_paths, test_paths = _numbered(root / "train"), _numbered(root / "test")
     paths = train_paths + test_paths

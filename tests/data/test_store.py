@@ -100,7 +100,7 @@ def test_an_interruption_between_the_two_files_leaves_no_complete_set(stored, mo
 
 def test_a_full_disk_is_noticed_before_the_work(tmp_path):
     with pytest.raises(UserError, match="bytes free, .* choose another --data_dir"):
-        Store(tmp_path, 1).write((10**9, 8, 64, 64, 3), None)
+        Store(tmp_path, 1).write((10**9, 8, 64, 64, 3), fill_with(0))
     assert names(tmp_path) == []
 
 
