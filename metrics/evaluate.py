@@ -14,7 +14,7 @@ from data.base import Clips, Dataset
 from metrics import consistency, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
-from metrics.judge import adapt, factors_of, load_or_train_judge, shares, too_weak, verdicts
+from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
 from metrics.measurers import measurer_of
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
@@ -27,9 +27,9 @@ from utils.settings import RunSettings, StageInfo
 
 # Clips that are held as floats at a time.
 BLOCK = 64
-# At most so many training clips for code classifiers and forests,
+# At most so many training clips for code classifiers and forests.
 LEARNT_FROM = 2000
-# and so many of their reconstructions for the consistency protocol's judge.
+# At most so many of their reconstructions for the judge of the consistency protocol.
 ADAPTED_ON = 1000
 DEPARTURE = (
     "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
@@ -43,10 +43,10 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 
 
 class Encoded:
-    """Clips of one split with their codes: uint8 frames [n, T, 64, 64, 3] and labels by name too.
+    """Clips of one split: uint8 frames [n, T, 64, 64, 3], labels by name, static and dynamic codes.
 
     The first `rebuild` clips, rounded up to a whole block, have reconstructions `rebuilt`, uint8,
-    and their `quality` {name: [n]} by `distances` {name: function of metrics/quality.py}.
+    and `quality` {name: [n]} from `distances` {name: function of metrics/quality.py}.
     """
 
     def __init__(self, view: VideoModel, clips: Clips, rows, length, rebuild, distances):
@@ -67,10 +67,9 @@ class Encoded:
 
 
 class Evaluation:
-    """One stage of one model on one split. What several protocols need is computed once.
+    """One stage of one model on one split. Each protocol is a method that returns an `Outcome`.
 
-    Each protocol is a method of its name that returns an `Outcome`. omitted: lines about what could
-    not be measured.
+    omitted: lines about what could not be measured.
     """
 
     def __init__(self, view, info, dataset, folder, settings, device):
@@ -116,20 +115,15 @@ class Evaluation:
 
     @cached_property
     def judge(self):
-        if self.measurer.judge is not None:
+        if self.measurer.judge:
             return self.measurer.judge
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
 
     @cached_property
-    def judged_real(self):
-        """The judge's probabilities on the held-out clips themselves."""
-        return self.judge.probabilities(self.held_out.frames)
-
-    @cached_property
     def prior_codes(self):
-        """For each seed codes from the priors, as many as there are held-out clips."""
+        """For each seed, as many codes from the priors as there are held-out clips."""
         codes = []
         with torch.random.fork_rng():
             for seed in SEEDS:
@@ -143,10 +137,9 @@ class Evaluation:
 
     def judge_notes(self, real):
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
-        judged, labels = verdicts(real), self.held_out.labels
-        accuracies = shares({factor: judged[factor] == labels[factor] for factor in judged})
-        weak = too_weak(accuracies)
-        return {"judge accuracy": accuracies, "warnings": [weak] if weak else []}
+        shares = accuracies(verdicts(real), self.held_out.labels)
+        weak = too_weak(shares)
+        return {"judge accuracy": shares, "warnings": [weak] if weak else []}
 
     def named(self, protocol, outcome):
         """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
@@ -156,7 +149,7 @@ class Evaluation:
         return Outcome(*parts, outcome.notes)
 
     def reconstruction(self):
-        """PSNR, SSIM and LPIPS, and the measurer's figures of reconstructions and continuations."""
+        """PSNR, SSIM and LPIPS; the measurer's figures of reconstructions and continuations."""
         held, frames_only = self.held_out, self.info.frames_only
         prefix = "reconstruction_" if frames_only else "seq_reconstruction_"
         distances = {name: Measure(values) for name, values in held.quality.items()}
@@ -172,7 +165,8 @@ class Evaluation:
 
     def swap(self):
         """Columns (a) and (b) of metrics/swap.py, and the measurer's figures of swaps."""
-        held, judge, real = self.held_out, self.judge, self.judged_real
+        held, judge = self.held_out, self.judge
+        real = judge.probabilities(held.frames)
         labels = {factor: held.labels[factor] for factor in self.classes}
         kind, rounds = "swap" if self.info.frames_only else "transfer", []
         for seed, (static, dynamic) in zip(SEEDS, self.prior_codes, strict=True):
@@ -187,8 +181,8 @@ class Evaluation:
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
         notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **self.judge_notes(real)}
         outcome = over_seeds(rounds, notes)
-        own = {f"judge_{name}_accuracy": share for name, share in notes["judge accuracy"].items()}
-        return outcome._replace(figures=own | outcome.figures)
+        shares = {f"judge_{name}_accuracy": s for name, s in notes["judge accuracy"].items()}
+        return outcome._replace(figures=shares | outcome.figures)
 
     def consistency(self):
         """The four steps of metrics/consistency.py."""
@@ -223,7 +217,7 @@ class Evaluation:
         return self.named("dci", Outcome(dci(*sides), {}, {}, notes))
 
     def fid(self):
-        """The Frechet distance of metrics/fid.py, to clips from the prior of the first seed."""
+        """The Frechet distance of metrics/fid.py, with clips from the prior of the first seed."""
         features = Features(self.settings.fid_weights, self.device)
         figure, notes = fid(features, self.held_out.frames, self.decoded(*self.prior_codes[0]))
         return self.named("", Outcome({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
@@ -241,8 +235,7 @@ def evaluate(
     """Measure one stage, trained to `epoch`, on settings.split; returns {figure: number}.
 
     The protocols are 'reconstruction' and those of settings.measured. The figures are printed and
-    added to folder.metrics. The figures of a stage with info.frames_only are named as those of
-    stage 1. Raises UserError if folder.metrics is not a file of figures.
+    added to folder.metrics. Raises UserError if folder.metrics is not a file of figures.
     """
     # Fails now, and not after minutes of measuring.
     results.read(folder.metrics)
@@ -261,10 +254,8 @@ def evaluate(
     if settings.trains_on_test and settings.split == "test":
         notes["warning"] = "not held out: --fidelity release trains on these clips"
     results.add(folder.metrics, info.name, clips, notes, outcomes)
-    print(
-        f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips, "
-        + notes.get("warning", "held out")
-    )
+    measured = f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips"
+    print(f"{measured}, {notes.get('warning', 'held out')}")
     results.show(dataset.name, outcomes)
     for line in task.omitted:
         print(line)

@@ -2,8 +2,8 @@
 
     |mu_1 - mu_2|^2 + Tr(C_1 + C_2 - 2 (C_1 C_2)^1/2)
 
-The paper uses the 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies
-(--fid_weights). Without them torchvision's R3D-18 is used (512 features). Figures of different
+The paper uses 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies with
+--fid_weights. Without that flag, torchvision's R3D-18 gives 512 features. Figures of different
 networks cannot be compared.
 """
 
@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
-from metrics.weights import fitted, from_file, from_torchvision
+from metrics.weights import Missing, fitted, from_file
 
 FLAG = "fid_weights"
 # Frames and px of the clips that the networks were trained on.
 FRAMES, SIZE = 16, 112
-# The ResNeXt's training subtracted this mean, of values 0..255; R3D's used values 0..1.
-KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
+# Mean and deviation of pictures in 0..1 that normalise the networks' inputs.
+RESNEXT_MEAN, RESNEXT_STD = np.array((114.7748, 107.7354, 99.4750)) / 255, np.full(3, 1 / 255)
 R3D_MEAN, R3D_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 
@@ -49,9 +49,9 @@ class Bottleneck(nn.Module):
 
 
 class ResNeXt3D(nn.Module):
-    """3D ResNeXt-101 of cardinality 32 (Hara et al. 2018): [N, 3, 16, 112, 112] -> [N, 2048].
+    """3D ResNeXt-101 (Hara et al. 2018): [N, 3, 16, 112, 112] -> pooled features [N, 2048].
 
-    The output is the pooled features. Tensor names are those of the published Kinetics file.
+    Tensor names are those of the published Kinetics file.
     """
 
     def __init__(self, blocks=(3, 4, 23, 3)):
@@ -71,11 +71,11 @@ class ResNeXt3D(nn.Module):
 
 
 class Features:
-    """Pooled Kinetics features of clips. `name` says of which network, `size` how many features.
+    """Pooled features of clips. `name`: of which network; `size`: how many.
 
-    path: a file of weights of the ResNeXt or of R3D-18, recognised by its tensors; None: R3D-18
-    from torchvision. Raises UserError if the file is neither, and Missing if torchvision's weights
-    are not available.
+    path: weights of the ResNeXt or of R3D-18, recognised by its tensors; None: R3D-18 from
+    torchvision. Raises UserError if the file holds neither, and Missing if torchvision's weights
+    cannot be downloaded.
     """
 
     def __init__(self, path: str | Path | None = None, device: torch.device | str = "cpu"):
@@ -83,23 +83,16 @@ class Features:
         if path and "stem.0.weight" not in tensors:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
             self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
-            mean, std = np.array(KINETICS_MEAN) / 255, np.full(3, 1 / 255)
+            mean, std = RESNEXT_MEAN, RESNEXT_STD
         else:
-            if path:
-                network = fitted(r3d_18(), tensors, path, FLAG, heads=("fc.",))
-            else:
-                hint = (
-                    f"give --{FLAG} FILE with weights of the 3D ResNeXt-101 (Kinetics) that the "
-                    "paper used, or of torchvision's R3D-18"
-                )
-                network = from_torchvision(r3d_18, R3D_18_Weights.KINETICS400_V1, hint)
+            network = fitted(r3d_18(), tensors, path, FLAG, ("fc.",)) if path else _downloaded()
             network.fc = nn.Identity()
             self.name, self.size = "torchvision R3D-18, Kinetics-400", 512
             mean, std = R3D_MEAN, R3D_STD
         self.network, self.device = network.to(device), device
         self.mean, self.std = (
-            torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1, 1)
-            for v in (mean, std)
+            torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+            for values in (mean, std)
         )
 
     @torch.no_grad()
@@ -112,6 +105,17 @@ class Features:
             x = F.interpolate(x, (FRAMES, SIZE, SIZE), mode="trilinear", align_corners=False)
             parts.append(self.network((x - self.mean) / self.std).double().cpu().numpy())
         return np.concatenate(parts)
+
+
+def _downloaded():
+    """R3D-18 with torchvision's weights, which are downloaded unless they are cached."""
+    weights = R3D_18_Weights.KINETICS400_V1
+    try:
+        return r3d_18(weights=weights).eval().requires_grad_(False)
+    # No network, a full disk or a damaged download.
+    except (OSError, RuntimeError):
+        hint = f"give --{FLAG} FILE with weights of R3D-18, or of the paper's 3D ResNeXt-101"
+        raise Missing(f"{weights.url} is not cached and cannot be downloaded: {hint}") from None
 
 
 def looped(clips: np.ndarray) -> np.ndarray:
@@ -132,17 +136,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fid(features: Features, real: np.ndarray, made: np.ndarray) -> tuple[float, dict]:
-    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and its notes.
-
-    The notes name network, clips and frames; 'warnings' has a line if the clips are too few.
-    """
+    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and notes on it."""
     few, needed = min(len(real), len(made)), features.size + 1
     singular = f"fid: {few} clips are fewer than {needed}: the covariances are singular"
-    notes = {
-        "network": features.name,
-        "features": features.size,
-        "clips": [len(real), len(made)],
-        "frames": real.shape[1],
-        "warnings": [singular] if few < needed else [],
-    }
+    notes = {"network": features.name, "features": features.size, "frames": real.shape[1]}
+    notes |= {"clips": [len(real), len(made)], "warnings": [singular] if few < needed else []}
     return frechet(features(real), features(made)), notes
