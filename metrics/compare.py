@@ -25,8 +25,7 @@ from utils.settings import settings_class
 class Run:
     """The figures in a run's folder: `numbers` and their `spread`, {figure: number}.
 
-    kind: text that is equal for runs that differ only in their seed. Raises UserError if the folder
-    holds no figures.
+    kind: equal for runs that differ only in their seed. Raises UserError if there are no figures.
     """
 
     def __init__(self, folder: Path):

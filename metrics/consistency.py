@@ -1,7 +1,6 @@
 """The consistency protocol of the VDSM notebooks, with two of their mistakes corrected.
 
-The notebooks draw their split with replacement, so that clips are on both sides, and never zero
-the gradients. Here no held-out clip trains anything, and gradients are zeroed at each step.
+They draw their split with replacement, so that held-out clips train, and never zero the gradients.
 """
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metrics.entropy import entropies
-from metrics.judge import verdicts
+from metrics.judge import learn, verdicts
 from metrics.summary import Arrays, Measure
 
 HIDDEN, STEPS, RATE, DECAY = 128, 200, 5e-3, 1e-2
@@ -21,8 +20,7 @@ def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measur
 
     real, rebuilt: its probabilities {factor: [n, C]}; labels {factor: int [n]}. {factor}: the same
     verdict on both clips, right or wrong. accuracy: the same in every factor, the protocol's
-    figure. real_{factor}, rebuilt_{factor}: the verdict is right; {real,rebuilt}_joint: it is right
-    in every factor. They are needed because a judge with one answer for all clips always agrees.
+    figure. real_{factor}, rebuilt_{factor}: the verdict is right; _joint: right in every factor.
     """
     on_real, on_rebuilt = verdicts(real), verdicts(rebuilt)
     hits = {factor: on_real[factor] == on_rebuilt[factor] for factor in on_real}
@@ -34,10 +32,7 @@ def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measur
 
 
 def prior_entropies(probabilities: Arrays) -> dict[str, float]:
-    """Inter-entropy H(y), intra-entropy H(y|x) and KL in nats, averaged over the factors.
-
-    probabilities {factor: [n, C]}: those of a judge on clips drawn from the prior.
-    """
+    """`entropies` of a judge's probabilities {factor: [n, C]}, averaged over the factors."""
     per_factor = np.array([entropies(p) for p in probabilities.values()])
     return dict(zip(("inter_entropy", "intra_entropy", "kl"), per_factor.mean(0).tolist()))
 
@@ -45,7 +40,7 @@ def prior_entropies(probabilities: Arrays) -> dict[str, float]:
 class CodeClassifier(nn.Module):
     """p(factor | code) with one hidden layer: code [n, D] -> {factor: logits [n, C]}.
 
-    classes {factor: C}; mean, std [D]: those of the training codes, which standardise the code.
+    classes {factor: C}; mean, std [D] of the training codes, to standardise the code.
     """
 
     def __init__(self, classes, mean, std):
@@ -53,9 +48,8 @@ class CodeClassifier(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.hidden = nn.Linear(len(mean), HIDDEN)
-        self.heads = nn.ModuleDict(
-            {factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()}
-        )
+        heads = {factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, code):
         features = F.leaky_relu(self.hidden((code - self.mean) / self.std))
@@ -71,13 +65,8 @@ def train_code_classifier(
         torch.default_generator.manual_seed(seed)
         network = CodeClassifier(classes, codes.mean(0), codes.std(0).clamp_min(1e-6))
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY, fused=True)
-    targets = {factor: torch.as_tensor(labels[factor]) for factor in classes}
     for _ in range(STEPS):
-        logits = network(codes)
-        loss = sum(F.cross_entropy(logits[factor], targets[factor]) for factor in classes)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        learn(network, optimiser, codes, labels)
     return network.eval()
 
 
@@ -93,8 +82,8 @@ def code_table(
     """The disentanglement table: {code}_{factor}, the accuracy of an MLP that reads a code.
 
     train, test: {name of the code: [n, ...]}; labels {factor: int [n]}; classes {factor: C}. Two
-    figures show chance: {code}_{factor}_shuffled, the accuracy after training with shuffled labels,
-    and majority_{factor}, that of always giving the commonest value of the training clips.
+    figures show chance: {code}_{factor}_shuffled, learnt from shuffled labels, and
+    majority_{factor}, if the answer is always the commonest value of the training clips.
     """
     order = np.random.default_rng(seed).permutation(len(next(iter(train_labels.values()))))
     shuffled = {factor: values[order] for factor, values in train_labels.items()}

@@ -1,11 +1,9 @@
-"""DCI (Eastwood & Williams 2018): disentanglement, completeness, informativeness of codes.
-
-The figures come from the importances of a random forest. The static and the dynamic code are
-compared in two ways: dimension by dimension over both, and as two subsets with summed importances.
-"""
+"""DCI (Eastwood & Williams 2018): disentanglement, completeness, informativeness of codes."""
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
+
+from metrics.entropy import p_log
 
 # Each split of a tree chooses among all dimensions: among a random part of them, a dimension that
 # carries nothing would become important by chance.
@@ -23,7 +21,7 @@ def disentanglement(table: np.ndarray) -> float:
         return float("nan")
     rows = table.sum(1)
     share = table / np.maximum(rows, 1e-300)[:, None]
-    entropy = -np.where(share > 0, share * np.log(np.where(share > 0, share, 1)), 0).sum(1)
+    entropy = -p_log(share, share).sum(1)
     return float((1 - entropy / np.log(table.shape[1])) @ (rows / rows.sum()))
 
 
@@ -36,9 +34,9 @@ def dci(train, train_labels: dict, test, test_labels: dict, seed: int = 0) -> di
     """The figures of codes: a random forest per factor learns from `train` and is tested on `test`.
 
     train, test: the codes (static, dynamic), each [n, ...]; labels {factor: (kind, int [n])}, kind
-    'static' or 'dynamic'. informativeness is the mean accuracy of the forests. The subset_ figures
-    are those of the 2x2 table of codes and kinds, with the mean over the factors of a kind; they
-    need factors of both kinds.
+    'static' or 'dynamic'. informativeness is the mean accuracy of the forests. The subset_ figures,
+    where both kinds exist, are those of importances summed over the dimensions of a code and
+    averaged over the factors of a kind.
     """
     codes, test_codes = (
         np.concatenate([np.asarray(code).reshape(len(code), -1) for code in side], 1)

@@ -25,19 +25,18 @@ class Entropies(NamedTuple):
 def entropies(p: np.ndarray, labels: np.ndarray | None = None) -> Entropies:
     """Entropies of verdicts p [n, C], whose rows sum to 1.
 
-    labels int [n]: each value gets the same total weight (class-balanced). Without labels, each
-    clip gets the same weight.
+    labels int [n]: clips are weighted so that each value counts the same (class-balanced).
     """
     p = np.asarray(p, np.float64)
     weight = np.ones(len(p)) if labels is None else 1 / np.bincount(labels)[labels]
     weight = weight / weight.sum()
     mean = weight @ p
-    intra = weight @ -_p_log(p, p).sum(1)
-    kl = weight @ (_p_log(p, p) - _p_log(p, mean)).sum(1)
-    return Entropies(float(-_p_log(mean, mean).sum()), float(intra), float(kl))
+    intra = weight @ -p_log(p, p).sum(1)
+    kl = weight @ (p_log(p, p) - p_log(p, mean)).sum(1)
+    return Entropies(float(-p_log(mean, mean).sum()), float(intra), float(kl))
 
 
-def _p_log(p, q):
+def p_log(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """p log q, and 0 where p is 0."""
     return np.where(p > 0, p * np.log(np.where(p > 0, q, 1)), 0)
 

@@ -1,8 +1,4 @@
-"""Measure a trained stage on held-out clips, by the protocols that --evaluate names.
-
-The model is asked through models/view.py only. measurers.py says what a data set adds, results.py
-writes metrics.json and metrics.csv and prints the tables.
-"""
+"""Measure a trained stage on held-out clips, by the protocols that --evaluate names."""
 
 import math
 from functools import cached_property
@@ -27,13 +23,9 @@ from utils.settings import RunSettings, StageInfo
 
 # Clips that are held as floats at a time.
 BLOCK = 64
-# At most so many training clips for code classifiers and forests.
-LEARNT_FROM = 2000
-# At most so many of their reconstructions for the judge of the consistency protocol.
-ADAPTED_ON = 1000
-DEPARTURE = (
-    "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
-)
+# At most so many training clips for code classifiers and forests, and reconstructions for `adapt`.
+LEARNT_FROM, ADAPTED_ON = 2000, 1000
+DEPARTURE = "no clip on both sides, gradients zeroed (both unlike the notebooks of the release)"
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:
@@ -67,10 +59,7 @@ class Encoded:
 
 
 class Evaluation:
-    """One stage of one model on one split. Each protocol is a method that returns an `Outcome`.
-
-    omitted: lines about what could not be measured.
-    """
+    """One stage of one model on one split. Each protocol is a method that returns an `Outcome`."""
 
     def __init__(self, view, info, dataset, folder, settings, device):
         self.view, self.info, self.folder, self.device = view, info, folder, device
@@ -78,6 +67,7 @@ class Evaluation:
         self.dataset = self.measurer.dataset
         shortest = min(self.dataset.split(split).num_frames for split in dataset.splits)
         self.length = min(settings.seq_len, shortest)
+        # Lines about what could not be measured.
         self.omitted = []
 
     @cached_property
@@ -88,7 +78,7 @@ class Evaluation:
             distances["lpips"] = quality.LPIPS()
         except Missing as missing:
             self.omitted.append(f"LPIPS is left out: {missing}")
-        rows = np.arange(len(clips))
+        rows = range(len(clips))
         return Encoded(self.view, clips, rows, self.length, len(rows), distances)
 
     @cached_property
@@ -102,9 +92,8 @@ class Evaluation:
     @cached_property
     def wanted(self):
         """The protocols that --evaluate names; 'default': those that apply and need no download."""
-        asked = self.settings.measured
-        if asked != ("default",):
-            return asked
+        if self.settings.measured != ("default",):
+            return self.settings.measured
         labelled = set(self.dataset.classes) & {*self.dataset.static, *self.dataset.dynamic}
         by_labels = ("consistency", "swap", "dci") if labelled else ()
         return by_labels + (("fid",) if self.settings.fid_weights else ())
@@ -135,7 +124,7 @@ class Evaluation:
         """Clips uint8 [n, T, 64, 64, 3] from their codes."""
         return as_uint8(self.view.decode(static, dynamic, self.length))
 
-    def judge_notes(self, real):
+    def judge_notes(self, real) -> dict:
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
         shares = accuracies(verdicts(real), self.held_out.labels)
         weak = too_weak(shares)
@@ -152,8 +141,7 @@ class Evaluation:
         """PSNR, SSIM and LPIPS; the measurer's figures of reconstructions and continuations."""
         held, frames_only = self.held_out, self.info.frames_only
         prefix = "reconstruction_" if frames_only else "seq_reconstruction_"
-        distances = {name: Measure(values) for name, values in held.quality.items()}
-        measures = {prefix + name: distances[name] for name in distances if name != "error"}
+        measures = {prefix + n: Measure(v) for n, v in held.quality.items() if n != "error"}
         measures |= self.measurer.reconstructions(held.rebuilt, held.labels, frames_only)
         frames = self.measurer.continue_to
         if frames and not frames_only and getattr(self.view, "continues", True):
@@ -179,9 +167,9 @@ class Evaluation:
             measures |= judged_prior(self.dataset, labels, real, moving, standing)
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
-        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **self.judge_notes(real)}
-        outcome = over_seeds(rounds, notes)
-        shares = {f"judge_{name}_accuracy": s for name, s in notes["judge accuracy"].items()}
+        judged = self.judge_notes(real)
+        outcome = over_seeds(rounds, {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged})
+        shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
         return outcome._replace(figures=shares | outcome.figures)
 
     def consistency(self):
@@ -191,10 +179,8 @@ class Evaluation:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         agreement = consistency.agreement(real, rebuilt, held.labels)
-        rounds = [
-            consistency.prior_entropies(judge.probabilities(self.decoded(*codes)))
-            for codes in self.prior_codes
-        ]
+        sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
+        rounds = [consistency.prior_entropies(p) for p in sampled]
         notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
         outcome = over_seeds(rounds, notes | {"departs": DEPARTURE})
         train, test = (
@@ -247,7 +233,7 @@ def evaluate(
             outcomes[name] = getattr(task, name)()
         except Missing as missing:
             task.omitted.append(f"{name} is left out: {missing}")
-    clips = {"data": dataset.name, "model": settings.model, "split": settings.split}
+    clips: dict = {"data": dataset.name, "model": settings.model, "split": settings.split}
     clips |= {"n": len(task.held_out.frames), "frames": task.length}
     clips |= {"seed": settings.seed, "epoch": epoch}
     notes = {"spread is": "standard error over clips, bootstrap"} | origin(device)

@@ -2,9 +2,8 @@
 
     |mu_1 - mu_2|^2 + Tr(C_1 + C_2 - 2 (C_1 C_2)^1/2)
 
-The paper uses 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies with
---fid_weights. Without that flag, torchvision's R3D-18 gives 512 features. Figures of different
-networks cannot be compared.
+The paper uses features of a 3D ResNeXt-101, whose weights the user supplies (--fid_weights). The
+default is torchvision's R3D-18. Figures of different networks cannot be compared.
 """
 
 from pathlib import Path
@@ -35,35 +34,32 @@ class Bottleneck(nn.Module):
         self.conv2 = nn.Conv3d(planes, planes, 3, stride, 1, groups=32, bias=False)
         self.bn2 = nn.BatchNorm3d(planes)
         self.conv3, self.bn3 = nn.Conv3d(planes, outside, 1, bias=False), nn.BatchNorm3d(outside)
-        self.downsample = None
+        self.downsample = nn.Sequential()
         if stride != 1 or inside != outside:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(inside, outside, 1, stride, bias=False), nn.BatchNorm3d(outside)
-            )
+            shortcut = nn.Conv3d(inside, outside, 1, stride, bias=False)
+            self.downsample.extend([shortcut, nn.BatchNorm3d(outside)])
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class ResNeXt3D(nn.Module):
-    """3D ResNeXt-101 (Hara et al. 2018): [N, 3, 16, 112, 112] -> pooled features [N, 2048].
-
-    Tensor names are those of the published Kinetics file.
-    """
+    """3D ResNeXt-101 (Hara et al. 2018), pooled features: [N, 3, 16, 112, 112] -> [N, 2048]."""
 
     def __init__(self, blocks=(3, 4, 23, 3)):
         super().__init__()
+        # The names are those of the tensors in the published Kinetics file.
         self.conv1, self.bn1 = nn.Conv3d(3, 64, 7, (1, 2, 2), 3, bias=False), nn.BatchNorm3d(64)
-        inside = 64
+        inside, layers = 64, []
         for i, count in enumerate(blocks):
             planes, layer = 128 << i, []
             for block in range(count):
                 layer.append(Bottleneck(inside, planes, 2 if i and not block else 1))
                 inside = 2 * planes
-            self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
+            layers.append(nn.Sequential(*layer))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def forward(self, x):
         x = F.max_pool3d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -71,11 +67,10 @@ class ResNeXt3D(nn.Module):
 
 
 class Features:
-    """Pooled features of clips. `name`: of which network; `size`: how many.
+    """Pooled features of clips: `size` of them, from the network `name`.
 
-    path: weights of the ResNeXt or of R3D-18, recognised by its tensors; None: R3D-18 from
-    torchvision. Raises UserError if the file holds neither, and Missing if torchvision's weights
-    cannot be downloaded.
+    path: weights of the ResNeXt or of R3D-18, told apart by their tensors; None: R3D-18 from
+    torchvision. Raises UserError if the file holds neither, and Missing if a download fails.
     """
 
     def __init__(self, path: str | Path | None = None, device: torch.device | str = "cpu"):
@@ -126,10 +121,10 @@ def looped(clips: np.ndarray) -> np.ndarray:
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """The Frechet distance of features a [n, D] and b [m, D], each taken as a Gaussian.
 
-    With A, B the centred features over sqrt(n - 1), sqrt(m - 1), the eigenvalues of (C_1 C_2)^1/2
-    are the singular values of A B^T. This avoids the root of a singular covariance.
+    The eigenvalues of (C_1 C_2)^1/2 are the singular values of A B^T, with A, B the centred
+    features over sqrt(n - 1), sqrt(m - 1). This avoids the root of a singular covariance.
     """
-    roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a, b)]
+    roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1)).R for x in (a, b)]
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     common = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return float(apart + sum((root**2).sum() for root in roots) - 2 * common)

@@ -1,12 +1,8 @@
 """The judge of both protocols: which value of each factor does a clip show?
 
-It is a DCGAN-like encoder of frames, a bi-LSTM over time and one softmax head per factor. For the
-swap protocol (S3VAE and later papers) it is trained with labels, on real clips of the training
-split only. For the consistency protocol (VDSM) `adapt` trains it further, on real and reconstructed
-training clips.
-
-Any object with `classes` and `probabilities(frames)` is a judge. metrics/pendulum.py has one that
-measures and needs no training.
+For the swap protocol (S3VAE and later papers) it is trained with labels, on real training clips
+only. For the consistency protocol (VDSM) `adapt` trains it further, on reconstructions too. Any
+object with `classes` and `probabilities(frames)` is a judge.
 """
 
 import copy
@@ -17,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
 
 from data.base import Clips, Dataset
 from metrics.summary import Arrays
@@ -28,16 +26,17 @@ VERSION = 2
 WIDTH, BATCH = 16, 64
 # 2 minutes on one core; the accuracy on held-out clips of Sprites is then 0.998 or better.
 STEPS, PEAK_RATE = 300, 4e-3
-ADAPT_STEPS, ADAPT_RATE = 100, 1e-3
+ADAPT_RATE = 1e-3
 CHECK_EVERY = 50
 # A judge with a lower accuracy on real held-out clips is too weak.
 WEAK = 0.99
 
 
 class Judge(nn.Module):
-    """p(factor | clip): frames [N, T, 3, 64, 64] in [0, 1] -> {factor: logits [N, C]}.
+    """p(factor | clip): a DCGAN-like encoder of frames, a bi-LSTM over time, a head per factor.
 
-    classes: factor -> number of values C. width: channels of the first convolution.
+    Frames [N, T, 3, 64, 64] in [0, 1] -> {factor: logits [N, C]}. classes: {factor: number of
+    values C}. width: channels of the first convolution.
     """
 
     def __init__(self, classes: dict[str, int], width: int = WIDTH):
@@ -50,13 +49,11 @@ class Judge(nn.Module):
             norm = [nn.BatchNorm2d(after)] if i else []
             convolution = nn.Conv2d(before, after, 4, 2, 1, bias=not i)
             blocks += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
-        self.frame = nn.Sequential(
-            *blocks, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2)
-        )
+        blocks += [nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2)]
+        self.frame = nn.Sequential(*blocks)
         self.time = nn.LSTM(8 * width, 4 * width, batch_first=True, bidirectional=True)
-        self.heads = nn.ModuleDict(
-            {factor: nn.Linear(8 * width, count) for factor, count in self.classes.items()}
-        )
+        heads = {factor: nn.Linear(8 * width, count) for factor, count in classes.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, frames):
         pictures = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -69,12 +66,10 @@ class Judge(nn.Module):
         """The verdict on each clip: {factor: float64 [n, C], rows sum to 1}. Sets eval mode."""
         device = next(self.parameters()).device
         self.eval()
-        parts = {factor: [] for factor in self.classes}
-        for start in range(0, len(frames), batch):
-            logits = self(as_input(frames[start : start + batch], device))
-            for factor, values in logits.items():
-                parts[factor].append(values.double().softmax(-1).cpu().numpy())
-        return {factor: np.concatenate(values) for factor, values in parts.items()}
+        starts = range(0, len(frames), batch)
+        blocks = [self(as_input(frames[start : start + batch], device)) for start in starts]
+        logits = {factor: torch.cat([block[factor] for block in blocks]) for factor in self.classes}
+        return {name: values.double().softmax(-1).cpu().numpy() for name, values in logits.items()}
 
 
 def as_input(frames, device="cpu") -> torch.Tensor:
@@ -86,7 +81,7 @@ def as_input(frames, device="cpu") -> torch.Tensor:
 def blurred(frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Clips [n, T, 3, 64, 64] in [0, 1] with random blur, brightness (5 %) and noise (up to 0.02).
 
-    Without them the judge would mistrust reconstructions only because they are soft.
+    A judge that never saw such clips would mistrust reconstructions only because they are soft.
     """
 
     def uniform(low, high):
@@ -116,15 +111,10 @@ def accuracies(judged: Arrays, labels: Arrays) -> dict[str, float]:
     return {factor: float(hits.mean()) for factor, hits in right.items()}
 
 
-def accuracy(judge, clips: Clips, length: int | None = None, batch: int = 128) -> dict[str, float]:
+def accuracy(judge, clips: Clips, length: int | None = None) -> dict[str, float]:
     """The judge's `accuracies` on the first `length` frames (default: all) of the clips."""
-    judged = {factor: [] for factor in judge.classes}
-    for start in range(0, len(clips), batch):
-        rows = np.arange(start, min(start + batch, len(clips)))
-        for factor, verdict in verdicts(judge.probabilities(clips.take(rows, 0, length))).items():
-            judged[factor].append(verdict)
-    labels = {factor: clips.label(factor) for factor in judged}
-    return accuracies({factor: np.concatenate(parts) for factor, parts in judged.items()}, labels)
+    judged = verdicts(judge.probabilities(clips.take(range(len(clips)), 0, length)))
+    return accuracies(judged, {factor: clips.label(factor) for factor in judged})
 
 
 def too_weak(shares: dict[str, float]) -> str | None:
@@ -155,30 +145,30 @@ def train_judge(
     device: torch.device | str = "cpu",
     log=print,
 ) -> tuple[Judge, dict]:
-    """Train a judge of every factor with named values; returns it in eval mode, with a report.
+    """Train a judge on the first `length` frames (default: all) of training clips.
 
-    It trains on the first `length` frames (default: all) of 'train' clips for `steps` batches. The
-    state with the best joint accuracy on 'val' is kept (the later of equal ones). Raises UserError
-    if no factor has named values.
-
-    report: its `accuracies` on 'test' as 'accuracy' and on 'val' as 'val_accuracy', and the number
-    of 'clips' per split.
+    Returns the state with the best joint accuracy on validation clips, in eval mode, and a report:
+    'accuracy' on test clips, 'val_accuracy' and 'clips' per split. Raises UserError if no factor
+    has named values.
     """
     factors = factors_of(dataset)
     with torch.random.fork_rng(devices=[]):
         # The generator of the CPU only: torch.manual_seed would seed every GPU too.
         torch.default_generator.manual_seed(seed)
         judge = Judge({factor: len(dataset.classes[factor]) for factor in factors}, width)
-    judge = judge.to(device, memory_format=torch.channels_last)
+    # torch's type hints of `to` lack memory_format.
+    judge = judge.to(device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     generator, rng = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
-    optimiser, schedule = _adam(judge, PEAK_RATE, steps)
+    optimiser = Adam(judge.parameters())
+    schedule = OneCycleLR(optimiser, PEAK_RATE, steps, pct_start=0.2)
     train, val = dataset.split("train"), dataset.split("val")
     best, best_state = None, None
     for step in range(1, steps + 1):
         rows = rng.choice(len(train), min(batch, len(train)), replace=False)
         clips = blurred(as_input(train.take(rows, 0, length), device), generator)
         labels = {factor: train.label(factor, rows) for factor in factors}
-        loss = _step(judge.train(), optimiser, schedule, clips, labels)
+        loss = learn(judge.train(), optimiser, clips, labels)
+        schedule.step()
         if step % CHECK_EVERY == 0 or step == steps:
             now = accuracy(judge, val, length)
             figures = f"loss {loss.item():.4f}, validation joint accuracy {now['joint']:.4f}"
@@ -186,57 +176,43 @@ def train_judge(
             if best is None or now["joint"] >= best["joint"]:
                 best, best_state = now, copy.deepcopy(judge.state_dict())
     judge.load_state_dict(best_state)
-    report = {
-        "accuracy": accuracy(judge, dataset.split("test"), length),
-        "val_accuracy": best,
-        "clips": {name: len(dataset.split(name)) for name in ("train", "val", "test")},
-    }
+    report = {"accuracy": accuracy(judge, dataset.split("test"), length), "val_accuracy": best}
+    report["clips"] = {name: len(dataset.split(name)) for name in ("train", "val", "test")}
     listed = ", ".join(f"{name} {share:.4f}" for name, share in report["accuracy"].items())
     log(f"judge: accuracy on real held-out clips: {listed}")
     return judge.eval(), report
 
 
-def _adam(judge, peak_rate, steps):
-    optimiser = torch.optim.Adam(judge.parameters())
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, peak_rate, total_steps=steps, pct_start=0.2
-    )
-
-
-def _step(judge, optimiser, schedule, clips, labels):
-    """One step on clips with labels {factor: int [n]}; returns the loss."""
-    logits = judge(clips)
-    loss = sum(
-        F.cross_entropy(logits[factor], torch.as_tensor(labels[factor], device=clips.device))
-        for factor in judge.classes
-    )
+def learn(network: nn.Module, optimiser, inputs: torch.Tensor, labels: Arrays) -> torch.Tensor:
+    """One step of `network`, {factor: logits}, on labels {factor: int [n]}; returns the loss."""
+    loss = torch.tensor(0.0)
+    for factor, logits in network(inputs).items():
+        targets = torch.as_tensor(labels[factor], device=logits.device)
+        loss = loss + F.cross_entropy(logits, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
-    schedule.step()
     return loss
 
 
-def adapt(
-    judge: Judge, real, rebuilt, labels: Arrays, seed=0, steps=ADAPT_STEPS, batch=BATCH
-) -> Judge:
+def adapt(judge: Judge, real, rebuilt, labels: Arrays, seed=0, steps=100, batch=BATCH) -> Judge:
     """A copy of the judge, trained further on batches of half real, half reconstructed clips.
 
-    real, rebuilt: uint8 [n, T, 64, 64, 3], training clips and their reconstructions; labels
-    {factor: int [n]}.
+    real, rebuilt: uint8 [n, T, 64, 64, 3] with labels {factor: int [n]}.
     """
     judge = copy.deepcopy(judge).train()
     device = next(judge.parameters()).device
     generator, rng = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
-    optimiser, schedule = _adam(judge, ADAPT_RATE, steps)
+    optimiser = Adam(judge.parameters())
+    schedule = OneCycleLR(optimiser, ADAPT_RATE, steps, pct_start=0.2)
     half = min(batch // 2, len(real))
     for _ in range(steps):
         rows, others = (rng.choice(len(real), half, replace=False) for _ in range(2))
         soft = blurred(as_input(real[rows], device), generator)
         clips = torch.cat([soft, as_input(rebuilt[others], device)])
         both = np.concatenate([rows, others])
-        targets = {factor: labels[factor][both] for factor in judge.classes}
-        _step(judge, optimiser, schedule, clips, targets)
+        learn(judge, optimiser, clips, {factor: labels[factor][both] for factor in judge.classes})
+        schedule.step()
     return judge.eval()
 
 
@@ -249,9 +225,8 @@ def load_or_train_judge(
     `train_judge`. Raises UserError if the file is the judge of other data or cannot be written.
     """
     path = Path(path)
-    settings = {"length": length, "seed": 0, "steps": STEPS, "batch": BATCH, "width": WIDTH}
-    settings |= training
-    key = {"version": VERSION, "fingerprint": dataset.fingerprint, **settings}
+    settings = {"seed": 0, "steps": STEPS, "batch": BATCH, "width": WIDTH} | training
+    key = {"version": VERSION, "fingerprint": dataset.fingerprint, "length": length, **settings}
     judge, report, reason = _stored(path, key)
     if judge is not None:
         return judge.to(device, memory_format=torch.channels_last).eval(), report
@@ -262,7 +237,7 @@ def load_or_train_judge(
     except OSError:
         raise refused from None
     log(f"judge: training a new one, since {reason}")
-    judge, report = train_judge(dataset, **settings, device=device, log=log)
+    judge, report = train_judge(dataset, length, **settings, device=device, log=log)
     state = {name: value.cpu().contiguous() for name, value in judge.state_dict().items()}
     content = {"key": key, "classes": judge.classes, "state": state, "report": report}
     try:
@@ -289,6 +264,5 @@ def _stored(path, key):
     except Exception:
         return None, None, f"{path} cannot be read"
     if "fingerprint" in differing:
-        problem = "is the judge of another data set"
-        raise UserError(f"{path} {problem}: move it away, so that a new judge can be trained")
+        raise UserError(f"{path} is the judge of another data set: move it away")
     return None, None, f"{path} was trained with another {' and '.join(differing)}"

@@ -14,9 +14,9 @@ MEASURERS = {"pendulum": "metrics.pendulum:PendulumMeasurer"}
 class Measurer:
     """The additions of one data set. This base class adds nothing.
 
-    dataset: the data set, with further factors if the measurer knows any; judge: a judge that needs
-    no training, or None; continue_to: frames to which clips are continued, or None. Generated clips
-    `made` are uint8 [n, T, 64, 64, 3], `labels` {name: [n, ...]} those of the n held-out clips.
+    dataset: the data set, perhaps with further factors; judge: one that needs no training, or None;
+    continue_to: frames to which clips are continued, or None. made: generated clips, uint8
+    [n, T, 64, 64, 3]; labels {name: [n, ...]}: those of the held-out clips.
     """
 
     judge = None

@@ -1,8 +1,7 @@
 """How well a model separates the factors of pendula, measured on the pictures that it generates.
 
 Colour and angle of a frame are read from its pixels alone. A frame that cannot be read counts as
-wrong: its colour is -1, its angle NaN and its angle error 180 degrees. `SwingReader` is a judge of
-colour, amplitude and start that measures and is not trained.
+wrong: its colour is -1, its angle NaN and its angle error 180 degrees.
 """
 
 import dataclasses
@@ -30,10 +29,10 @@ CONTINUE_TO, CONTINUE_FROM = 40, 16
 
 
 def read(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colour index [n, T] and angle [n, T] in rad of frames [n, T, 64, 64, 3].
+    """Colour index [n, T] and angle [n, T] in rad of frames [n, T, 64, 64, 3], uint8 or float.
 
-    frames: uint8, or float in [0, 1]. The colour is the nearest hue of the palette, the angle that
-    of the centre of brightness seen from the pivot.
+    The colour is the nearest hue of the palette, the angle that of the centre of brightness seen
+    from the pivot.
     """
     scale = 255 if frames.dtype == np.uint8 else 1
     frames = np.asarray(frames, np.float32) / np.float32(scale)
@@ -83,12 +82,10 @@ def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def with_swing(dataset: Dataset) -> Dataset:
     """The pendula with two further dynamic factors, 'amplitude' and 'start' (see `swing`)."""
     amplitude, start = swing(dataset.labels["angle"], dataset.labels["velocity"])
-    return dataclasses.replace(
-        dataset,
-        labels=dataset.labels | {"amplitude": amplitude, "start": start},
-        classes=dataset.classes | {"amplitude": tuple(AMPLITUDES), "start": STARTS},
-        dynamic=("amplitude", "start"),
-    )
+    labels = dataset.labels | {"amplitude": amplitude, "start": start}
+    classes = dataset.classes | {"amplitude": tuple(AMPLITUDES), "start": STARTS}
+    factors = ("amplitude", "start")
+    return dataclasses.replace(dataset, labels=labels, classes=classes, dynamic=factors)
 
 
 def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,18 +94,18 @@ def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The velocity of a frame comes from the two frames before and after it. The state is then
     simulated back to frame 0, where velocity and damping have the opposite sign. V is 0 if T < 5.
     """
-    estimates = []
+    angles, velocities = [], []
     for t in range(2, min(angle.shape[1] - 2, 2 + VOTES)):
         apart = (angle[:, t - 2 : t + 3] - angle[:, t : t + 1] + np.pi) % (2 * np.pi) - np.pi
-        back, minus = pendulum.simulate(
-            angle[:, t], -(apart @ STENCIL), t + 1, damping=-pendulum.DAMPING
-        )
-        estimates.append((back[:, -1], -minus[:, -1]))
-    return tuple(np.reshape([part[i] for part in estimates], (-1, len(angle))).T for i in range(2))
+        velocity = apart @ STENCIL
+        back, minus = pendulum.simulate(angle[:, t], -velocity, t + 1, damping=-pendulum.DAMPING)
+        angles.append(back[:, -1])
+        velocities.append(-minus[:, -1])
+    return np.reshape(angles, (-1, len(angle))).T, np.reshape(velocities, (-1, len(angle))).T
 
 
 class SwingReader:
-    """A judge of colour, amplitude and start (see `swing`) that measures them in the pictures.
+    """A judge of colour, amplitude and start (see `swing`) that measures and is not trained.
 
     Each frame votes for a colour, and each estimate of `states` for an amplitude and a start.
     """
@@ -134,9 +131,7 @@ def _shares(votes, classes):
     return ballots[votes].mean(1)
 
 
-def swap_measures(
-    made: np.ndarray, pose_angles: np.ndarray, pose_colour: np.ndarray, identity_colour: np.ndarray
-) -> Measures:
+def swap_measures(made: np.ndarray, pose_angles, pose_colour, identity_colour) -> Measures:
     """Measures of clips made [n, T, 64, 64, 3] from the poses of one clip, the identity of another.
 
     pose_angles [n, T] in rad and pose_colour [n] are those of the pose source. leak_accuracy: how
@@ -151,9 +146,7 @@ def swap_measures(
     }
 
 
-def continuation_measures(
-    made: np.ndarray, angle: np.ndarray, velocity: np.ndarray, **physics
-) -> Measures:
+def continuation_measures(made: np.ndarray, angle, velocity, **physics) -> Measures:
     """Measures of continued clips made [n, T, 64, 64, 3], from frame CONTINUE_FROM on.
 
     The true motion is simulated from angle [n] (rad) and velocity [n] (rad/s) at frame 0; physics:
@@ -176,10 +169,7 @@ def continuation_measures(
 
 
 class PendulumMeasurer(Measurer):
-    """Colour and angle from pixels, continuations, and the judge `SwingReader`.
-
-    `SwingReader` assumes one rod length and one damping. With several, a judge is trained.
-    """
+    """Colour and angle from pixels. A judge is trained only for several rod lengths or dampings."""
 
     continue_to = CONTINUE_TO
 

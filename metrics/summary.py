@@ -1,5 +1,6 @@
 """From values measured per clip to a figure and its spread."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Measure(NamedTuple):
-    """Values [n] or [n, ...], one row per clip, whose mean or median (`how`) is a figure.
+    """Values [n] or [n, ...], one row per clip, whose mean or median (`how`) over all is a figure.
 
     NaN marks a value that does not count.
     """
@@ -58,17 +59,17 @@ class Outcome(NamedTuple):
     notes: dict
 
 
-def over_seeds(rounds: list[dict[str, Measure | float]], notes: dict) -> Outcome:
+def over_seeds(rounds: Sequence[Mapping[str, Measure | float]], notes: dict) -> Outcome:
     """The `Outcome` of several seeds, each measured on the same clips.
 
-    The figure of a Measure is taken over the values of all seeds at once, and its standard error
-    comes from resampling clips. A number is averaged and has only a deviation over the seeds.
+    The figure of a Measure is that of all seeds' values at once; numbers are averaged.
     """
     measures, means, seed_spread = {}, {}, {}
-    for name, first in rounds[0].items():
-        values = [one_round[name] for one_round in rounds]
-        if isinstance(first, Measure):
-            measures[name] = Measure(np.stack([each.values for each in values], 1), first.how)
-            values = [each.figure() for each in values]
+    for name in rounds[0]:
+        results = [one_round[name] for one_round in rounds]
+        parts = [result for result in results if isinstance(result, Measure)]
+        if parts:
+            measures[name] = Measure(np.stack([part.values for part in parts], 1), parts[0].how)
+        values = [result.figure() if isinstance(result, Measure) else result for result in results]
         means[name], seed_spread[name] = float(np.mean(values)), float(np.std(values))
     return Outcome(means | figures(measures), spreads(measures), seed_spread, notes)

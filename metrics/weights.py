@@ -37,8 +37,8 @@ def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
 def fitted(network: nn.Module, tensors: dict, path, flag: str, heads: tuple = ()) -> nn.Module:
     """`network` with the tensors of --`flag`'s file, in eval mode and without gradients.
 
-    heads: prefixes of tensor names that may be absent or have another shape. Raises UserError if
-    any other tensor of the network is absent or has another shape.
+    Raises UserError if a tensor is absent or has another shape. heads: prefixes of the names of
+    tensors that may.
     """
     needed = network.state_dict()
     for name, value in needed.items():
