@@ -183,8 +183,7 @@ def load(config) -> Dataset:
     stored, seed = Store(folder, VERSION, check), config.data_seed
     metadata, grey = stored.load(lambda problem: _make(stored, files, seed, sizes, problem))
     known = bool(metadata["labels"])
-    # A view: only the frames that are taken are copied.
-    clips = np.broadcast_to(grey[..., None], (*grey.shape, 3))
+    clips = np.broadcast_to(grey[..., None], (*grey.shape, 3))  # a view: nothing is copied
     classes = {"digits": tuple(f"{a} {b}" for a, b in PAIRS)} if known else {}
     return dataset(NAME, metadata, clips, classes, static=("digits",) if known else (), dynamic=())
 
