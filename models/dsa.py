@@ -11,12 +11,13 @@ norms start at 1. Both divide the loss by the batch size (`DSAStage.objective`).
 Shapes: N clips of T frames, B = N T frames, f [N, f_dim], z [N, T, z_dim].
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributions import kl_divergence
 
-from models.elbo import Term, normal
+from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, start_scale
 
@@ -38,12 +39,12 @@ class Gaussian(nn.Module):
 
     def start_scale_at(self, scale):
         """Let every scale be `scale` (> 0) before training."""
-        start_scale(self.log_variance, scale, self._output_of)
 
-    def _output_of(self, scale):
-        """The output of the second head that stands for `scale`: before the LeakyReLU."""
-        value = log_variance(scale)
-        return value / self.slope if value < 0 else value
+        def before_the_leaky_relu(scale):
+            value = log_variance(scale)
+            return value / self.slope if value < 0 else value
+
+        start_scale(self.log_variance, scale, before_the_leaky_relu)
 
     def forward(self, features):
         loc, log_var = self.loc(features), self.log_variance(features)
@@ -61,19 +62,15 @@ def _rectified(conv, channels):
 
 
 class FrameEncoder(nn.Module):
-    """Features of frames: x [B, 3, 64, 64] in [-1, 1] -> v [B, conv_dim].
-
-    Convolutions of `width` channels at 64, 32, 16 and 8 px, then two dense layers.
-    """
+    """Features of frames: x [B, 3, 64, 64] in [-1, 1] -> v [B, conv_dim]."""
 
     def __init__(self, width, hidden, conv_dim):
         super().__init__()
-        self.convs = nn.Sequential(
-            *(
-                _rectified(nn.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2), width)
-                for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
-            )
+        convs = (
+            nn.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
+            for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
         )
+        self.convs = nn.Sequential(*(_rectified(conv, width) for conv in convs))
         self.dense = nn.Sequential(_dense(width * TOP**2, hidden), _dense(hidden, conv_dim))
 
     def forward(self, x):
@@ -82,23 +79,17 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1].
-
-    The layers mirror those of `FrameEncoder`.
-    """
+    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1]."""
 
     def __init__(self, code_dim, width, hidden):
         super().__init__()
         self.width = width
         self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
-        self.convs = nn.Sequential(
-            *(
-                _rectified(nn.ConvTranspose2d(width, width, KERNEL, 2, KERNEL // 2, 1), width)
-                for _ in range(3)
-            ),
-            nn.ConvTranspose2d(width, 3, KERNEL, 1, KERNEL // 2),
-            nn.Tanh(),
-        )
+        padding = KERNEL // 2
+        convs = (nn.ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
+        blocks = [_rectified(conv, width) for conv in convs]
+        last = nn.ConvTranspose2d(width, 3, KERNEL, 1, padding)
+        self.convs = nn.Sequential(*blocks, last, nn.Tanh())
 
     def forward(self, code):
         features = self.dense(code).unflatten(1, (self.width, TOP, TOP))
@@ -203,7 +194,8 @@ class DSA(nn.Module):
     @torch.no_grad()
     def start_at(self, mean):
         """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
-        self.decoder.convs[-2].bias.copy_(torch.atanh(2 * mean - 1))
+        last_layer: Any = self.decoder.convs[-2]
+        last_layer.bias.copy_(torch.atanh(2 * mean - 1))
 
     def _features(self, x):
         """Frames x [N, T, 3, 64, 64] in [0, 1] -> v [N, T, conv_dim]."""
@@ -234,15 +226,9 @@ class DSA(nn.Module):
             _, *z_stats = self.prior.walk(z[:, :0], torch.randn_like(z))
         else:
             z_stats = self.prior(z)
-        p_f = normal(torch.zeros_like(f), torch.ones_like(f), 1)
-        kl_f = kl_divergence(q_f, p_f).sum()
-        kl_z = kl_divergence(q_z, normal(*z_stats, 2)).sum()
+        p_f, p_z = centred(f.shape, 1, 1, f), normal(*z_stats, 2)
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
-        return {
-            "f": Term(kl_f, annealed.weights["f"] * kl_f),
-            "z": Term(kl_z, annealed.weights["z"] * kl_z),
-            "x": Term(error, error),
-        }
+        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, error, annealed.weights)
 
     def encode(self, x):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1]."""

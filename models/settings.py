@@ -9,6 +9,7 @@ from utils.settings import Renamed, RunSettings, StageInfo
 
 STAGE, DSA, UNORDERED = "stage", "DSA: sizes", "Unordered: sizes"
 NODES = 0.25, 0.7  # shares of the epochs between which the KL weights move
+OLD_STARTS = "encoder_init", "decoder_init", "output_bias"  # flags that --start replaces
 
 
 @dataclass
@@ -41,12 +42,10 @@ class OneStageSettings(RunSettings):
 
     @property
     def code_size(self) -> int:
-        """Numbers in the codes of one clip."""
         sizes = vars(self)  # a model declares f_dim and z_dim as flags
         return sizes["f_dim"] + self.seq_len * sizes["z_dim"]
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
         for code in ("f", "z"):
             start, end = getattr(self, f"kl_{code}_start"), getattr(self, f"kl_{code}")
@@ -137,18 +136,12 @@ class UnorderedSettings(OneStageSettings):
     )
     RENAMED: ClassVar = (
         *RunSettings.RENAMED,
-        *(
-            Renamed(None, dict(zip(("encoder_init", "decoder_init", "output_bias"), old)), new)
-            for old, new in (
-                (("torch", "torch", "zero"), {"start": "torch"}),
-                (("data", "data", "data"), {"start": "data"}),
-            )
-        ),
+        Renamed(None, dict(zip(OLD_STARTS, ("torch", "torch", "zero"))), {"start": "torch"}),
+        Renamed(None, dict(zip(OLD_STARTS, ("data", "data", "data"))), {"start": "data"}),
         Renamed(None, {"num_frames": ...}, {"frames_per_clip": ...}),
     )
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
         if self.train and self.frames_per_clip > self.seq_len:
             raise UserError(
@@ -157,6 +150,5 @@ class UnorderedSettings(OneStageSettings):
             )
 
     def clips_per_sample_of(self, stage_name: str, dataset) -> int:
-        """See `RunSettings.clips_per_sample_of`."""
-        own = self.clips_per_sample if dataset.group else None
-        return own or super().clips_per_sample_of(stage_name, dataset)
+        given = self.clips_per_sample if dataset.group else None
+        return given or super().clips_per_sample_of(stage_name, dataset)

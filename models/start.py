@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-
 
 def standardise(
-    layer: Layer, x: torch.Tensor, rows: int | None = None, spread: float = 1.0
+    layer: Any, x: torch.Tensor, rows: int | None = None, spread: float = 1.0
 ) -> torch.Tensor:
     """Rescale a layer so that its outputs over x have zero mean and deviation `spread`.
 
-    rows: how many outputs to rescale, from the first. Default: all. Returns the layer's new output.
+    layer: linear, or a convolution or transposed convolution in two dimensions. rows: how many
+    outputs to rescale, from the first. Default: all. Returns the layer's new output.
     """
     y = layer(x)[:, :rows]
     dims = [d for d in range(y.dim()) if d != 1]
@@ -30,18 +30,15 @@ def standardise(
 
 @torch.no_grad()
 def start_scale(
-    layer: nn.Linear,
-    scale: float,
-    inverse: Callable[[float], float],
-    rows: slice = slice(None),  # noqa: B008
+    layer: nn.Linear, scale: float, inverse: Callable[[float], float], first_row: int = 0
 ) -> None:
-    """Let the outputs `rows` of a linear layer stand for the standard deviation `scale` (> 0).
+    """Let outputs of a linear layer stand for the standard deviation `scale` (> 0) for every input.
 
-    They do so for every input until training changes the weights. inverse: the function from a
-    standard deviation to the output that stands for it, such as `log_variance`.
+    inverse: the function from a standard deviation to the output that stands for it, such as
+    `log_variance`. first_row: the outputs before this one stay as they are.
     """
-    layer.weight[rows] = 0
-    layer.bias[rows] = inverse(scale)
+    layer.weight[first_row:] = 0
+    layer.bias[first_row:] = inverse(scale)
 
 
 def log_variance(scale: float) -> float:

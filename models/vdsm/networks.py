@@ -44,17 +44,16 @@ class FrameEncoder(nn.Module):
     """Statistics of z and s per frame: trunk and heads of stage 1's q(z_t | x_t) and q(s | x_1:T).
 
     x [B, 3, 64, 64] in [0, 1] -> z loc, z scale [B, pose_dim], s loc, s scale [B, K].
-    `IdentityPosterior` pools the statistics of s over a clip. slope: of the five LeakyReLUs; 0.01
-    (paper) or 1.0, which makes the trunk affine (release).
+    slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
         super().__init__()
         self.slope = slope
-        channels = (3, *widths)
+        channels, paddings = zip((3, *widths), widths), (1, 1, 1, 1, 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels[i], channels[i + 1], KERNEL, padding=1 if i < 4 else 0)
-            for i in range(5)
+            nn.Conv2d(c_in, c_out, KERNEL, padding=padding)
+            for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
         self.pose = nn.Linear(widths[4], 2 * pose_dim)
@@ -78,11 +77,11 @@ class FrameEncoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x):
-        """Rescale the trunk and the layers of s's loc: zero mean, unit variance on frames x.
+        """Rescale the trunk and s's loc, layer by layer: unit variance on frames x [B, 3, 64, 64].
 
-        x [B, 3, 64, 64]; layer by layer. With torch's initial weights, the trunk shrinks the
-        differences between clips a thousandfold, and s carries no information until z has taken
-        its place. Source: Mishkin & Matas 2016, 'All you need is a good init'.
+        With torch's initial weights, the trunk shrinks the differences between clips a
+        thousandfold, and s carries no information until z has taken its place. Source: Mishkin &
+        Matas 2016, 'All you need is a good init'.
         """
         features = x
         for i, conv in enumerate(self.convs):
@@ -101,12 +100,11 @@ class IdentityPosterior(nn.Module):
 
     def __init__(self, experts):
         super().__init__()
-        self.loc = nn.Linear(experts, experts)
-        self.scale = nn.Linear(experts, experts)
+        self.loc, self.scale = nn.Linear(experts, experts), nn.Linear(experts, experts)
 
     def forward(self, frame_loc, frame_scale):
-        loc = F.leaky_relu(self.loc(frame_loc))
-        return loc.mean(1), positive(self.scale(frame_scale)).mean(1)
+        loc, scale = F.leaky_relu(self.loc(frame_loc)), positive(self.scale(frame_scale))
+        return loc.mean(1), scale.mean(1)
 
     def start_scale_at(self, scale):
         """Let every scale of s be `scale` (> 0) before training.
@@ -201,7 +199,7 @@ class Blend(torch.autograd.Function):
     """W(n) = sum_k w_k(n) W_k: w [N, K], bank [K, c_in, ...] -> [N, c_in, ...].
 
     One small product per input channel is three times as fast in MKL as one product of [N, K] and
-    [K, millions]. Results and gradients are written in place, without a copy.
+    [K, millions].
     """
 
     @staticmethod
@@ -212,8 +210,8 @@ class Blend(torch.autograd.Function):
         return blended
 
     @staticmethod
-    def backward(ctx, grad):
-        w, bank = ctx.saved_tensors
+    def backward(ctx, *grads):
+        (grad,), (w, bank) = grads, ctx.saved_tensors
         grad_w = grad_bank = None
         if ctx.needs_input_grad[0]:
             rows, columns = grad.flatten(2).transpose(0, 1), bank.flatten(2).permute(1, 2, 0)
@@ -246,8 +244,7 @@ class DynamicsPosterior(nn.Module):
             pose_dim, rnn_dim, rnn_layers, batch_first=True, bidirectional=True, dropout=dropout
         )
         # One initial state for all layers and directions.
-        self.h_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
-        self.c_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
+        self.h_0, self.c_0 = (nn.Parameter(torch.zeros(1, 1, rnn_dim)) for _ in range(2))
         self.code = nn.Linear(2 * rnn_layers * rnn_dim, 2 * dynamics_dim)
 
     def forward(self, poses):
@@ -297,8 +294,7 @@ class Combiner(nn.Module):
         super().__init__()
         self.from_context = nn.Linear(dynamics_dim + rnn_dim, rnn_dim)
         self.from_pose = nn.Linear(pose_dim, rnn_dim)
-        self.loc = nn.Linear(rnn_dim, pose_dim)
-        self.scale = nn.Linear(rnn_dim, pose_dim)
+        self.loc, self.scale = nn.Linear(rnn_dim, pose_dim), nn.Linear(rnn_dim, pose_dim)
         self.z_0 = nn.Parameter(torch.zeros(pose_dim))
 
     def context(self, h, d):
@@ -329,6 +325,7 @@ class GatedTransition(nn.Module):
         self.scale = nn.Linear(pose_dim, pose_dim)
         if start == "kaiming":
             for layer in self.children():
+                assert isinstance(layer, nn.Linear)
                 nn.init.kaiming_normal_(layer.weight)
                 nn.init.zeros_(layer.bias)
         else:

@@ -3,9 +3,7 @@
 Both programs store every tensor in the same layout: gates and directions of LSTMs, banks
 [K, C_in, C_out, 4, 4], heads with the loc first. The conversion therefore changes names and no
 number. The order of a released file is that of the release's state dict, in which a module's own
-parameters come before those of its children (VDSM_release/VDSM.py, modules.py). Its Adam state is
-numbered by position: in stage 1 among all parameters, in stage 2 among those whose name lacks
-'image'.
+parameters come before those of its children (VDSM_release/VDSM.py, modules.py).
 """
 
 from collections import OrderedDict
@@ -34,22 +32,19 @@ class Tensor(NamedTuple):
 
 
 def layout(stage_name: str, sizes: dict) -> list[Tensor]:
-    """The tensors of a released file, in its order.
-
-    stage_name: 'EncDec' or 'Seq'. sizes: as in `sizes_of`.
-    """
+    """The tensors of a released file of the stage, in its order. sizes: as in `sizes_of`."""
     pose, k = sizes["z_dim"], sizes["n_e_w"]
     identity = [
-        *_linear("id_layers.loc_layer", "identity.loc", k, k),
-        *_linear("id_layers.scale_layer", "identity.scale", k, k),
+        *_layer("id_layers.loc_layer", "identity.loc", k, k),
+        *_layer("id_layers.scale_layer", "identity.scale", k, k),
     ]
     if stage_name == "EncDec":
         return [
             *_encoder("enc", "encoder", sizes),
             *_decoder("dec", "decoder", sizes),
             *identity,
-            *_linear("ID_loc_layer", None, k, k),
-            *_linear("ID_scale_layer", None, k, k),
+            *_layer("ID_loc_layer", None, k, k),
+            *_layer("ID_scale_layer", None, k, k),
         ]
     d, r, layers = sizes["dynamics_dim"], sizes["rnn_dim"], sizes["rnn_layers"]
     return [
@@ -62,31 +57,31 @@ def layout(stage_name: str, sizes: dict) -> list[Tensor]:
         *_decoder("image_dec", "encdec.decoder", sizes),
         *_encoder("image_enc", "encdec.encoder", sizes),
         *_lstm("seq2seq_enc.rnn", "dynamics.rnn", pose, r, layers, ("", "_reverse")),
-        *_linear("seq2seq_enc.fc_out.0", None, 2 * r, pose),
+        *_layer("seq2seq_enc.fc_out.0", None, pose, 2 * r),
         *_lstm("seq2seq_dec", "context.rnn", r, r, layers, ("",)),
-        *_linear("comb.h_rnn_to_hidden", "combiner.from_context", d + r, r),
-        *_linear("comb.lin_z_to_hidden", "combiner.from_pose", pose, r),
-        *_linear("comb.lin_hidden_to_loc", "combiner.loc", r, pose),
-        *_linear("comb.lin_hidden_to_scale", "combiner.scale", r, pose),
-        *_linear("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", pose + d, r),
-        *_linear("transitions.lin_gate_hidden_to_z", "transition.gate", r, pose),
-        *_linear(
-            "transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", pose + d, r
+        *_layer("comb.h_rnn_to_hidden", "combiner.from_context", r, d + r),
+        *_layer("comb.lin_z_to_hidden", "combiner.from_pose", r, pose),
+        *_layer("comb.lin_hidden_to_loc", "combiner.loc", pose, r),
+        *_layer("comb.lin_hidden_to_scale", "combiner.scale", pose, r),
+        *_layer("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", r, pose + d),
+        *_layer("transitions.lin_gate_hidden_to_z", "transition.gate", pose, r),
+        *_layer(
+            "transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", r, pose + d
         ),
-        *_linear("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", r, pose),
-        *_linear("transitions.lin_sig", "transition.scale", pose, pose),
-        *_linear("transitions.lin_z_to_loc", "transition.linear", pose, pose),
-        *_linear("cats", "dynamics.code", 2 * layers * r, 2 * d),
-        *_linear("dz_to_dec_h", "context.to_h", d, layers * r),
-        *_linear("dz_to_dec_c", "context.to_c", d, layers * r),
+        *_layer("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", pose, r),
+        *_layer("transitions.lin_sig", "transition.scale", pose, pose),
+        *_layer("transitions.lin_z_to_loc", "transition.linear", pose, pose),
+        *_layer("cats", "dynamics.code", 2 * d, 2 * layers * r),
+        *_layer("dz_to_dec_h", "context.to_h", layers * r, d),
+        *_layer("dz_to_dec_c", "context.to_c", layers * r, d),
     ]
 
 
-def _linear(released, ours, n_in, n_out):
-    shapes = {"weight": (n_out, n_in), "bias": (n_out,)}
+def _layer(released, ours, *shape):
+    """The weight, of this shape, and the bias of a layer."""
     return [
-        Tensor(f"{released}.{part}", ours and f"{ours}.{part}", shape)
-        for part, shape in shapes.items()
+        Tensor(f"{released}.{part}", ours and f"{ours}.{part}", part_shape)
+        for part, part_shape in (("weight", shape), ("bias", shape[:1]))
     ]
 
 
@@ -95,42 +90,38 @@ def _lstm(released, ours, n_in, hidden, layers, directions):
     for layer in range(layers):
         below = n_in if layer == 0 else hidden * len(directions)
         shapes = ((4 * hidden, below), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
-        for direction in directions:
-            for part, shape in zip(LSTM_WEIGHTS, shapes):
-                name = f"{part}_l{layer}{direction}"
-                tensors.append(Tensor(f"{released}.{name}", f"{ours}.{name}", shape))
+        tensors += [
+            Tensor(f"{released}.{part}_l{layer}{way}", f"{ours}.{part}_l{layer}{way}", shape)
+            for way in directions
+            for part, shape in zip(LSTM_WEIGHTS, shapes)
+        ]
     return tensors
 
 
 def _encoder(released, ours, sizes):
     widths, tensors = sizes["enc_widths"], []
     for i, (c_in, c_out) in enumerate(zip((3, *widths), widths)):
-        there, here = f"{released}.encoder.{CONVS[i]}", f"{ours}.convs.{i}"
-        tensors.append(Tensor(f"{there}.weight", f"{here}.weight", (c_out, c_in, KERNEL, KERNEL)))
-        tensors.append(Tensor(f"{there}.bias", f"{here}.bias", (c_out,)))
+        there = f"{released}.encoder"
+        tensors += _layer(f"{there}.{CONVS[i]}", f"{ours}.convs.{i}", c_out, c_in, KERNEL, KERNEL)
         if i < len(BLURS):
-            there, here = f"{released}.encoder.{BLURS[i]}.filt", f"{ours}.blurs.{i}.filt"
-            tensors.append(Tensor(there, here, (c_out, 1, 4, 4)))
+            blur = f"{ours}.blurs.{i}.filt"
+            tensors.append(Tensor(f"{there}.{BLURS[i]}.filt", blur, (c_out, 1, 4, 4)))
     return [
         *tensors,
-        *_linear(f"{released}.muvar", f"{ours}.pose", widths[-1], 2 * sizes["z_dim"]),
-        *_linear(f"{released}.BC_1", f"{ours}.identity_hidden", widths[-1], IDENTITY_HIDDEN),
-        *_linear(f"{released}.BC_2", f"{ours}.identity", IDENTITY_HIDDEN, 2 * sizes["n_e_w"]),
+        *_layer(f"{released}.muvar", f"{ours}.pose", 2 * sizes["z_dim"], widths[-1]),
+        *_layer(f"{released}.BC_1", f"{ours}.identity_hidden", IDENTITY_HIDDEN, widths[-1]),
+        *_layer(f"{released}.BC_2", f"{ours}.identity", 2 * sizes["n_e_w"], IDENTITY_HIDDEN),
     ]
 
 
 def _decoder(released, ours, sizes):
     k = sizes["n_e_w"]
     channels = (sizes["z_dim"] + k, *sizes["dec_widths"], 3)
-    layers = list(enumerate(zip(channels, channels[1:])))
-    kernels = [
-        Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, c_in, c_out, KERNEL, KERNEL))
-        for i, (c_in, c_out) in layers
-    ]
-    biases = [
-        Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, c_out))
-        for i, (_, c_out) in layers
-    ]
+    kernels, biases = [], []
+    for i, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
+        shape = (k, c_in, c_out, KERNEL, KERNEL)
+        kernels.append(Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", shape))
+        biases.append(Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, c_out)))
     return kernels + biases
 
 
@@ -164,21 +155,15 @@ def sizes_of(model: dict, stage_name: str) -> dict:
 def adopt(state) -> dict | None:
     """A released checkpoint as one of ours; None if `state` is not a released checkpoint.
 
-    ValueError if it is one whose tensors are missing or have other shapes.
-    """
-    return to_ours(state) if stage_of(state) else None
-
-
-def to_ours(state: dict) -> dict:
-    """A released checkpoint as one of ours.
-
     A released file holds no settings, fingerprint or random state: 'settings' are the sizes alone,
     'data' and 'rng' are None. 'optimizer' is {'moments': {our name: Adam's state}}, which
-    `utils.step.Stepper` reads, and is empty if the state does not fit the tensors. 'release' keeps
-    what has no place here, for `to_release`. ValueError if tensors are missing or have other
-    shapes.
+    `utils.step.Stepper` reads; no moments if the state does not fit the tensors. 'release' keeps
+    the rest for `to_release`. ValueError if tensors are missing or have other shapes.
     """
-    stage_name, model = stage_of(state), state["model"]
+    stage_name = stage_of(state)
+    if stage_name is None:
+        return None
+    model = state["model"]
     if type(state.get("epoch")) is not int or state["epoch"] < 0:
         raise ValueError("found no number under 'epoch'")
     _check_tensors(model)
@@ -274,9 +259,9 @@ def _check_shapes(model, shapes, ignored):
 
 
 def _adam_orders(model):
-    """The two lists of tensors by whose position a released Adam may number: stage 1's, stage 2's.
+    """The parameters in the order in which a released Adam numbers them: stage 1's, stage 2's.
 
-    Stage 1's Adam has every parameter, stage 2's has no frozen ones; both in the model's order.
+    Stage 2's Adam lacks the frozen ones, whose names contain 'image'.
     """
     parameters = [name for name in model if not name.endswith(".filt")]
     return parameters, [name for name in parameters if "image" not in name]

@@ -11,6 +11,20 @@ from utils.flags import flag, integers, number, shown
 from utils.settings import Renamed, RunSettings, StageInfo
 
 STAGE, MODEL, ANNEALING = "VDSM: stages", "VDSM: sizes", "VDSM: annealing"
+# Flags of earlier versions, which --start replaces.
+OLD_STARTS = (
+    "encoder_init", "output_bias", "s_spread_start", "s_scale_start", "d_scale_start",
+    "z_scale_start",
+)  # fmt: skip
+
+
+def _one_expert(values: dict) -> float:
+    return 1 / values["n_e_w"]
+
+
+def _start(stage_name, start, *old):
+    """The row that reads OLD_STARTS of these values (... for any) as --start."""
+    return Renamed(stage_name, dict(zip(OLD_STARTS, old)), {"start": start})
 
 
 @dataclass
@@ -122,53 +136,30 @@ class VDSMSettings(RunSettings):
         Renamed(None, {"n_decoders": 1}, {"single_decoder": True}),
         Renamed("EncDec", {"pixel_frames": ...}, {}),
         Renamed("Seq", {"pixel_frames": ...}, {"frames_per_clip": ...}),
-        *(
-            Renamed("EncDec", dict(zip(
-                ("d_scale_start", "z_scale_start",
-                 "encoder_init", "output_bias", "s_scale_start", "s_spread_start"), old
-            )), new)
-            for old, new in (
-                ((..., ..., "torch", "zero", 0, ...), {"start": "torch"}),
-                ((..., ..., "data", "data", *[lambda v: 1 / v["n_e_w"]] * 2), {"start": "data"}),
-            )
-        ),
-        *(
-            Renamed("Seq", dict(zip(
-                ("encoder_init", "output_bias", "s_scale_start", "s_spread_start",
-                 "d_scale_start", "z_scale_start"), old
-            )), new)
-            for old, new in (
-                ((..., ..., ..., ..., 0, 0), {"start": "torch"}),
-                ((..., ..., ..., ..., 0.03, 0.05), {"start": "data"}),
-            )
-        ),
-    )  # fmt: skip
+        _start("EncDec", "torch", "torch", "zero", ..., 0, ..., ...),
+        _start("EncDec", "data", "data", "data", _one_expert, _one_expert, ..., ...),
+        _start("Seq", "torch", ..., ..., ..., ..., 0, 0),
+        _start("Seq", "data", ..., ..., ..., ..., 0.03, 0.05),
+    )
 
     @property
     def code_size(self) -> int:
-        """Numbers in the codes of one clip."""
         return self.n_e_w + self.dynamics_dim
 
     @property
     def trains_on_test(self) -> bool:
-        """Whether training takes the test clips: the way of the authors' code with MUG-FED."""
         return self.fidelity == "release" and self.dataset_name == "MUG-FED"
 
     @property
     def batch_size(self) -> int:
-        """Sequences per batch of training.
-
-        Where training takes the test clips, the authors' code uses the loader of the test pictures.
-        """
+        # On the test clips, the authors' code uses the loader of the test pictures.
         return self.num_test_ids if self.trains_on_test else self.bs
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """See `RunSettings.without_effect`."""
         return ("bs",) if self.trains_on_test else ()
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
         if self.anneal_t_midfrac2 <= self.anneal_t_midfrac1:
             raise UserError(
@@ -182,7 +173,6 @@ class VDSMSettings(RunSettings):
         if self.schedule == "geometric":
             for name in ("id", "dynamics", "t"):
                 for end in ("start", "end"):
-                    if getattr(self, f"anneal_{end}_{name}") <= 0:
-                        raise UserError(
-                            f"--anneal_{end}_{name} must be above 0 with --schedule geometric"
-                        )
+                    given = f"anneal_{end}_{name}"
+                    if getattr(self, given) <= 0:
+                        raise UserError(f"--{given} must be above 0 with --schedule geometric")
