@@ -1,4 +1,7 @@
-"""Schedules: one value per epoch. No checkpoint stores them, because the epoch gives them."""
+"""Schedules: one value per epoch. No checkpoint stores them, because the epoch gives them.
+
+`cosine_ramp` and `quadratic_spline` are those of the authors' code.
+"""
 
 import math
 from collections.abc import Sequence
@@ -35,10 +38,7 @@ class Schedules(NamedTuple):
 
 
 def cosine_ramp(start: float, end: float, frac: int, epochs: int) -> np.ndarray:
-    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end.
-
-    Source: authors' code.
-    """
+    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end."""
     ramp = math.ceil(epochs / frac)
     cosine = np.cos(np.pi * (ramp - 1 - np.arange(ramp)) / (epochs / frac))
     rising = start + (end - start) * (1 + cosine) / 2
@@ -49,7 +49,7 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
     """[epochs] values: a quadratic spline through four nodes, clipped to [0.005, 80].
 
     The nodes are (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2) and (epochs - 1, v3). If two
-    nodes of a very short run coincide, the curve is linear. Source: authors' code.
+    nodes of a very short run coincide, the curve is linear.
     """
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
     times = np.arange(epochs)

@@ -27,10 +27,7 @@ TOP = 8  # side of the last feature map
 
 
 class Gaussian(nn.Module):
-    """Two linear heads: features [..., width] -> loc, scale [..., dim].
-
-    slope: of a LeakyReLU after both; 1.0 for none.
-    """
+    """Two linear heads, then a LeakyReLU: features [..., width] -> loc, scale [..., dim]."""
 
     def __init__(self, width, dim, slope=1.0):
         super().__init__()
@@ -48,7 +45,7 @@ class Gaussian(nn.Module):
 
     def forward(self, features):
         loc, log_var = self.loc(features), self.log_variance(features)
-        if self.slope != 1:
+        if self.slope != 1:  # a slope of 1 stands for no LeakyReLU
             loc, log_var = F.leaky_relu(loc, self.slope), F.leaky_relu(log_var, self.slope)
         return loc, torch.exp(log_var / 2)
 
@@ -122,10 +119,7 @@ class FactorisedPosterior(nn.Module):
 
 
 class FullPosterior(nn.Module):
-    """q(z_t | f, x_1:T): v [N, T, conv_dim], f [N, f_dim] -> loc, scale [N, T, z_dim].
-
-    An RNN reads the outputs of a bi-LSTM.
-    """
+    """q(z_t | f, x_1:T): v [N, T, conv_dim], f [N, f_dim] -> loc, scale [N, T, z_dim]."""
 
     def __init__(self, conv_dim, f_dim, rnn_dim, z_dim):
         super().__init__()
@@ -134,8 +128,10 @@ class FullPosterior(nn.Module):
         self.heads = Gaussian(rnn_dim, z_dim)
 
     def forward(self, v, f):
-        g = torch.cat([v, f[:, None].expand(-1, v.shape[1], -1)], -1)
-        return self.heads(self.onwards(self.both_ways(g)[0])[0])
+        inputs = torch.cat([v, f[:, None].expand(-1, v.shape[1], -1)], -1)
+        outputs, _ = self.both_ways(inputs)
+        outputs, _ = self.onwards(outputs)
+        return self.heads(outputs)
 
 
 POSTERIORS = {"factorised": FactorisedPosterior, "full": FullPosterior}
@@ -209,14 +205,10 @@ class DSA(nn.Module):
     # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | z_<t) p(x_t | f, z_t)
     # q(f, z_1:T | x_1:T) = q(f | x_1:T) prod_t q(z_t | x_t)               --posterior factorised
     # q(f, z_1:T | x_1:T) = q(f | x_1:T) prod_t q(z_t | f, x_1:T)          --posterior full
-    #
     # Section 2 of the paper. p(f) = N(0, 1); p(x_t | f, z_t) is a Normal of variance 1/2, whose
     # log density is the negative squared error and a constant, which the loss leaves out.
     def loss(self, x, annealed):
-        """The terms f, z and x of the negative ELBO, summed over the batch.
-
-        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed.
-        """
+        """The terms f, z, x of the negative ELBO of frames [N, T, 3, 64, 64], summed over the batch."""
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
         f = q_f.rsample()

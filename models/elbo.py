@@ -137,10 +137,10 @@ def closed_terms(
 
 
 def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") -> dict[str, Term]:
-    """The terms of the negative weighted ELBO by site; the loss is the sum of the weighted ones.
+    """The terms of the negative weighted ELBO by site; their sum, weighted, is the loss.
 
-    The term of a latent site is its KL, the term of an observed site its negative log likelihood.
-    args: arguments of model and guide. kl: 'analytic' or 'mc' (see the module).
+    Of a latent site the KL ('analytic' or 'mc', see the module), of an observed site the negative
+    log likelihood. args: arguments of model and guide.
     """
     guide_trace = poutine.trace(guide).get_trace(*args)
     model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)

@@ -58,10 +58,7 @@ class OneStageSettings(RunSettings):
 
 @dataclass
 class DSASettings(OneStageSettings):
-    """DSA; the defaults are the published setting: Sprites, 200 epochs of 9000 clips, batch 25.
-
-    A checkpoint takes 2 GB, so that three are kept.
-    """
+    """DSA; the defaults are the published setting: Sprites, 200 epochs of 9000 clips, batch 25."""
 
     model: str = redefault(RunSettings, "model", "dsa")
     dataset_name: str = redefault(RunSettings, "dataset_name", "sprites-li")
@@ -69,7 +66,7 @@ class DSASettings(OneStageSettings):
     seq_len: int = redefault(RunSettings, "seq_len", 8)
     epochs: int = redefault(RunSettings, "epochs", 200)
     bs_per_epoch: int = redefault(RunSettings, "bs_per_epoch", 360)
-    keep_checkpoints: int = redefault(RunSettings, "keep_checkpoints", 3)
+    keep_checkpoints: int = redefault(RunSettings, "keep_checkpoints", 3)  # of 2 GB each
     lr: float = redefault(OneStageSettings, "lr", 0.0002)
 
     posterior: str = flag("factorised", DSA, choices=("factorised", "full"))
@@ -100,11 +97,7 @@ class DSASettings(OneStageSettings):
 
 @dataclass
 class UnorderedSettings(OneStageSettings):
-    """Unordered; the defaults are the published setting on moving MNIST: 60,000 steps of batch 120.
-
-    The paper's frames are grey. Here the grey is repeated in three channels, each of which counts
-    in the likelihood, so that both KLs weigh 3.
-    """
+    """Unordered; the defaults are the published setting: moving MNIST, 60,000 steps of batch 120."""
 
     model: str = redefault(RunSettings, "model", "unordered")
     dataset_name: str = redefault(RunSettings, "dataset_name", "moving-mnist")
@@ -113,6 +106,7 @@ class UnorderedSettings(OneStageSettings):
     epochs: int = redefault(RunSettings, "epochs", 60)
     bs_per_epoch: int = redefault(RunSettings, "bs_per_epoch", 1000)
     lr: float = redefault(OneStageSettings, "lr", 0.0001)
+    # 3, because the likelihood counts the grey of the paper's frames in each of three channels.
     kl_f: float = redefault(OneStageSettings, "kl_f", 3.0)
     kl_z: float = redefault(OneStageSettings, "kl_z", 3.0)
 

@@ -48,14 +48,17 @@ def _dense(c_in, hidden, c_out):
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
+def _output(layer, x):
+    return layer(x)
+
+
 class FrameFeatures(nn.Module):
     """Appendix C's Conv: frames x [B, 3, 64, 64] -> h [B, width, 4, 4]."""
 
     def __init__(self, width):
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(c_in, width, 4, 2, 1) for c_in in (3, width, width, width)
-        )
+        channels = (3, width, width, width)
+        self.convs = nn.ModuleList(nn.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
@@ -78,7 +81,7 @@ class StaticPosterior(nn.Module):
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
 
     def forward(self, h, triples):
-        heads = self.heads(self._features(h, triples, nn.Module.__call__))
+        heads = self.heads(self._features(h, triples, _output))
         loc, scale = gaussian(heads.unflatten(0, triples.shape[:2]))
         return loc.mean(1), (scale**2).mean(1).sqrt()
 
@@ -131,9 +134,8 @@ class FrameDecoder(nn.Module):
     def __init__(self, code_dim, width):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
-        self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in (width, width, width, 3)
-        )
+        channels = (width, width, width, 3)
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels)
 
     def forward(self, code):
         x = self._map(self.dense(code))
@@ -180,10 +182,8 @@ class Unordered(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x):
-        """Rescale the layers that lead to f's loc: unit variance on clips x [N, T, 3, 64, 64].
-
-        With torch's initial weights, they shrink all differences between clips but brightness.
-        """
+        """Rescale the layers that lead to f's loc: unit variance on clips x [N, T, 3, 64, 64]."""
+        # With torch's initial weights, they shrink all differences between clips but brightness.
         h = x.flatten(0, 1)
         for conv in self.features.convs:
             h = F.leaky_relu(standardise(conv, h), SLOPE)
@@ -191,10 +191,8 @@ class Unordered(nn.Module):
 
     @torch.no_grad()
     def start_decoder_from(self, x):
-        """Rescale the decoder on the codes f of clips x [N, T, 3, 64, 64] and standard noise for z.
-
-        With torch's initial weights, colours are learnt long after poses.
-        """
+        """Rescale the decoder on f of clips x [N, T, 3, 64, 64] and standard noise for z."""
+        # With torch's initial weights, colours are learnt long after poses.
         f = self.encode(x)[0]
         self.decoder.start_from(torch.cat([f, torch.randn(len(f), self.z_dim).to(f)], -1))
 
@@ -208,14 +206,9 @@ class Unordered(nn.Module):
 
     # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | f) p(x_t | f, z_t)
     # q(f, z_S | x_S) = q(f | x_S) prod_{i in S} q(z_i | f, x_i)             S: random frames
-    #
-    # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z) is a Bernoulli per
-    # pixel.
+    # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z): Bernoulli per pixel.
     def loss(self, x, annealed):
-        """The terms f, z and x of the negative ELBO, summed over the batch.
-
-        x [N, T, 3, 64, 64] in [0, 1]: frames in any order. annealed: a models.annealing.Annealed.
-        """
+        """The terms f, z, x of the negative ELBO of frames [N, T, 3, 64, 64], summed over the batch."""
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
         f = q_f.rsample()
@@ -261,9 +254,9 @@ class UnorderedStage(OneStage):
 
     def batch(self, batches, step):
         """Random frames of each sample: of all clips that it joins, or of the whole clip."""
-        count = self.settings.frames_per_clip
         if batches.members is not None:
-            return self.some_frames(batches, step, count)
+            return super().batch(batches, step)
+        count = self.settings.frames_per_clip
         clip, _, flip = (part[:, :count] for part in batches.draw(step))
         lengths = batches.clips.lengths[batches.clips.index[clip[:, 0]]]
         return clip, batches.pick(step, len(clip), lengths, count), flip

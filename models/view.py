@@ -56,10 +56,9 @@ def in_batches(function: Callable, device: torch.device, *tensors: Tensor, batch
 
 
 class View(VideoModel):
-    """A network with a static code f and dynamic codes z as a `VideoModel`.
+    """A network in eval mode, with a static code f and dynamic codes z, as a `VideoModel`.
 
-    The network has `encode`, `decode`, `draw_static`, `draw_dynamic`, `continues` and `z_dim`, and
-    is in eval mode.
+    The network has `encode`, `decode`, `draw_static`, `draw_dynamic`, `continues` and `z_dim`.
     """
 
     def __init__(self, network):
@@ -79,10 +78,7 @@ class View(VideoModel):
         return dict(zip("fz", self.encode(frames)))
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
-        """[N, frames, 3, 64, 64]: one clip, with each of `values` [N, ...] as its code `name`.
-
-        codes: what `codes` gives for the clip, [1, ...] each.
-        """
+        """[N, frames, 3, 64, 64]: one clip of these codes, with each of `values` as code `name`."""
         varied = with_values(codes, name, values)
         return self.decode(varied["f"], varied["z"], frames)
 

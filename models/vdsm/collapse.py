@@ -7,8 +7,7 @@ import torch
 # Spread of s over clips, as a share of the prior's scale 1/K, below which s carries nothing. At K
 # 16, good runs have a spread of 0.03 to 0.04, and failed runs had less than 0.005.
 DEAD_SPREAD = 0.08
-# Distance of a clip's mixing weights from uniform, in nats, below which they are taken as uniform:
-# a little more than that of a dead spread at temperature 10.
+# Nats from uniform mixing weights that a dead spread gives at temperature 10, and a little more.
 UNIFORM = 0.002
 ALL = 0.95  # share of the mixture above which one expert has taken over
 

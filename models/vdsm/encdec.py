@@ -19,11 +19,8 @@ def mixing_weights(s, temperature):
 
 
 def bernoulli(logits):
-    """One Bernoulli per colour value of frames [N, T, 3, 64, 64].
-
-    As in the authors' code, observed values lie anywhere in [0, 1], for which the density is not
-    normalised.
-    """
+    """One Bernoulli per colour value of frames [N, T, 3, 64, 64]."""
+    # As in the authors' code, values lie anywhere in [0, 1]: the density is not normalised.
     return Bernoulli(logits=logits, validate_args=False).to_event(4)
 
 
@@ -43,23 +40,16 @@ class EncDec(nn.Module):
             self.decoder = networks.MixtureOfExpertsDecoder(*sizes, settings.dec_widths)
 
     def frame_codes(self, x):
-        """Frames x [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K].
-
-        `IdentityPosterior` takes the statistics of s per frame and gives those of the clip.
-        """
+        """Frames [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K]."""
         return tuple(code.unflatten(0, x.shape[:2]) for code in self.encoder(x.flatten(0, 1)))
 
     @torch.no_grad()
     def start_from(self, x, spread):
-        """Rescale the encoder on clips x [N, T, 3, 64, 64], over which s's loc spreads by `spread`.
-
-        See `FrameEncoder.start_from`.
-        """
+        """Rescale the encoder on clips x [N, T, 3, 64, 64]; over them, s's loc gets this spread."""
         self.encoder.start_from(x.flatten(0, 1))
         self.identity.start_loc_from(self.frame_codes(x)[2], spread)
 
     # q(s, z_1:T | x_1:T) = q(s | x_1:T) prod_t q(z_t | x_t)
-    #
     # Eq. 2 of stage 1: without d, and each pose read from its own frame.
     def guide(self, x, annealed):
         z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
@@ -69,7 +59,6 @@ class EncDec(nn.Module):
             weighted_sample("z", normal(z_loc, z_scale, 2), annealed.weights["z"])
 
     # p(x_1:T, s, z_1:T) = p(s) prod_t p(x_t | s, z_t) p(z_t)
-    #
     # Eq. 1 of stage 1: without d, and with p(z_t) = N(0, 1) for the transition.
     # p(s) = N(0, 1/K); p(x_t | s, z_t) is a Bernoulli per pixel.
     def model(self, x, annealed):

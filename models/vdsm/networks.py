@@ -2,9 +2,9 @@
 
 Symbols and shapes are explained in models/vdsm/__init__.py.
 
-Both fidelities depart from the text of the paper in two places. The five convolutions of the
-encoder have stride 1, and a BlurPool follows each of the first four: only so do the sizes given in
-the text come out. The decoder ends in a sigmoid instead of a LeakyReLU.
+Two things differ from the text of the paper. The encoder's five convolutions have stride 1, and a
+BlurPool follows each of the first four: only this gives the sizes in the text. The decoder ends in
+a sigmoid, not in a LeakyReLU.
 """
 
 import math
@@ -16,18 +16,14 @@ from torch import nn
 
 from models.start import standardise, start_scale
 
-# Supplementary, section 3, and the authors' code.
-ENCODER_WIDTHS = (32, 32, 64, 64, 256)
-IDENTITY_HIDDEN = 128
-# The authors' code; the text gives strides and paddings only.
-DECODER_WIDTHS = (512, 256, 128, 64)
+ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, and the authors' code
+IDENTITY_HIDDEN = 128  # the same
+DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
 KERNEL = 4
 # The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-# Where softplus underflows to 0, every log density would be infinite.
-SMALLEST_SCALE = 1e-6
-# Bound of scales and of predicted poses, whose squares and gradients then stay finite.
-LARGEST = 1e6
+SMALLEST_SCALE = 1e-6  # where softplus underflows to 0, every log density would be infinite
+LARGEST = 1e6  # bound of scales and predicted poses: their squares and gradients stay finite
 
 
 def positive(x):
@@ -80,8 +76,8 @@ class FrameEncoder(nn.Module):
         """Rescale the trunk and s's loc, layer by layer: unit variance on frames x [B, 3, 64, 64].
 
         With torch's initial weights, the trunk shrinks the differences between clips a
-        thousandfold, and s carries no information until z has taken its place. Source: Mishkin &
-        Matas 2016, 'All you need is a good init'.
+        thousandfold, and z takes the place of s. Source: Mishkin & Matas 2016, 'All you need is a
+        good init'.
         """
         features = x
         for i, conv in enumerate(self.convs):
@@ -93,10 +89,7 @@ class FrameEncoder(nn.Module):
 
 
 class IdentityPosterior(nn.Module):
-    """q(s | x_1:T): the statistics of the frames, averaged over the clip.
-
-    frame loc, frame scale [N, T, K] -> s loc, s scale [N, K].
-    """
+    """q(s | x_1:T), averaged over frames: frame loc, scale [N, T, K] -> s loc, scale [N, K]."""
 
     def __init__(self, experts):
         super().__init__()
@@ -107,10 +100,8 @@ class IdentityPosterior(nn.Module):
         return loc.mean(1), scale.mean(1)
 
     def start_scale_at(self, scale):
-        """Let every scale of s be `scale` (> 0) before training.
-
-        At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
-        """
+        """Let every scale of s be `scale` (> 0) before training."""
+        # At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
         start_scale(self.scale, scale, inverse_softplus)
 
     @torch.no_grad()
@@ -168,10 +159,7 @@ class MixtureOfExpertsDecoder(nn.Module):
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
-    """The ablation of the supplementary's section 6: one decoder for all clips reads w as a code.
-
-    Shapes as in `MixtureOfExpertsDecoder`; its banks hold one expert.
-    """
+    """The ablation of the supplementary, section 6: one decoder for all clips reads w as a code."""
 
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS):
         super().__init__(pose_dim, experts, widths, banks=1)
@@ -224,18 +212,12 @@ class Blend(torch.autograd.Function):
 
 def _mix_by_channel(weights, parts, out):
     """out[i] = sum_j weights[i, j] parts[j], for parts [J, c_in, ...] and out [I, c_in, ...]."""
-    torch.bmm(
-        weights.expand(parts.shape[1], -1, -1),
-        parts.flatten(2).transpose(0, 1),
-        out=out.flatten(2).transpose(0, 1),
-    )
+    weights, parts = weights.expand(parts.shape[1], -1, -1), parts.flatten(2).transpose(0, 1)
+    torch.bmm(weights, parts, out=out.flatten(2).transpose(0, 1))
 
 
 class DynamicsPosterior(nn.Module):
-    """q(d | x_1:T), by a bi-LSTM over the means of the poses.
-
-    poses [N, T, pose_dim] -> d loc, d scale [N, dynamics_dim].
-    """
+    """q(d | x_1:T), a bi-LSTM: pose means [N, T, pose_dim] -> d loc, d scale [N, dynamics_dim]."""
 
     def __init__(self, pose_dim, dynamics_dim, rnn_dim, rnn_layers, dropout=0.0):
         super().__init__()
@@ -257,17 +239,14 @@ class DynamicsPosterior(nn.Module):
 
 
 class PoseContext(nn.Module):
-    """The seq2seq decoder, an LSTM that reads its own last output, for any number of frames.
-
-    d [N, dynamics_dim] -> h [N, T, rnn_dim].
-    """
+    """The seq2seq decoder: d [N, dynamics_dim] -> h [N, T, rnn_dim]. It reads its last output."""
 
     def __init__(self, dynamics_dim, rnn_dim, rnn_layers):
         super().__init__()
         self.rnn = nn.LSTM(rnn_dim, rnn_dim, rnn_layers, batch_first=True)
         self.first = nn.Parameter(torch.zeros(rnn_dim))
-        self.to_h = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
-        self.to_c = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
+        size = rnn_layers * rnn_dim
+        self.to_h, self.to_c = nn.Linear(dynamics_dim, size), nn.Linear(dynamics_dim, size)
 
     def forward(self, d, frames):
         clips, layers = len(d), range(self.rnn.num_layers)
@@ -311,8 +290,7 @@ class GatedTransition(nn.Module):
     """p(z_t | z_{t-1}, d), the last factor of Eq. 1: the gated transition of deep Markov models.
 
     z_prev [..., pose_dim], d [..., dynamics_dim] -> loc, scale [..., pose_dim]. start: 'identity'
-    (paper: the linear map starts as the identity) or 'kaiming' (release: all weights
-    Kaiming-normal, all biases zero).
+    for the linear map (paper), or 'kaiming' for all weights, with zero biases (release).
     """
 
     def __init__(self, pose_dim, dynamics_dim, hidden, start="identity"):
@@ -321,8 +299,7 @@ class GatedTransition(nn.Module):
         self.gate = nn.Linear(hidden, pose_dim)
         self.proposal_hidden = nn.Linear(pose_dim + dynamics_dim, hidden)
         self.proposal = nn.Linear(hidden, pose_dim)
-        self.linear = nn.Linear(pose_dim, pose_dim)
-        self.scale = nn.Linear(pose_dim, pose_dim)
+        self.linear, self.scale = nn.Linear(pose_dim, pose_dim), nn.Linear(pose_dim, pose_dim)
         if start == "kaiming":
             for layer in self.children():
                 assert isinstance(layer, nn.Linear)
@@ -338,5 +315,4 @@ class GatedTransition(nn.Module):
         proposal = self.proposal(F.relu(self.proposal_hidden(x)))
         loc = (1 - gate) * self.linear(z_prev) + gate * proposal
         # A linear map with an eigenvalue above 1 would grow without bound over the steps.
-        loc = loc.clamp(-LARGEST, LARGEST)
-        return loc, positive(self.scale(F.relu(proposal)))
+        return loc.clamp(-LARGEST, LARGEST), positive(self.scale(F.relu(proposal)))

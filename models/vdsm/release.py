@@ -47,6 +47,7 @@ def layout(stage_name: str, sizes: dict) -> list[Tensor]:
             *_layer("ID_scale_layer", None, k, k),
         ]
     d, r, layers = sizes["dynamics_dim"], sizes["rnn_dim"], sizes["rnn_layers"]
+    z_d = pose + d
     return [
         Tensor("h_0_enc", "dynamics.h_0", (1, 1, r)),
         Tensor("c_0_enc", "dynamics.c_0", (1, 1, r)),
@@ -63,11 +64,9 @@ def layout(stage_name: str, sizes: dict) -> list[Tensor]:
         *_layer("comb.lin_z_to_hidden", "combiner.from_pose", r, pose),
         *_layer("comb.lin_hidden_to_loc", "combiner.loc", pose, r),
         *_layer("comb.lin_hidden_to_scale", "combiner.scale", pose, r),
-        *_layer("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", r, pose + d),
+        *_layer("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", r, z_d),
         *_layer("transitions.lin_gate_hidden_to_z", "transition.gate", pose, r),
-        *_layer(
-            "transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", r, pose + d
-        ),
+        *_layer("transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", r, z_d),
         *_layer("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", pose, r),
         *_layer("transitions.lin_sig", "transition.scale", pose, pose),
         *_layer("transitions.lin_z_to_loc", "transition.linear", pose, pose),
@@ -133,10 +132,7 @@ def stage_of(state) -> str | None:
 
 
 def sizes_of(model: dict, stage_name: str) -> dict:
-    """The sizes of a released model, under the names of our flags.
-
-    KeyError or IndexError if its tensors do not tell them.
-    """
+    """The sizes of a released model, under the names of our flags."""
     enc, dec = ("enc", "dec") if stage_name == "EncDec" else ("image_enc", "image_dec")
     sizes = {
         "z_dim": model[f"{enc}.muvar.weight"].shape[0] // 2,
@@ -166,10 +162,9 @@ def adopt(state) -> dict | None:
     model = state["model"]
     if type(state.get("epoch")) is not int or state["epoch"] < 0:
         raise ValueError("found no number under 'epoch'")
-    _check_tensors(model)
     try:
         sizes = sizes_of(model, stage_name)
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"its tensors do not tell its sizes ({error})") from None
     entries = layout(stage_name, sizes)
     unused = [t.released for t in entries if t.ours is None]
@@ -198,21 +193,18 @@ def to_release(state: dict, trained: list[str]) -> dict:
     """Our checkpoint as a released one: its names, shapes, types and order, and nothing else.
 
     trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that
-    `to_ours` made gives back the file it was made from. In any other, the tensors that the release
+    `adopt` made gives back the file it was made from. In any other, the tensors that the release
     never uses are zero. ValueError if tensors are missing or have other shapes.
     """
     stage_name, model = ours_stage(state), state["model"]
     kept = state.get("release", {"model": {}})
-    _check_tensors(model)
     entries = layout(stage_name, state["settings"])
     twins = [f"encdec.{name}" for name in model if name.startswith("identity.")]
     _check_shapes(model, {t.ours: t.shape for t in entries if t.ours}, twins)
     released = OrderedDict()
     for name, ours, shape in entries:
-        if ours:
-            released[name] = model[ours]
-        else:
-            released[name] = kept["model"].get(name, torch.zeros(shape))
+        unused = ours is None
+        released[name] = kept["model"].get(name, torch.zeros(shape)) if unused else model[ours]
     if "optimizer" in kept:
         optimizer = kept["optimizer"]
     else:
@@ -228,11 +220,10 @@ def _optimizer(saved, trained, entries, order):
     for i, moments in saved["state"].items():
         kept = {moment: moments[moment] for moment in MOMENTS}
         adam[order.index(names[trained[i]])] = {"step": int(moments["step"]), **kept}
-    group = {key: saved["param_groups"][0][key] for key in GROUP}
-    return {
-        "state": dict(sorted(adam.items())),
-        "param_groups": [{**group, "params": list(range(len(order)))}],
+    group = {key: saved["param_groups"][0][key] for key in GROUP} | {
+        "params": list(range(len(order)))
     }
+    return {"state": dict(sorted(adam.items())), "param_groups": [group]}
 
 
 def ours_stage(state: dict) -> str:
@@ -240,15 +231,11 @@ def ours_stage(state: dict) -> str:
     return "Seq" if any(name.startswith("encdec.") for name in state["model"]) else "EncDec"
 
 
-def _check_tensors(model):
-    """ValueError unless the model holds nothing but tensors of floats."""
+def _check_shapes(model, shapes, ignored):
+    """ValueError unless the model has float tensors of these shapes, and at most `ignored` more."""
     for name, value in model.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise ValueError(f"'{name}' is not a tensor of floats")
-
-
-def _check_shapes(model, shapes, ignored):
-    """ValueError unless the model has tensors of these shapes, and no others but the `ignored`."""
     for name, shape in shapes.items():
         if name not in model:
             raise ValueError(f"'{name}' is not in it")

@@ -28,10 +28,7 @@ class Sequences(NamedTuple):
 
 
 class Seq(nn.Module):
-    """The networks of stage 2 over a trained `EncDec`, with model and guide.
-
-    settings: a VDSMSettings.
-    """
+    """The networks of stage 2 over a trained `EncDec`, with model and guide."""
 
     def __init__(self, settings, encdec):
         super().__init__()
@@ -42,11 +39,9 @@ class Seq(nn.Module):
         self.identity = encdec.identity.requires_grad_(self.release)
         self.encdec = encdec
         sizes, rnn_dim = (self.pose_dim, self.dynamics_dim), settings.rnn_dim
-        rnn_layers = settings.rnn_layers
-        self.dynamics = networks.DynamicsPosterior(
-            *sizes, rnn_dim, rnn_layers, settings.rnn_dropout
-        )
-        self.context = networks.PoseContext(self.dynamics_dim, rnn_dim, rnn_layers)
+        rnn_sizes = rnn_dim, settings.rnn_layers
+        self.dynamics = networks.DynamicsPosterior(*sizes, *rnn_sizes, settings.rnn_dropout)
+        self.context = networks.PoseContext(self.dynamics_dim, *rnn_sizes)
         self.combiner = networks.Combiner(*sizes, rnn_dim)
         hidden, start = (rnn_dim, "kaiming") if self.release else (settings.trans_dim, "identity")
         self.transition = networks.GatedTransition(*sizes, hidden, start)
@@ -62,10 +57,7 @@ class Seq(nn.Module):
 
     @torch.no_grad()
     def frame_codes(self, x):
-        """Frames x [N, T, 3, 64, 64] -> z loc [N, T, pose_dim], s loc, s scale [N, T, K].
-
-        These codes of the frozen encoder never change in this stage.
-        """
+        """Frozen codes: frames [N, T, 3, 64, 64] -> z loc [N, T, pose_dim], s loc, scale [N, T, K]."""
         z_loc, _, s_loc, s_scale = self.encdec.frame_codes(x)
         return z_loc, s_loc, s_scale
 
@@ -91,9 +83,9 @@ class Seq(nn.Module):
     def foresight(self, poses):
         """Regulariser (ours, not in the paper): two predictions of what follows a clip must agree.
 
-        poses [N, T, pose_dim]: pose means of the frames. d read from the whole clip and d read from
-        its second half both predict the poses T+1 to 2T. Returns half the squared distance of the
-        predictions, summed. Only the prediction from the whole clip receives gradient.
+        poses [N, T, pose_dim]: pose means. d read from the whole clip and d read from its second
+        half both predict the poses T+1 to 2T. Returns half the summed squared distance. Only the
+        prediction from the whole clip receives gradient.
         """
         frames = poses.shape[1]
         middle = frames // 2
@@ -118,7 +110,6 @@ class Seq(nn.Module):
 
     # p(x_1:T, s, d, z_1:T) = p(s) p(d) p(z_1) p(x_1 | s, z_1)
     #                         prod_{t=2..T} p(x_t | s, z_t) p(z_t | z_{t-1}, d)              (Eq. 1)
-    #
     # The paper's Eq. 1 leaves p(x_1 | s, z_1) out; its Eq. 4 has it.
     # p(s) = N(0, 1/K); p(d) = N(0, 1/dynamics_dim); p(z_1) = N(0, 1).
     def model(self, batch, annealed):

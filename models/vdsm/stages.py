@@ -24,9 +24,8 @@ START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --star
 def schedules(settings) -> Schedules:
     """tau, lambda_s, lambda_d and lambda_z per epoch (settings: VDSMSettings).
 
-    --schedule release: cosine ramps, and a spline for lambda_z. geometric: the KL weights move
-    geometrically between the same values, lambda_s and lambda_d over the first 1 / frac of the
-    epochs, lambda_z from its first value at midfrac1 to its last at midfrac2.
+    With --schedule geometric, lambda_s and lambda_d move over the first 1 / frac of the epochs, and
+    lambda_z moves from its first value at midfrac1 to its last at midfrac2.
     """
     c, epochs = settings, settings.epochs
     temperature = cosine_ramp(c.temp_id_start, c.temp_id_end, c.temp_id_frac, epochs)
@@ -51,9 +50,8 @@ def schedules(settings) -> Schedules:
 class VDSMStage(Stage):
     """What both stages share."""
 
-    TAGS = {  # the authors' names
-        "s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp",
-    }  # fmt: skip
+    # the authors' names
+    TAGS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}
 
     def schedules(self):
         return schedules(self.settings)
@@ -90,9 +88,6 @@ class EncDecStage(VDSMStage):
             self.network.identity.start_scale_at(scale)
             self.network.start_from(batches.frames(*batches.draw(0, START_CLIPS)), scale)
 
-    def batch(self, batches, step):
-        return self.some_frames(batches, step, self.settings.frames_per_clip)
-
     def loss(self, batches, step, annealed):
         frames = batches.frames(*self.batch(batches, step))
         return self.network.loss(frames, annealed, self.settings.kl), batches.size
@@ -128,12 +123,9 @@ class SeqStage(VDSMStage):
             self.network.start_scales_at(**START_SCALES)
 
     def codes(self, batches, clip, time):
-        """`Seq.frame_codes` of the frames at index arrays [N, T].
-
-        The codes of a whole split are cached, unless training reads fewer frames or the cache would
-        be too large.
-        """
+        """`Seq.frame_codes` of the frames at index arrays [N, T]."""
         c, clips = self.settings, batches.clips
+        # A whole split is cached, unless training reads fewer frames or the cache is too large.
         drawn = c.epochs * c.bs_per_epoch * batches.size * c.seq_len
         if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(batches.frames(clip, time))
