@@ -19,7 +19,7 @@ from torch import nn
 
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
-from models.start import log_variance, start_scale
+from models.start import log_variance, start_output
 
 SLOPE = 0.2  # of every LeakyReLU, in the reproduction
 KERNEL = 5
@@ -36,12 +36,9 @@ class Gaussian(nn.Module):
 
     def start_scale_at(self, scale):
         """Let every scale be `scale` (> 0) before training."""
-
-        def before_the_leaky_relu(scale):
-            value = log_variance(scale)
-            return value / self.slope if value < 0 else value
-
-        start_scale(self.log_variance, scale, before_the_leaky_relu)
+        value = log_variance(scale)
+        # The LeakyReLU multiplies what is below 0 by the slope.
+        start_output(self.log_variance, value / self.slope if value < 0 else value)
 
     def forward(self, features):
         loc, log_var = self.loc(features), self.log_variance(features)
@@ -208,7 +205,7 @@ class DSA(nn.Module):
     # Section 2 of the paper. p(f) = N(0, 1); p(x_t | f, z_t) is a Normal of variance 1/2, whose
     # log density is the negative squared error and a constant, which the loss leaves out.
     def loss(self, x, annealed):
-        """The terms f, z, x of the negative ELBO of frames [N, T, 3, 64, 64], summed over the batch."""
+        """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
         f = q_f.rsample()

@@ -100,10 +100,6 @@ class Chain(TorchDistribution):
         return self.steps(value).log_prob(value)
 
 
-def _normals(fn, value):
-    return fn.steps(value) if isinstance(fn, Chain) else fn
-
-
 def _cross_entropy(q, p):
     """-E_q log p of two factorised Normals, summed over everything."""
     second_moment = q.stddev**2 + (q.mean - p.mean) ** 2
@@ -111,7 +107,7 @@ def _cross_entropy(q, p):
 
 
 def _kl_term(q, p, value, weight_q, weight_p, kl):
-    q, p = _normals(q, value), _normals(p, value)
+    q, p = (fn.steps(value) if isinstance(fn, Chain) else fn for fn in (q, p))
     if kl == "mc":
         log_q, log_p = q.log_prob(value).sum(), p.log_prob(value).sum()
         return Term(log_q - log_p, weight_q * log_q - weight_p * log_p)

@@ -58,7 +58,7 @@ class OneStageSettings(RunSettings):
 
 @dataclass
 class DSASettings(OneStageSettings):
-    """DSA; the defaults are the published setting: Sprites, 200 epochs of 9000 clips, batch 25."""
+    """DSA; the defaults are as published: Sprites, 200 epochs of 9000 clips, batch 25."""
 
     model: str = redefault(RunSettings, "model", "dsa")
     dataset_name: str = redefault(RunSettings, "dataset_name", "sprites-li")
@@ -97,7 +97,7 @@ class DSASettings(OneStageSettings):
 
 @dataclass
 class UnorderedSettings(OneStageSettings):
-    """Unordered; the defaults are the published setting: moving MNIST, 60,000 steps of batch 120."""
+    """Unordered; the defaults are as published: moving MNIST, 60,000 steps of batch 120."""
 
     model: str = redefault(RunSettings, "model", "unordered")
     dataset_name: str = redefault(RunSettings, "dataset_name", "moving-mnist")

@@ -1,7 +1,6 @@
 """The state before training: layers rescaled on data, posterior scales, the mean colour."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,16 +28,10 @@ def standardise(
 
 
 @torch.no_grad()
-def start_scale(
-    layer: nn.Linear, scale: float, inverse: Callable[[float], float], first_row: int = 0
-) -> None:
-    """Let outputs of a linear layer stand for the standard deviation `scale` (> 0) for every input.
-
-    inverse: the function from a standard deviation to the output that stands for it, such as
-    `log_variance`. first_row: the outputs before this one stay as they are.
-    """
+def start_output(layer: nn.Linear, value: float, first_row: int = 0) -> None:
+    """Let the outputs of a linear layer, from `first_row` on, be `value` for every input."""
     layer.weight[first_row:] = 0
-    layer.bias[first_row:] = inverse(scale)
+    layer.bias[first_row:] = value
 
 
 def log_variance(scale: float) -> float:

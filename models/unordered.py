@@ -19,7 +19,7 @@ from torch import nn
 
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
-from models.start import log_variance, standardise, start_scale
+from models.start import log_variance, standardise, start_output
 
 SLOPE = 0.2
 TOP = 4  # side of the feature map of a frame
@@ -172,7 +172,7 @@ class Unordered(nn.Module):
         heads = self.static.heads, self.dynamic.dense[-1]
         for layer, scale in zip(heads, (c.f_scale_start, c.z_scale_start)):
             if scale:
-                start_scale(layer, scale, log_variance, layer.out_features // 2)
+                start_output(layer, log_variance(scale), layer.out_features // 2)
 
     @torch.no_grad()
     def start_at(self, mean):
@@ -208,7 +208,7 @@ class Unordered(nn.Module):
     # q(f, z_S | x_S) = q(f | x_S) prod_{i in S} q(z_i | f, x_i)             S: random frames
     # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z): Bernoulli per pixel.
     def loss(self, x, annealed):
-        """The terms f, z, x of the negative ELBO of frames [N, T, 3, 64, 64], summed over the batch."""
+        """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
         f = q_f.rsample()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
-from models.start import standardise, start_scale
+from models.start import standardise, start_output
 
 ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, and the authors' code
 IDENTITY_HIDDEN = 128  # the same
@@ -76,8 +76,7 @@ class FrameEncoder(nn.Module):
         """Rescale the trunk and s's loc, layer by layer: unit variance on frames x [B, 3, 64, 64].
 
         With torch's initial weights, the trunk shrinks the differences between clips a
-        thousandfold, and z takes the place of s. Source: Mishkin & Matas 2016, 'All you need is a
-        good init'.
+        thousandfold, and z takes the place of s. Source: Mishkin & Matas 2016 (LSUV).
         """
         features = x
         for i, conv in enumerate(self.convs):
@@ -102,7 +101,7 @@ class IdentityPosterior(nn.Module):
     def start_scale_at(self, scale):
         """Let every scale of s be `scale` (> 0) before training."""
         # At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
-        start_scale(self.scale, scale, inverse_softplus)
+        start_output(self.scale, inverse_softplus(scale))
 
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
@@ -295,10 +294,9 @@ class GatedTransition(nn.Module):
 
     def __init__(self, pose_dim, dynamics_dim, hidden, start="identity"):
         super().__init__()
-        self.gate_hidden = nn.Linear(pose_dim + dynamics_dim, hidden)
-        self.gate = nn.Linear(hidden, pose_dim)
-        self.proposal_hidden = nn.Linear(pose_dim + dynamics_dim, hidden)
-        self.proposal = nn.Linear(hidden, pose_dim)
+        size = pose_dim + dynamics_dim
+        self.gate_hidden, self.gate = nn.Linear(size, hidden), nn.Linear(hidden, pose_dim)
+        self.proposal_hidden, self.proposal = nn.Linear(size, hidden), nn.Linear(hidden, pose_dim)
         self.linear, self.scale = nn.Linear(pose_dim, pose_dim), nn.Linear(pose_dim, pose_dim)
         if start == "kaiming":
             for layer in self.children():

@@ -10,17 +10,16 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL, LSTM_WEIGHTS
+from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
 
-# Under any other fidelity, the tensors of a released file are another model.
-FIDELITY = "release"
+FIDELITY = "release"  # under any other, the tensors of a released file are another model
 # The tensor that tells a released file and its stage.
 MARK = {"EncDec": "enc.muvar.weight", "Seq": "image_enc.muvar.weight"}
 CONVS, BLURS = (0, 3, 6, 9, 12), (2, 5, 8, 11)  # positions in the release's nn.Sequential
 MOMENTS = ("exp_avg", "exp_avg_sq")
-# Options of Adam in torch 1.6, with which the release was written.
-GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")
+GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")  # Adam's options in torch 1.6
 
 
 class Tensor(NamedTuple):
@@ -57,9 +56,9 @@ def layout(stage_name: str, sizes: dict) -> list[Tensor]:
         *identity,
         *_decoder("image_dec", "encdec.decoder", sizes),
         *_encoder("image_enc", "encdec.encoder", sizes),
-        *_lstm("seq2seq_enc.rnn", "dynamics.rnn", pose, r, layers, ("", "_reverse")),
+        *_lstm("seq2seq_enc.rnn", "dynamics.rnn", pose, r, layers, bidirectional=True),
         *_layer("seq2seq_enc.fc_out.0", None, pose, 2 * r),
-        *_lstm("seq2seq_dec", "context.rnn", r, r, layers, ("",)),
+        *_lstm("seq2seq_dec", "context.rnn", r, r, layers),
         *_layer("comb.h_rnn_to_hidden", "combiner.from_context", r, d + r),
         *_layer("comb.lin_z_to_hidden", "combiner.from_pose", r, pose),
         *_layer("comb.lin_hidden_to_loc", "combiner.loc", pose, r),
@@ -84,17 +83,12 @@ def _layer(released, ours, *shape):
     ]
 
 
-def _lstm(released, ours, n_in, hidden, layers, directions):
-    tensors = []
-    for layer in range(layers):
-        below = n_in if layer == 0 else hidden * len(directions)
-        shapes = ((4 * hidden, below), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
-        tensors += [
-            Tensor(f"{released}.{part}_l{layer}{way}", f"{ours}.{part}_l{layer}{way}", shape)
-            for way in directions
-            for part, shape in zip(LSTM_WEIGHTS, shapes)
-        ]
-    return tensors
+def _lstm(released, ours, *sizes, bidirectional=False):
+    weights = nn.LSTM(*sizes, bidirectional=bidirectional, device="meta").named_parameters()
+    return [
+        Tensor(f"{released}.{name}", f"{ours}.{name}", tuple(weight.shape))
+        for name, weight in weights
+    ]
 
 
 def _encoder(released, ours, sizes):
@@ -246,10 +240,8 @@ def _check_shapes(model, shapes, ignored):
 
 
 def _adam_orders(model):
-    """The parameters in the order in which a released Adam numbers them: stage 1's, stage 2's.
-
-    Stage 2's Adam lacks the frozen ones, whose names contain 'image'.
-    """
+    """The parameters in the order in which a released Adam numbers them: stage 1's, stage 2's."""
+    # Stage 2's Adam lacks the frozen ones, whose names contain 'image'.
     parameters = [name for name in model if not name.endswith(".filt")]
     return parameters, [name for name in parameters if "image" not in name]
 

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import nn
 
 from models.elbo import Chain, centred, elbo_terms, normal, weighted_sample
-from models.start import start_scale
+from models.start import start_output
 from models.vdsm import networks
 from models.vdsm.encdec import bernoulli, mixing_weights
 
@@ -52,12 +52,12 @@ class Seq(nn.Module):
 
     def start_scales_at(self, d, z):
         """Let the posterior scales of d and z start at the numbers `d` and `z` (> 0)."""
-        start_scale(self.dynamics.code, d, networks.inverse_softplus, self.dynamics_dim)
-        start_scale(self.combiner.scale, z, networks.inverse_softplus)
+        start_output(self.dynamics.code, networks.inverse_softplus(d), self.dynamics_dim)
+        start_output(self.combiner.scale, networks.inverse_softplus(z))
 
     @torch.no_grad()
     def frame_codes(self, x):
-        """Frozen codes: frames [N, T, 3, 64, 64] -> z loc [N, T, pose_dim], s loc, scale [N, T, K]."""
+        """Frozen: frames [N, T, 3, 64, 64] -> z loc [N, T, pose_dim], s loc, s scale [N, T, K]."""
         z_loc, _, s_loc, s_scale = self.encdec.frame_codes(x)
         return z_loc, s_loc, s_scale
 
@@ -114,8 +114,11 @@ class Seq(nn.Module):
     # p(s) = N(0, 1/K); p(d) = N(0, 1/dynamics_dim); p(z_1) = N(0, 1).
     def model(self, batch, annealed):
         weights, picked, like = annealed.weights, batch.picked, batch.codes[0]
-        clips, frames, pose_dim = like.shape
-        experts, size = self.encdec.experts, self.dynamics_dim
+        (clips, frames, pose_dim), experts, size = (
+            like.shape,
+            self.encdec.experts,
+            self.dynamics_dim,
+        )
         with pyro.plate("clips", clips):
             s = weighted_sample("s", centred((clips, experts), 1 / experts, 1, like), weights["s"])
             d = weighted_sample("d", centred((clips, size), 1 / size, 1, like), weights["d"])

@@ -18,7 +18,7 @@ OLD_STARTS = (
 )  # fmt: skip
 
 
-def _one_expert(values: dict) -> float:
+def _one_expert(values):
     return 1 / values["n_e_w"]
 
 
@@ -161,18 +161,16 @@ class VDSMSettings(RunSettings):
 
     def check(self) -> None:
         super().check()
-        if self.anneal_t_midfrac2 <= self.anneal_t_midfrac1:
-            raise UserError(
-                f"--anneal_t_midfrac2 {self.anneal_t_midfrac2} must exceed --anneal_t_midfrac1 "
-                f"{self.anneal_t_midfrac1}"
-            )
+        first, second = self.anneal_t_midfrac1, self.anneal_t_midfrac2
+        if second <= first:
+            raise UserError(f"--anneal_t_midfrac2 {second} must exceed --anneal_t_midfrac1 {first}")
         for name, count in (("enc_widths", 5), ("dec_widths", 4)):
             widths = getattr(self, name)
             if len(widths) != count:
                 raise UserError(f"--{name} {shown(widths)}: expected {count} integers")
-        if self.schedule == "geometric":
-            for name in ("id", "dynamics", "t"):
-                for end in ("start", "end"):
-                    given = f"anneal_{end}_{name}"
-                    if getattr(self, given) <= 0:
-                        raise UserError(f"--{given} must be above 0 with --schedule geometric")
+        weights = [
+            f"anneal_{e}_{name}" for name in ("id", "dynamics", "t") for e in ("start", "end")
+        ]
+        for name in weights if self.schedule == "geometric" else ():
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name} must be above 0 with --schedule geometric")
