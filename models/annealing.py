@@ -52,8 +52,7 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
     nodes of a very short run coincide, the curve is linear.
     """
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
-    times = np.arange(epochs)
-    order = np.argsort(nodes, kind="stable")
+    times, order = np.arange(epochs), np.argsort(nodes, kind="stable")
     if np.diff(nodes[order]).min() > 0:
         curve = interp1d(nodes, values, kind="quadratic")(times)
     else:

@@ -146,10 +146,9 @@ class DynamicPrior(nn.Module):
         return self.heads(self.rnn(F.pad(z[:, :-1], (0, 0, 1, 0)))[0])
 
     def walk(self, previous, noise):
-        """Continue the codes `previous` [N, S, z_dim], S >= 0; each step reads the sample before.
+        """Continue the codes `previous` [N, S, z_dim], S >= 0: new codes, loc and scale.
 
-        noise [N, T, z_dim]: standard noise of the T new steps; zero noise gives their means.
-        Returns the new codes, their loc and their scale, each [N, T, z_dim].
+        Each step reads the sample before. noise [N, T, z_dim]: standard, or zero for means.
         """
         outputs, state = self.rnn(F.pad(previous, (0, 0, 1, 0)))
         steps = []

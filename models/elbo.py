@@ -3,8 +3,7 @@
 The weight of a latent variable is the scale that `weighted_sample` gives its site, in the guide and
 in the model. There are two estimates of a KL term, with the same expectation:
 
-analytic  in closed form; for a `Chain`, in closed form at each step, given the sampled step before
-          (second line of Eq. 4)
+analytic  in closed form; for a `Chain` at each step, given the sample of the step before (Eq. 4)
 mc        Monte Carlo: log q - log p at the sample
 """
 
@@ -49,7 +48,6 @@ class Chain(TorchDistribution):
 
     kernel(z_prev, t) -> loc, scale. For one step: z_prev [N, dim] and t an integer. For all steps
     at once: z_prev [N, length, dim] and t a slice. start: the z [N, dim] before the first step.
-    Event shape: [length, dim].
     """
 
     arg_constraints = {}

@@ -50,10 +50,8 @@ class OneStageSettings(RunSettings):
         for code in ("f", "z"):
             start, end = getattr(self, f"kl_{code}_start"), getattr(self, f"kl_{code}")
             if start is not None and not (start > 0 and end > 0):
-                raise UserError(
-                    f"--kl_{code}_start {start} --kl_{code} {end}: both must be above 0, or leave "
-                    "the first out"
-                )
+                given = f"--kl_{code}_start {start} --kl_{code} {end}"
+                raise UserError(f"{given}: both must be above 0, or leave the first out")
 
 
 @dataclass
@@ -138,10 +136,8 @@ class UnorderedSettings(OneStageSettings):
     def check(self) -> None:
         super().check()
         if self.train and self.frames_per_clip > self.seq_len:
-            raise UserError(
-                f"--frames_per_clip {self.frames_per_clip} exceeds --seq_len {self.seq_len}: use "
-                f"{self.seq_len} or less"
-            )
+            given = f"--frames_per_clip {self.frames_per_clip} exceeds --seq_len {self.seq_len}"
+            raise UserError(f"{given}: use {self.seq_len} or less")
 
     def clips_per_sample_of(self, stage_name: str, dataset) -> int:
         given = self.clips_per_sample if dataset.group else None

@@ -13,8 +13,8 @@ def standardise(
 ) -> torch.Tensor:
     """Rescale a layer so that its outputs over x have zero mean and deviation `spread`.
 
-    layer: linear, or a convolution or transposed convolution in two dimensions. rows: how many
-    outputs to rescale, from the first. Default: all. Returns the layer's new output.
+    layer: linear or a convolution. rows: how many outputs, from the first. Default: all. Returns
+    the layer's new output.
     """
     y = layer(x)[:, :rows]
     dims = [d for d in range(y.dim()) if d != 1]

@@ -35,8 +35,8 @@ def gaussian(heads):
 def triples(clips, frames, generator=None):
     """Random triples that together hold every frame of a clip: positions [clips, M, 3].
 
-    If 3 does not divide `frames`, the first frames drawn occur twice. generator: a generator of the
-    CPU, for the same triples in all clips. Default: each clip draws its own, from torch's.
+    If 3 does not divide `frames`, the first frames drawn occur twice. generator: on the CPU, for
+    the same triples in all clips. Default: each clip draws its own.
     """
     number = -(-frames // 3)
     drawn = torch.rand(clips if generator is None else 1, frames, generator=generator).argsort(1)
@@ -169,8 +169,8 @@ class Unordered(nn.Module):
         self.dynamic = DynamicPosterior(c.width, c.hidden, c.f_dim, c.z_dim)
         self.prior = DynamicPrior(c.hidden, c.f_dim, c.z_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width)
-        heads = self.static.heads, self.dynamic.dense[-1]
-        for layer, scale in zip(heads, (c.f_scale_start, c.z_scale_start)):
+        heads = (self.static.heads, c.f_scale_start), (self.dynamic.dense[-1], c.z_scale_start)
+        for layer, scale in heads:
             if scale:
                 start_output(layer, log_variance(scale), layer.out_features // 2)
 
@@ -193,7 +193,7 @@ class Unordered(nn.Module):
     def start_decoder_from(self, x):
         """Rescale the decoder on f of clips x [N, T, 3, 64, 64] and standard noise for z."""
         # With torch's initial weights, colours are learnt long after poses.
-        f = self.encode(x)[0]
+        f, _ = self.encode(x)
         self.decoder.start_from(torch.cat([f, torch.randn(len(f), self.z_dim).to(f)], -1))
 
     def _features(self, x):
@@ -222,9 +222,8 @@ class Unordered(nn.Module):
     def encode(self, x):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T."""
         h = self._features(x)
-        # The same triples in every call.
-        order = triples(*x.shape[:2], torch.Generator().manual_seed(0)).to(x.device)
-        f = self.static(h, order)[0]
+        same = torch.Generator().manual_seed(0)  # for the same triples in every call
+        f = self.static(h, triples(*x.shape[:2], same).to(x.device))[0]
         return f, self.dynamic(f, h)[0]
 
     def decode(self, f, z, frames):

@@ -44,10 +44,7 @@ class VideoModel(Protocol):
 
 @torch.no_grad()
 def in_batches(function: Callable, device: torch.device, *tensors: Tensor, batch: int = 40):
-    """Results of `function` over blocks of at most `batch` rows of the tensors, joined on the CPU.
-
-    function: takes as many tensors, on `device`; returns a tensor or a tuple of tensors.
-    """
+    """Tensor or tensors that `function` gives for blocks of rows on `device`, joined on the CPU."""
     rows = zip(*(tensor.split(batch) for tensor in tensors))
     blocks = [function(*(part.to(device) for part in block)) for block in rows]
     if isinstance(blocks[0], tuple):

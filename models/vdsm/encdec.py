@@ -73,8 +73,7 @@ class EncDec(nn.Module):
     def loss(self, x, annealed, kl="analytic"):
         """The terms s, z and x of the negative ELBO (Eq. 4 without d), summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed with lambda_s, lambda_z
-        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
+        x [N, T, 3, 64, 64] in [0, 1]. annealed: an `Annealed`. kl: see models/elbo.py.
         """
         return elbo_terms(self.model, self.guide, x, annealed, kl=kl)
 

@@ -1,10 +1,8 @@
 """The networks of VDSM: one class per density of Equations 1 and 2.
 
-Symbols and shapes are explained in models/vdsm/__init__.py.
-
-Two things differ from the text of the paper. The encoder's five convolutions have stride 1, and a
-BlurPool follows each of the first four: only this gives the sizes in the text. The decoder ends in
-a sigmoid, not in a LeakyReLU.
+Symbols and shapes are explained in models/vdsm/__init__.py. Two things differ from the text of the
+paper. The encoder's five convolutions have stride 1, and a BlurPool follows each of the first four:
+only this gives the sizes in the text. The decoder ends in a sigmoid, not in a LeakyReLU.
 """
 
 import math
@@ -16,8 +14,7 @@ from torch import nn
 
 from models.start import standardise, start_output
 
-ENCODER_WIDTHS = (32, 32, 64, 64, 256)  # supplementary, section 3, and the authors' code
-IDENTITY_HIDDEN = 128  # the same
+ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
 KERNEL = 4
 # The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
@@ -229,11 +226,10 @@ class DynamicsPosterior(nn.Module):
         self.code = nn.Linear(2 * rnn_layers * rnn_dim, 2 * dynamics_dim)
 
     def forward(self, poses):
-        clips = len(poses)
-        shape = (2 * self.rnn.num_layers, clips, self.rnn.hidden_size)
+        shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
         _, (h_n, _) = self.rnn(poses, start)
-        loc, raw = self.code(h_n.transpose(0, 1).reshape(clips, -1)).chunk(2, -1)
+        loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
 

@@ -186,9 +186,9 @@ def adopt(state) -> dict | None:
 def to_release(state: dict, trained: list[str]) -> dict:
     """Our checkpoint as a released one: its names, shapes, types and order, and nothing else.
 
-    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that
-    `adopt` made gives back the file it was made from. In any other, the tensors that the release
-    never uses are zero. ValueError if tensors are missing or have other shapes.
+    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint from
+    `adopt` gives back its file. In any other, the tensors that the release never uses are zero.
+    ValueError if tensors are missing or have other shapes.
     """
     stage_name, model = ours_stage(state), state["model"]
     kept = state.get("release", {"model": {}})

@@ -1,8 +1,7 @@
 """Stage 2 of VDSM: the model and guide of the dynamics, over the networks of stage 1.
 
-Symbols and shapes are explained in models/vdsm/__init__.py. Encoder and decoder stay as stage 1
-left them. With --fidelity release, the identity layers train on, and lambda_z does not weigh the
-prior of z_1.
+Symbols and shapes are explained in models/vdsm/__init__.py. Encoder and decoder are frozen. With
+--fidelity release, the identity layers train on, and lambda_z does not weigh the prior of z_1.
 """
 
 from typing import NamedTuple
@@ -137,8 +136,7 @@ class Seq(nn.Module):
     def loss(self, batch, annealed, kl="analytic"):
         """The terms s, d, z_1, z and x of the negative ELBO (Eq. 4), summed over the batch.
 
-        batch: `Sequences`. annealed: a models.annealing.Annealed with lambda_s, lambda_d, lambda_z
-        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
+        batch: `Sequences`. annealed: an `Annealed`. kl: see models/elbo.py.
         """
         return elbo_terms(self.model, self.guide, batch, annealed, kl=kl)
 

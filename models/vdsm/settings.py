@@ -1,7 +1,4 @@
-"""VDSM's flags: those of the authors' code under their names and defaults, and ours beside them.
-
-models/vdsm/__init__.py has the symbols. Nothing here imports torch.
-"""
+"""VDSM's flags: those of the authors' code, and ours. Nothing here imports torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -115,7 +112,6 @@ class VDSMSettings(RunSettings):
     schedule: str = flag("release", ANNEALING, choices=("release", "geometric"))
     "Shape of the schedules: that of the release, or geometric between the same values."
 
-    # flags that decide the shapes of a stage-1 network
     SIZES: ClassVar = ("z_dim", "n_e_w", "single_decoder", "enc_widths", "dec_widths", "fidelity")
     STAGES: ClassVar = (
         StageInfo(

@@ -48,9 +48,8 @@ def schedules(settings) -> Schedules:
 
 
 class VDSMStage(Stage):
-    """What both stages share."""
+    """What both stages share. The tags are the authors'."""
 
-    # the authors' names
     TAGS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}
 
     def schedules(self):
@@ -112,7 +111,6 @@ class SeqStage(VDSMStage):
 
     @classmethod
     def build(cls, settings, earlier=None):
-        """See `Stage.build`. earlier: stage 1's weights."""
         encdec = EncDec(settings)
         if earlier is not None:
             encdec.load_state_dict(earlier)
