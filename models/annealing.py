@@ -1,4 +1,7 @@
-"""Schedules: one value per epoch. No checkpoint stores them, because the epoch gives them."""
+"""Schedules: one value per epoch. No checkpoint stores them, because the epoch gives them.
+
+`cosine_ramp` and `quadratic_spline` are those of the authors' code.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +14,13 @@ LOWEST, HIGHEST = 0.005, 80.0  # bounds of the spline in the authors' code
 
 
 class Annealed(NamedTuple):
-    """What the schedules say of one step."""
+    """The values of the schedules at one step; temperature: that of the mixing weights, if any."""
 
     weights: dict[str, float]  # KL weight of each latent variable
-    temperature: float | None = None  # of the mixing weights, in a model that has them
+    temperature: float | None = None
 
     def unweighted(self) -> "Annealed":
-        """The same with every KL weight 1."""
+        """The same values, with every KL weight 1."""
         return self._replace(weights=dict.fromkeys(self.weights, 1.0))
 
 
@@ -35,28 +38,21 @@ class Schedules(NamedTuple):
 
 
 def cosine_ramp(start: float, end: float, frac: int, epochs: int) -> np.ndarray:
-    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end.
-
-    With n = ceil(epochs / frac), for e < n:
-    start + (end - start) (1 + cos(pi (n - 1 - e) / (epochs / frac))) / 2. Source: authors' code.
-    """
+    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end."""
     ramp = math.ceil(epochs / frac)
-    phase = np.cos(np.pi * (ramp - 1 - np.arange(ramp)) / (epochs / frac))
-    return np.concatenate(
-        [start + (end - start) * (1 + phase) / 2, np.full(epochs - ramp, end, float)]
-    )
+    cosine = np.cos(np.pi * (ramp - 1 - np.arange(ramp)) / (epochs / frac))
+    rising = start + (end - start) * (1 + cosine) / 2
+    return np.concatenate([rising, np.full(epochs - ramp, end, float)])
 
 
 def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs: int) -> np.ndarray:
     """[epochs] values: a quadratic spline through four nodes, clipped to [0.005, 80].
 
-    The nodes are (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2) and (epochs - 1, v3). In a
-    very short run two nodes may coincide, and the curve is linear; or nodes may be out of order,
-    and scipy sorts them. Source: authors' code.
+    The nodes are (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2) and (epochs - 1, v3). If two
+    nodes of a very short run coincide, the curve is linear.
     """
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
-    times = np.arange(epochs)
-    order = np.argsort(nodes, kind="stable")
+    times, order = np.arange(epochs), np.argsort(nodes, kind="stable")
     if np.diff(nodes[order]).min() > 0:
         curve = interp1d(nodes, values, kind="quadratic")(times)
     else:

@@ -11,14 +11,15 @@ norms start at 1. Both divide the loss by the batch size (`DSAStage.objective`).
 Shapes: N clips of T frames, B = N T frames, f [N, f_dim], z [N, T, z_dim].
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributions import kl_divergence
 
-from models.elbo import Term, normal
+from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
-from models.start import log_variance, start_scale
+from models.start import log_variance, start_output
 
 SLOPE = 0.2  # of every LeakyReLU, in the reproduction
 KERNEL = 5
@@ -26,10 +27,7 @@ TOP = 8  # side of the last feature map
 
 
 class Gaussian(nn.Module):
-    """Two linear heads: features [..., width] -> loc, scale [..., dim].
-
-    slope: of a LeakyReLU after both; 1.0 for none.
-    """
+    """Two linear heads, then a LeakyReLU: features [..., width] -> loc, scale [..., dim]."""
 
     def __init__(self, width, dim, slope=1.0):
         super().__init__()
@@ -38,16 +36,13 @@ class Gaussian(nn.Module):
 
     def start_scale_at(self, scale):
         """Let every scale be `scale` (> 0) before training."""
-        start_scale(self.log_variance, scale, self._output_of)
-
-    def _output_of(self, scale):
-        """The output of the second head that stands for `scale`: before the LeakyReLU."""
         value = log_variance(scale)
-        return value / self.slope if value < 0 else value
+        # The LeakyReLU multiplies what is below 0 by the slope.
+        start_output(self.log_variance, value / self.slope if value < 0 else value)
 
     def forward(self, features):
         loc, log_var = self.loc(features), self.log_variance(features)
-        if self.slope != 1:
+        if self.slope != 1:  # a slope of 1 stands for no LeakyReLU
             loc, log_var = F.leaky_relu(loc, self.slope), F.leaky_relu(log_var, self.slope)
         return loc, torch.exp(log_var / 2)
 
@@ -61,19 +56,15 @@ def _rectified(conv, channels):
 
 
 class FrameEncoder(nn.Module):
-    """Features of frames: x [B, 3, 64, 64] in [-1, 1] -> v [B, conv_dim].
-
-    Convolutions of `width` channels at 64, 32, 16 and 8 px, then two dense layers.
-    """
+    """Features of frames: x [B, 3, 64, 64] in [-1, 1] -> v [B, conv_dim]."""
 
     def __init__(self, width, hidden, conv_dim):
         super().__init__()
-        self.convs = nn.Sequential(
-            *(
-                _rectified(nn.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2), width)
-                for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
-            )
+        convs = (
+            nn.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
+            for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
         )
+        self.convs = nn.Sequential(*(_rectified(conv, width) for conv in convs))
         self.dense = nn.Sequential(_dense(width * TOP**2, hidden), _dense(hidden, conv_dim))
 
     def forward(self, x):
@@ -82,23 +73,17 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1].
-
-    The layers mirror those of `FrameEncoder`.
-    """
+    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1]."""
 
     def __init__(self, code_dim, width, hidden):
         super().__init__()
         self.width = width
         self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
-        self.convs = nn.Sequential(
-            *(
-                _rectified(nn.ConvTranspose2d(width, width, KERNEL, 2, KERNEL // 2, 1), width)
-                for _ in range(3)
-            ),
-            nn.ConvTranspose2d(width, 3, KERNEL, 1, KERNEL // 2),
-            nn.Tanh(),
-        )
+        padding = KERNEL // 2
+        convs = (nn.ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
+        blocks = [_rectified(conv, width) for conv in convs]
+        last = nn.ConvTranspose2d(width, 3, KERNEL, 1, padding)
+        self.convs = nn.Sequential(*blocks, last, nn.Tanh())
 
     def forward(self, code):
         features = self.dense(code).unflatten(1, (self.width, TOP, TOP))
@@ -131,10 +116,7 @@ class FactorisedPosterior(nn.Module):
 
 
 class FullPosterior(nn.Module):
-    """q(z_t | f, x_1:T): v [N, T, conv_dim], f [N, f_dim] -> loc, scale [N, T, z_dim].
-
-    An RNN reads the outputs of a bi-LSTM.
-    """
+    """q(z_t | f, x_1:T): v [N, T, conv_dim], f [N, f_dim] -> loc, scale [N, T, z_dim]."""
 
     def __init__(self, conv_dim, f_dim, rnn_dim, z_dim):
         super().__init__()
@@ -143,8 +125,10 @@ class FullPosterior(nn.Module):
         self.heads = Gaussian(rnn_dim, z_dim)
 
     def forward(self, v, f):
-        g = torch.cat([v, f[:, None].expand(-1, v.shape[1], -1)], -1)
-        return self.heads(self.onwards(self.both_ways(g)[0])[0])
+        inputs = torch.cat([v, f[:, None].expand(-1, v.shape[1], -1)], -1)
+        outputs, _ = self.both_ways(inputs)
+        outputs, _ = self.onwards(outputs)
+        return self.heads(outputs)
 
 
 POSTERIORS = {"factorised": FactorisedPosterior, "full": FullPosterior}
@@ -162,10 +146,9 @@ class DynamicPrior(nn.Module):
         return self.heads(self.rnn(F.pad(z[:, :-1], (0, 0, 1, 0)))[0])
 
     def walk(self, previous, noise):
-        """Continue the codes `previous` [N, S, z_dim], S >= 0; each step reads the sample before.
+        """Continue the codes `previous` [N, S, z_dim], S >= 0: new codes, loc and scale.
 
-        noise [N, T, z_dim]: standard noise of the T new steps; zero noise gives their means.
-        Returns the new codes, their loc and their scale, each [N, T, z_dim].
+        Each step reads the sample before. noise [N, T, z_dim]: standard, or zero for means.
         """
         outputs, state = self.rnn(F.pad(previous, (0, 0, 1, 0)))
         steps = []
@@ -203,7 +186,8 @@ class DSA(nn.Module):
     @torch.no_grad()
     def start_at(self, mean):
         """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
-        self.decoder.convs[-2].bias.copy_(torch.atanh(2 * mean - 1))
+        last_layer: Any = self.decoder.convs[-2]
+        last_layer.bias.copy_(torch.atanh(2 * mean - 1))
 
     def _features(self, x):
         """Frames x [N, T, 3, 64, 64] in [0, 1] -> v [N, T, conv_dim]."""
@@ -217,14 +201,10 @@ class DSA(nn.Module):
     # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | z_<t) p(x_t | f, z_t)
     # q(f, z_1:T | x_1:T) = q(f | x_1:T) prod_t q(z_t | x_t)               --posterior factorised
     # q(f, z_1:T | x_1:T) = q(f | x_1:T) prod_t q(z_t | f, x_1:T)          --posterior full
-    #
     # Section 2 of the paper. p(f) = N(0, 1); p(x_t | f, z_t) is a Normal of variance 1/2, whose
     # log density is the negative squared error and a constant, which the loss leaves out.
     def loss(self, x, annealed):
-        """The terms f, z and x of the negative ELBO, summed over the batch.
-
-        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed.
-        """
+        """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
         f = q_f.rsample()
@@ -234,15 +214,9 @@ class DSA(nn.Module):
             _, *z_stats = self.prior.walk(z[:, :0], torch.randn_like(z))
         else:
             z_stats = self.prior(z)
-        p_f = normal(torch.zeros_like(f), torch.ones_like(f), 1)
-        kl_f = kl_divergence(q_f, p_f).sum()
-        kl_z = kl_divergence(q_z, normal(*z_stats, 2)).sum()
+        p_f, p_z = centred(f.shape, 1, 1, f), normal(*z_stats, 2)
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
-        return {
-            "f": Term(kl_f, annealed.weights["f"] * kl_f),
-            "z": Term(kl_z, annealed.weights["z"] * kl_z),
-            "x": Term(error, error),
-        }
+        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, error, annealed.weights)
 
     def encode(self, x):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1]."""

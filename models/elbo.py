@@ -1,17 +1,17 @@
 """The weighted ELBO of a Pyro model and its guide, term by term (VDSM, Eq. 4).
 
-The weight of a latent variable is the scale that `poutine.scale` gives its site, in the guide and
+The weight of a latent variable is the scale that `weighted_sample` gives its site, in the guide and
 in the model. There are two estimates of a KL term, with the same expectation:
 
-analytic  in closed form; for a `Chain`, in closed form at each step, given the sampled step before
-          (second line of Eq. 4)
+analytic  in closed form; for a `Chain` at each step, given the sample of the step before (Eq. 4)
 mc        Monte Carlo: log q - log p at the sample
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Normal, TorchDistribution
@@ -27,11 +27,20 @@ class Term(NamedTuple):
 
 
 def normal(loc: torch.Tensor, scale: torch.Tensor, event: int):
-    """A Normal whose last `event` dimensions form one event.
-
-    Arguments are not checked, because on a GPU each check waits for the device.
-    """
+    """A Normal whose last `event` dimensions form one event."""
+    # On a GPU, each check of the arguments would wait for the device.
     return Normal(loc, scale, validate_args=False).to_event(event)
+
+
+def centred(shape: Sequence[int], scale: float, event: int, like: torch.Tensor):
+    """The prior N(0, scale) over tensors of `shape`, with the type and device of `like`."""
+    return normal(like.new_zeros(shape), like.new_full((), scale), event)
+
+
+def weighted_sample(name: str, density: Any, weight: float) -> torch.Tensor:
+    """Sample the latent variable `name`, whose KL weight is `weight`."""
+    with poutine.scale(scale=weight):
+        return pyro.sample(name, density)
 
 
 class Chain(TorchDistribution):
@@ -39,7 +48,6 @@ class Chain(TorchDistribution):
 
     kernel(z_prev, t) -> loc, scale. For one step: z_prev [N, dim] and t an integer. For all steps
     at once: z_prev [N, length, dim] and t a slice. start: the z [N, dim] before the first step.
-    Event shape: [length, dim].
     """
 
     arg_constraints = {}
@@ -47,14 +55,12 @@ class Chain(TorchDistribution):
 
     def __init__(self, kernel: Callable, start: torch.Tensor, length: int):
         self.kernel, self.start, self.length = kernel, start, length
-        # The path that was sampled last, with its locations and scales: see `steps`.
-        self._last_path = None
-        super().__init__(
-            start.shape[:1], torch.Size([length, start.shape[-1]]), validate_args=False
-        )
+        self._last_path = None  # the last sample, its locations and its scales
+        clips, dim = start.shape
+        super().__init__(torch.Size([clips]), torch.Size([length, dim]), validate_args=False)
 
     def expand(self, batch_shape, _instance=None):
-        """The chain itself. The batch shape is that of `start`, which no plate changes."""
+        """The chain itself, whose batch shape no plate changes."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
         raise NotImplementedError("a Chain has the batch of its start")
@@ -69,35 +75,27 @@ class Chain(TorchDistribution):
 
     def rsample(self, sample_shape=()):
         """A path [N, length, dim], with gradients."""
-        noise = torch.randn(
-            *self.batch_shape, *self.event_shape, dtype=self.start.dtype, device=self.start.device
-        )
+        z = self.start
+        noise = torch.randn(self.batch_shape + self.event_shape, dtype=z.dtype, device=z.device)
         self._last_path = self._walk(noise)
         return self._last_path[0]
 
     def means(self) -> torch.Tensor:
-        """The path [N, length, dim] of locations, where each step starts from the one before."""
+        """The path [N, length, dim] in which each z_t is the location, given the one before."""
         return self._walk(None)[0]
 
     def steps(self, z: torch.Tensor):
-        """The Normals of all steps, given the path z [N, length, dim].
-
-        For the path that this chain sampled last, its locations and scales are known from sampling
-        and are not computed again.
-        """
+        """The Normals of all steps, given the path z [N, length, dim]."""
+        # The locations and scales of the last sample are known and are not computed again.
         if self._last_path is not None and self._last_path[0] is z:
             loc, scale = self._last_path[1:]
         else:
             loc, scale = self.kernel(torch.cat([self.start[:, None], z[:, :-1]], 1), slice(None))
         return normal(loc, scale, 2)
 
-    def log_prob(self, z):
-        """Log density [N] of the paths z [N, length, dim]."""
-        return self.steps(z).log_prob(z)
-
-
-def _normals(fn, value):
-    return fn.steps(value) if isinstance(fn, Chain) else fn
+    def log_prob(self, value):
+        """Log density [N] of the paths [N, length, dim]."""
+        return self.steps(value).log_prob(value)
 
 
 def _cross_entropy(q, p):
@@ -107,7 +105,7 @@ def _cross_entropy(q, p):
 
 
 def _kl_term(q, p, value, weight_q, weight_p, kl):
-    q, p = _normals(q, value), _normals(p, value)
+    q, p = (fn.steps(value) if isinstance(fn, Chain) else fn for fn in (q, p))
     if kl == "mc":
         log_q, log_p = q.log_prob(value).sum(), p.log_prob(value).sum()
         return Term(log_q - log_p, weight_q * log_q - weight_p * log_p)
@@ -120,11 +118,23 @@ def _kl_term(q, p, value, weight_q, weight_p, kl):
     return Term(divergence, weight_q * (divergence - cross_entropy) + weight_p * cross_entropy)
 
 
-def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") -> dict[str, Term]:
-    """The terms of the negative weighted ELBO by site; the loss is the sum of the weighted ones.
+def closed_terms(
+    codes: dict[str, tuple[Any, Any]], nll: torch.Tensor, weights: dict[str, float]
+) -> dict[str, Term]:
+    """The terms of a loss whose KLs are closed forms, and 'x', the negative log likelihood `nll`.
 
-    The term of a latent site is its KL, the term of an observed site its negative log likelihood.
-    args: arguments of model and guide. kl: 'analytic' or 'mc' (see the module).
+    codes: {latent variable: (posterior, prior)}. weights: the KL weight of each.
+    """
+    kl = {name: kl_divergence(q, p).sum() for name, (q, p) in codes.items()}
+    terms = {name: Term(value, weights[name] * value) for name, value in kl.items()}
+    return terms | {"x": Term(nll, nll)}
+
+
+def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") -> dict[str, Term]:
+    """The terms of the negative weighted ELBO by site; their sum, weighted, is the loss.
+
+    Of a latent site the KL ('analytic' or 'mc', see the module), of an observed site the negative
+    log likelihood. args: arguments of model and guide.
     """
     guide_trace = poutine.trace(guide).get_trace(*args)
     model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
@@ -134,7 +144,8 @@ def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") ->
             continue
         if site["is_observed"]:
             # The scale of an observed site is no weight: some pixels are counted for all.
-            nll = -site["scale"] * site["fn"].log_prob(site["value"]).sum()
+            density: Any = site["fn"]
+            nll = -site["scale"] * density.log_prob(site["value"]).sum()
             terms[name] = Term(nll, nll)
         else:
             q, p = guide_trace.nodes[name], site

@@ -9,6 +9,7 @@ from utils.settings import Renamed, RunSettings, StageInfo
 
 STAGE, DSA, UNORDERED = "stage", "DSA: sizes", "Unordered: sizes"
 NODES = 0.25, 0.7  # shares of the epochs between which the KL weights move
+OLD_STARTS = "encoder_init", "decoder_init", "output_bias"  # flags that --start replaces
 
 
 @dataclass
@@ -41,28 +42,21 @@ class OneStageSettings(RunSettings):
 
     @property
     def code_size(self) -> int:
-        """Numbers in the codes of one clip."""
         sizes = vars(self)  # a model declares f_dim and z_dim as flags
         return sizes["f_dim"] + self.seq_len * sizes["z_dim"]
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
         for code in ("f", "z"):
             start, end = getattr(self, f"kl_{code}_start"), getattr(self, f"kl_{code}")
             if start is not None and not (start > 0 and end > 0):
-                raise UserError(
-                    f"--kl_{code}_start {start} --kl_{code} {end}: both must be above 0, or leave "
-                    "the first out"
-                )
+                given = f"--kl_{code}_start {start} --kl_{code} {end}"
+                raise UserError(f"{given}: both must be above 0, or leave the first out")
 
 
 @dataclass
 class DSASettings(OneStageSettings):
-    """DSA; the defaults are the published setting: Sprites, 200 epochs of 9000 clips, batch 25.
-
-    A checkpoint takes 2 GB, so that three are kept.
-    """
+    """DSA; the defaults are as published: Sprites, 200 epochs of 9000 clips, batch 25."""
 
     model: str = redefault(RunSettings, "model", "dsa")
     dataset_name: str = redefault(RunSettings, "dataset_name", "sprites-li")
@@ -70,7 +64,7 @@ class DSASettings(OneStageSettings):
     seq_len: int = redefault(RunSettings, "seq_len", 8)
     epochs: int = redefault(RunSettings, "epochs", 200)
     bs_per_epoch: int = redefault(RunSettings, "bs_per_epoch", 360)
-    keep_checkpoints: int = redefault(RunSettings, "keep_checkpoints", 3)
+    keep_checkpoints: int = redefault(RunSettings, "keep_checkpoints", 3)  # of 2 GB each
     lr: float = redefault(OneStageSettings, "lr", 0.0002)
 
     posterior: str = flag("factorised", DSA, choices=("factorised", "full"))
@@ -101,11 +95,7 @@ class DSASettings(OneStageSettings):
 
 @dataclass
 class UnorderedSettings(OneStageSettings):
-    """Unordered; the defaults are the published setting on moving MNIST: 60,000 steps of batch 120.
-
-    The paper's frames are grey. Here the grey is repeated in three channels, each of which counts
-    in the likelihood, so that both KLs weigh 3.
-    """
+    """Unordered; the defaults are as published: moving MNIST, 60,000 steps of batch 120."""
 
     model: str = redefault(RunSettings, "model", "unordered")
     dataset_name: str = redefault(RunSettings, "dataset_name", "moving-mnist")
@@ -114,6 +104,7 @@ class UnorderedSettings(OneStageSettings):
     epochs: int = redefault(RunSettings, "epochs", 60)
     bs_per_epoch: int = redefault(RunSettings, "bs_per_epoch", 1000)
     lr: float = redefault(OneStageSettings, "lr", 0.0001)
+    # 3, because the likelihood counts the grey of the paper's frames in each of three channels.
     kl_f: float = redefault(OneStageSettings, "kl_f", 3.0)
     kl_z: float = redefault(OneStageSettings, "kl_z", 3.0)
 
@@ -137,26 +128,17 @@ class UnorderedSettings(OneStageSettings):
     )
     RENAMED: ClassVar = (
         *RunSettings.RENAMED,
-        *(
-            Renamed(None, dict(zip(("encoder_init", "decoder_init", "output_bias"), old)), new)
-            for old, new in (
-                (("torch", "torch", "zero"), {"start": "torch"}),
-                (("data", "data", "data"), {"start": "data"}),
-            )
-        ),
+        Renamed(None, dict(zip(OLD_STARTS, ("torch", "torch", "zero"))), {"start": "torch"}),
+        Renamed(None, dict(zip(OLD_STARTS, ("data", "data", "data"))), {"start": "data"}),
         Renamed(None, {"num_frames": ...}, {"frames_per_clip": ...}),
     )
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
         if self.train and self.frames_per_clip > self.seq_len:
-            raise UserError(
-                f"--frames_per_clip {self.frames_per_clip} exceeds --seq_len {self.seq_len}: use "
-                f"{self.seq_len} or less"
-            )
+            given = f"--frames_per_clip {self.frames_per_clip} exceeds --seq_len {self.seq_len}"
+            raise UserError(f"{given}: use {self.seq_len} or less")
 
     def clips_per_sample_of(self, stage_name: str, dataset) -> int:
-        """See `RunSettings.clips_per_sample_of`."""
-        own = self.clips_per_sample if dataset.group else None
-        return own or super().clips_per_sample_of(stage_name, dataset)
+        given = self.clips_per_sample if dataset.group else None
+        return given or super().clips_per_sample_of(stage_name, dataset)

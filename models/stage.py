@@ -56,12 +56,11 @@ class Stage:
         return Schedules({})
 
     def batch(self, batches, step: int) -> Sequence[np.ndarray]:
-        """Index arrays clip, time, flip [N, P] of the frames of training batch `step`."""
-        return batches.draw(step)
+        """Index arrays clip, time, flip [N, P] of the frames of training batch `step`.
 
-    def some_frames(self, batches, step: int, count: int) -> Sequence[np.ndarray]:
-        """Index arrays of batch `step`, with `count` random frames of each sample (0: all)."""
-        drawn = batches.draw(step)
+        If the settings have --frames_per_clip, so many random frames of each sample (0: all).
+        """
+        drawn, count = batches.draw(step), getattr(self.settings, "frames_per_clip", 0)
         size, frames = drawn[0].shape
         if not 0 < count < frames:
             return drawn
@@ -78,19 +77,16 @@ class Stage:
         return sum(term.weighted for term in terms.values())
 
     def warnings(self, batches, kl: dict[str, float], annealed: Annealed) -> dict[str, str]:
-        """{keyword: a line} about codes that carry no information.
+        """{keyword: a line} about codes that carry no information, with a flag that usually helps.
 
-        kl: validation loss per term, in nats per sequence. Each line names the flag that usually
-        helps.
+        kl: validation loss per term, in nats per sequence.
         """
-        lines = {}
-        for term, flags in self.KL_FLAGS.items():
-            if kl.get(term, UNUSED) < UNUSED:
-                lines[f"no KL of {term}"] = (
-                    f"the KL of {term} is {kl[term]:.2g} nats per sequence: the code carries no "
-                    f"information; a lower --{flags} usually helps"
-                )
-        return lines
+        return {
+            f"no KL of {term}": f"the KL of {term} is {kl[term]:.2g} nats per sequence: the code "
+            f"carries no information; a lower --{flags} usually helps"
+            for term, flags in self.KL_FLAGS.items()
+            if kl.get(term, UNUSED) < UNUSED
+        }
 
     def view(self) -> VideoModel:
         """The network as metrics and pictures see it."""
@@ -108,10 +104,8 @@ class OneStage(Stage):
         c, weights = self.settings, {}
         for code in ("f", "z"):
             start, end = getattr(c, f"kl_{code}_start"), getattr(c, f"kl_{code}")
-            if start is None:
-                weights[code] = np.full(c.epochs, end)
-            else:
-                weights[code] = geometric([start, end], NODES, c.epochs)
+            constant = np.full(c.epochs, end)
+            weights[code] = geometric((start, end), NODES, c.epochs) if start else constant
         return Schedules(weights)
 
     def start_from(self, batches) -> None:

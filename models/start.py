@@ -1,21 +1,20 @@
 """The state before training: layers rescaled on data, posterior scales, the mean colour."""
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-
 
 def standardise(
-    layer: Layer, x: torch.Tensor, rows: int | None = None, spread: float = 1.0
+    layer: Any, x: torch.Tensor, rows: int | None = None, spread: float = 1.0
 ) -> torch.Tensor:
     """Rescale a layer so that its outputs over x have zero mean and deviation `spread`.
 
-    rows: how many outputs to rescale, from the first. Default: all. Returns the layer's new output.
+    layer: linear or a convolution. rows: how many outputs, from the first. Default: all. Returns
+    the layer's new output.
     """
     y = layer(x)[:, :rows]
     dims = [d for d in range(y.dim()) if d != 1]
@@ -29,19 +28,10 @@ def standardise(
 
 
 @torch.no_grad()
-def start_scale(
-    layer: nn.Linear,
-    scale: float,
-    inverse: Callable[[float], float],
-    rows: slice = slice(None),  # noqa: B008
-) -> None:
-    """Let the outputs `rows` of a linear layer stand for the standard deviation `scale` (> 0).
-
-    They do so for every input until training changes the weights. inverse: the function from a
-    standard deviation to the output that stands for it, such as `log_variance`.
-    """
-    layer.weight[rows] = 0
-    layer.bias[rows] = inverse(scale)
+def start_output(layer: nn.Linear, value: float, first_row: int = 0) -> None:
+    """Let the outputs of a linear layer, from `first_row` on, be `value` for every input."""
+    layer.weight[first_row:] = 0
+    layer.bias[first_row:] = value
 
 
 def log_variance(scale: float) -> float:

@@ -11,14 +11,15 @@ the statistics of f are averaged over random triples.
 Shapes: N clips of T frames, B = N T frames, M triples, f [N, f_dim], z [N, T, z_dim].
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributions import kl_divergence
 
-from models.elbo import Term, normal
+from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
-from models.start import log_variance, standardise, start_scale
+from models.start import log_variance, standardise, start_output
 
 SLOPE = 0.2
 TOP = 4  # side of the feature map of a frame
@@ -34,8 +35,8 @@ def gaussian(heads):
 def triples(clips, frames, generator=None):
     """Random triples that together hold every frame of a clip: positions [clips, M, 3].
 
-    If 3 does not divide `frames`, the first frames drawn occur twice. generator: a generator of the
-    CPU, for the same triples in all clips. Default: each clip draws its own, from torch's.
+    If 3 does not divide `frames`, the first frames drawn occur twice. generator: on the CPU, for
+    the same triples in all clips. Default: each clip draws its own.
     """
     number = -(-frames // 3)
     drawn = torch.rand(clips if generator is None else 1, frames, generator=generator).argsort(1)
@@ -43,13 +44,12 @@ def triples(clips, frames, generator=None):
 
 
 def _dense(c_in, hidden, c_out):
-    return nn.Sequential(
-        nn.Linear(c_in, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, c_out),
-    )
+    layers = nn.Linear(c_in, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, c_out)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+
+def _output(layer, x):
+    return layer(x)
 
 
 class FrameFeatures(nn.Module):
@@ -57,9 +57,8 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(c_in, width, 4, 2, 1) for c_in in (3, width, width, width)
-        )
+        channels = (3, width, width, width)
+        self.convs = nn.ModuleList(nn.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
@@ -82,30 +81,24 @@ class StaticPosterior(nn.Module):
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
 
     def forward(self, h, triples):
-        compared = F.relu(self.compare(_pairs(h, triples)))  # [N M 3, hidden, 4, 4]
-        joined = F.relu(self.join(_joined(compared)))  # [N M, hidden, 4, 4]
-        heads = self.heads(F.relu(self.dense(joined.flatten(1))))
+        heads = self.heads(self._features(h, triples, _output))
         loc, scale = gaussian(heads.unflatten(0, triples.shape[:2]))
         return loc.mean(1), (scale**2).mean(1).sqrt()
 
     def start_from(self, h, triples):
         """Rescale the layers that lead to the loc (see `Unordered.start_from`)."""
-        compared = F.relu(standardise(self.compare, _pairs(h, triples)))
-        joined = F.relu(standardise(self.join, _joined(compared)))
-        dense = F.relu(standardise(self.dense, joined.flatten(1)))
-        standardise(self.heads, dense, rows=self.heads.out_features // 2)
+        features = self._features(h, triples, standardise)
+        standardise(self.heads, features, rows=self.heads.out_features // 2)
 
-
-def _pairs(h, triples):
-    """Pairs of each triple: h [N, T, width, 4, 4], triples [N, M, 3] -> [N M 3, 2 width, 4, 4]."""
-    clip = torch.arange(len(h), device=h.device)[:, None, None]
-    drawn = h[clip, triples]  # [N, M, 3, width, 4, 4]
-    return torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
-
-
-def _joined(compared):
-    """The comparisons of each triple, joined: [N M 3, hidden, 4, 4] -> [N M, 3 hidden, 4, 4]."""
-    return compared.unflatten(0, (-1, 3)).flatten(1, 2)
+    def _features(self, h, triples, run):
+        """Features [N M, hidden] of the triples. run(layer, x) gives the output of a layer."""
+        clip = torch.arange(len(h), device=h.device)[:, None, None]
+        drawn = h[clip, triples]  # [N, M, 3, width, 4, 4]
+        pairs = torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
+        compared = F.relu(run(self.compare, pairs))  # [N M 3, hidden, 4, 4]
+        joined = compared.unflatten(0, (-1, 3)).flatten(1, 2)  # [N M, 3 hidden, 4, 4]
+        joined = F.relu(run(self.join, joined))  # [N M, hidden, 4, 4]
+        return F.relu(run(self.dense, joined.flatten(1)))
 
 
 def _with_static(f, codes):
@@ -141,9 +134,8 @@ class FrameDecoder(nn.Module):
     def __init__(self, code_dim, width):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
-        self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in (width, width, width, 3)
-        )
+        channels = (width, width, width, 3)
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels)
 
     def forward(self, code):
         x = self._map(self.dense(code))
@@ -177,25 +169,21 @@ class Unordered(nn.Module):
         self.dynamic = DynamicPosterior(c.width, c.hidden, c.f_dim, c.z_dim)
         self.prior = DynamicPrior(c.hidden, c.f_dim, c.z_dim)
         self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width)
-        for heads, scale in (
-            (self.static.heads, c.f_scale_start),
-            (self.dynamic.dense[-1], c.z_scale_start),
-        ):
+        heads = (self.static.heads, c.f_scale_start), (self.dynamic.dense[-1], c.z_scale_start)
+        for layer, scale in heads:
             if scale:
-                start_scale(heads, scale, log_variance, slice(heads.out_features // 2, None))
+                start_output(layer, log_variance(scale), layer.out_features // 2)
 
     @torch.no_grad()
     def start_at(self, mean):
         """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
-        self.decoder.convs[-1].bias.copy_(torch.logit(mean))
+        last_layer: Any = self.decoder.convs[-1]
+        last_layer.bias.copy_(torch.logit(mean))
 
     @torch.no_grad()
     def start_from(self, x):
-        """Rescale the layers that lead to f's loc: zero mean, unit variance on clips x.
-
-        x [N, T, 3, 64, 64]; layer by layer. With torch's initial weights, these layers shrink all
-        differences between clips but that of brightness.
-        """
+        """Rescale the layers that lead to f's loc: unit variance on clips x [N, T, 3, 64, 64]."""
+        # With torch's initial weights, they shrink all differences between clips but brightness.
         h = x.flatten(0, 1)
         for conv in self.features.convs:
             h = F.leaky_relu(standardise(conv, h), SLOPE)
@@ -203,12 +191,9 @@ class Unordered(nn.Module):
 
     @torch.no_grad()
     def start_decoder_from(self, x):
-        """Rescale the decoder on the codes f of clips x [N, T, 3, 64, 64] and standard noise for z.
-
-        With torch's initial weights, f has so little effect on the pixels that colours are learnt
-        long after poses.
-        """
-        f = self.encode(x)[0]
+        """Rescale the decoder on f of clips x [N, T, 3, 64, 64] and standard noise for z."""
+        # With torch's initial weights, colours are learnt long after poses.
+        f, _ = self.encode(x)
         self.decoder.start_from(torch.cat([f, torch.randn(len(f), self.z_dim).to(f)], -1))
 
     def _features(self, x):
@@ -221,38 +206,24 @@ class Unordered(nn.Module):
 
     # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | f) p(x_t | f, z_t)
     # q(f, z_S | x_S) = q(f | x_S) prod_{i in S} q(z_i | f, x_i)             S: random frames
-    #
-    # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z) is a Bernoulli per
-    # pixel.
+    # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z): Bernoulli per pixel.
     def loss(self, x, annealed):
-        """The terms f, z and x of the negative ELBO, summed over the batch.
-
-        x [N, T, 3, 64, 64] in [0, 1]: random frames, in any order. annealed: a
-        models.annealing.Annealed.
-        """
+        """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
         f = q_f.rsample()
         q_z = normal(*self.dynamic(f, h), 2)
         z = q_z.rsample()
-        p_f = normal(torch.zeros_like(f), torch.ones_like(f), 1)
+        p_f = centred(f.shape, 1, 1, f)
         p_z = normal(*(part[:, None].expand_as(z) for part in self.prior(f)), 2)
-        kl_f, kl_z = kl_divergence(q_f, p_f).sum(), kl_divergence(q_z, p_z).sum()
         nll = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
-        return {
-            "f": Term(kl_f, annealed.weights["f"] * kl_f),
-            "z": Term(kl_z, annealed.weights["z"] * kl_z),
-            "x": Term(nll, nll),
-        }
+        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, nll, annealed.weights)
 
     def encode(self, x):
-        """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T.
-
-        Every call reads f from the same random triples.
-        """
+        """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T."""
         h = self._features(x)
-        order = triples(*x.shape[:2], torch.Generator().manual_seed(0)).to(x.device)
-        f = self.static(h, order)[0]
+        same = torch.Generator().manual_seed(0)  # for the same triples in every call
+        f = self.static(h, triples(*x.shape[:2], same).to(x.device))[0]
         return f, self.dynamic(f, h)[0]
 
     def decode(self, f, z, frames):
@@ -275,7 +246,6 @@ class UnorderedStage(OneStage):
     name, network_of = "Unordered", Unordered
 
     def start_from(self, batches):
-        """With --start data: the mean colour, and unit variance in encoder and decoder."""
         super().start_from(batches)
         if self.settings.start == "data":
             for start in (self.network.start_from, self.network.start_decoder_from):
@@ -283,9 +253,9 @@ class UnorderedStage(OneStage):
 
     def batch(self, batches, step):
         """Random frames of each sample: of all clips that it joins, or of the whole clip."""
-        count = self.settings.frames_per_clip
         if batches.members is not None:
-            return self.some_frames(batches, step, count)
+            return super().batch(batches, step)
+        count = self.settings.frames_per_clip
         clip, _, flip = (part[:, :count] for part in batches.draw(step))
         lengths = batches.clips.lengths[batches.clips.index[clip[:, 0]]]
         return clip, batches.pick(step, len(clip), lengths, count), flip

@@ -1,6 +1,7 @@
 """What metrics and pictures may ask of a trained model: encode, decode, swap, sample."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -38,25 +39,23 @@ class VideoModel(Protocol):
 
     def sample(self, clips: int, frames: int) -> Tensor:
         """Clips from the priors: decoded codes of `draw`."""
+        return self.decode(*self.draw(clips, frames), frames)
 
 
 @torch.no_grad()
-def in_batches(function: Callable, *tensors: Tensor, batch: int = 40):
-    """Results of `function` over blocks of at most `batch` rows of the tensors, joined on the CPU.
-
-    function: takes as many tensors, returns a tensor or a tuple of tensors.
-    """
-    blocks = [function(*block) for block in zip(*(t.split(batch) for t in tensors))]
+def in_batches(function: Callable, device: torch.device, *tensors: Tensor, batch: int = 40):
+    """Tensor or tensors that `function` gives for blocks of rows on `device`, joined on the CPU."""
+    rows = zip(*(tensor.split(batch) for tensor in tensors))
+    blocks = [function(*(part.to(device) for part in block)) for block in rows]
     if isinstance(blocks[0], tuple):
         return tuple(torch.cat([b.cpu() for b in part]) for part in zip(*blocks))
     return torch.cat([b.cpu() for b in blocks])
 
 
-class View:
-    """A network with a static code f and dynamic codes z as a `VideoModel`.
+class View(VideoModel):
+    """A network in eval mode, with a static code f and dynamic codes z, as a `VideoModel`.
 
-    The network has `encode`, `decode`, `draw_static`, `draw_dynamic`, `continues` and `z_dim`, and
-    is in eval mode.
+    The network has `encode`, `decode`, `draw_static`, `draw_dynamic`, `continues` and `z_dim`.
     """
 
     def __init__(self, network):
@@ -65,42 +64,29 @@ class View:
         self.device = next(network.parameters()).device
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """See `VideoModel.encode`."""
-        return in_batches(lambda x: self.network.encode(x.to(self.device)), frames)
+        return in_batches(self.network.encode, self.device, frames)
 
     def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
-        """See `VideoModel.decode`."""
-
-        def block(f, z):
-            return self.network.decode(f.to(self.device), z.to(self.device), frames)
-
-        return in_batches(block, static, dynamic)
+        decode = partial(self.network.decode, frames=frames)
+        return in_batches(decode, self.device, static, dynamic)
 
     def codes(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, T, 3, 64, 64] -> {'f': static, 'z': dynamic}, for traversals."""
         return dict(zip("fz", self.encode(frames)))
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
-        """[N, frames, 3, 64, 64]: one clip, with each of `values` [N, ...] as its code `name`.
-
-        codes: what `codes` gives for the clip, [1, ...] each.
-        """
+        """[N, frames, 3, 64, 64]: one clip of these codes, with each of `values` as code `name`."""
         varied = with_values(codes, name, values)
         return self.decode(varied["f"], varied["z"], frames)
 
     def draw_dynamic(self, static: Tensor, frames: int) -> Tensor:
         """Dynamic codes of `frames` frames from their prior, given static codes."""
-        return in_batches(lambda f: self.network.draw_dynamic(f.to(self.device), frames), static)
+        return in_batches(partial(self.network.draw_dynamic, frames=frames), self.device, static)
 
     @torch.no_grad()
     def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
-        """See `VideoModel.draw`."""
         static = self.network.draw_static(clips).cpu()
         return static, self.draw_dynamic(static, frames)
-
-    def sample(self, clips: int, frames: int) -> Tensor:
-        """See `VideoModel.sample`."""
-        return self.decode(*self.draw(clips, frames), frames)
 
 
 def with_values(codes: Mapping[str, Tensor], name: str, values: Tensor) -> dict[str, Tensor]:

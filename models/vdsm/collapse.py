@@ -7,23 +7,19 @@ import torch
 # Spread of s over clips, as a share of the prior's scale 1/K, below which s carries nothing. At K
 # 16, good runs have a spread of 0.03 to 0.04, and failed runs had less than 0.005.
 DEAD_SPREAD = 0.08
-# Distance of a clip's mixing weights from uniform, in nats, below which they are taken as uniform:
-# a little more than that of a dead spread at temperature 10.
+# Nats from uniform mixing weights that a dead spread gives at temperature 10, and a little more.
 UNIFORM = 0.002
 ALL = 0.95  # share of the mixture above which one expert has taken over
 
 
 def identity_warnings(s: torch.Tensor, temperature: float) -> dict[str, str]:
-    """{keyword: a line} about posterior means s [n > 1, K] of n clips; {} if all is well.
-
-    Each line names the flag that usually helps.
-    """
+    """{keyword: a line} about posterior means s [n > 1, K] of n clips, with flags that may help."""
     lines, experts = {}, s.shape[1]
-    spread = s.std(0).mean().item()
-    if spread < DEAD_SPREAD / experts:
+    spread, least = s.std(0).mean().item(), DEAD_SPREAD / experts
+    if spread < least:
         lines["s the same for all clips"] = (
-            f"s spreads by {spread:.2g} over clips (under {DEAD_SPREAD / experts:.2g}): all look "
-            "the same; --start data or a later --anneal_t_midfrac1 usually helps"
+            f"s spreads by {spread:.2g} over clips (under {least:.2g}): all look the same; "
+            "--start data or a later --anneal_t_midfrac1 usually helps"
         )
     if experts > 1:
         w = torch.softmax(temperature * s, -1)

@@ -6,17 +6,11 @@ independent z per frame, so that the frames of a clip may come in any number and
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.distributions import Bernoulli
 from torch import nn
 
-from models.elbo import elbo_terms, normal
-from models.vdsm.networks import (
-    FrameEncoder,
-    IdentityPosterior,
-    MixtureOfExpertsDecoder,
-    SingleDecoder,
-)
+from models.elbo import centred, elbo_terms, normal, weighted_sample
+from models.vdsm import networks
 
 
 def mixing_weights(s, temperature):
@@ -24,81 +18,62 @@ def mixing_weights(s, temperature):
     return torch.softmax(temperature * s, -1)
 
 
-def bernoulli(logits, event):
-    """Independent Bernoullis, one per colour value, whose last `event` dimensions form one event.
-
-    As in the authors' code, observed values lie anywhere in [0, 1], for which the density is not
-    normalised.
-    """
-    return Bernoulli(logits=logits, validate_args=False).to_event(event)
+def bernoulli(logits):
+    """One Bernoulli per colour value of frames [N, T, 3, 64, 64]."""
+    # As in the authors' code, values lie anywhere in [0, 1]: the density is not normalised.
+    return Bernoulli(logits=logits, validate_args=False).to_event(4)
 
 
 class EncDec(nn.Module):
-    """The networks of stage 1, with model and guide.
-
-    settings: models.vdsm.settings.VDSMSettings.
-    """
+    """The networks of stage 1, with model and guide; settings: a VDSMSettings."""
 
     def __init__(self, settings):
         super().__init__()
         self.experts, self.pose_dim = settings.n_e_w, settings.z_dim
+        sizes = self.pose_dim, self.experts
         slope = 1.0 if settings.fidelity == "release" else 0.01
-        self.encoder = FrameEncoder(self.pose_dim, self.experts, settings.enc_widths, slope)
-        self.identity = IdentityPosterior(self.experts)
-        decoder = SingleDecoder if settings.single_decoder else MixtureOfExpertsDecoder
-        self.decoder = decoder(self.pose_dim, self.experts, settings.dec_widths)
+        self.encoder = networks.FrameEncoder(*sizes, settings.enc_widths, slope)
+        self.identity = networks.IdentityPosterior(self.experts)
+        if settings.single_decoder:
+            self.decoder = networks.SingleDecoder(*sizes, settings.dec_widths)
+        else:
+            self.decoder = networks.MixtureOfExpertsDecoder(*sizes, settings.dec_widths)
 
     def frame_codes(self, x):
-        """Frames x [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K].
-
-        `IdentityPosterior` takes the statistics of s per frame and gives those of the clip.
-        """
+        """Frames [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K]."""
         return tuple(code.unflatten(0, x.shape[:2]) for code in self.encoder(x.flatten(0, 1)))
 
     @torch.no_grad()
     def start_from(self, x, spread):
-        """Rescale the encoder on clips x [N, T, 3, 64, 64], over which s's loc spreads by `spread`.
-
-        See `FrameEncoder.start_from`.
-        """
+        """Rescale the encoder on clips x [N, T, 3, 64, 64]; over them, s's loc gets this spread."""
         self.encoder.start_from(x.flatten(0, 1))
         self.identity.start_loc_from(self.frame_codes(x)[2], spread)
 
     # q(s, z_1:T | x_1:T) = q(s | x_1:T) prod_t q(z_t | x_t)
-    #
     # Eq. 2 of stage 1: without d, and each pose read from its own frame.
     def guide(self, x, annealed):
-        weights = annealed.weights
         z_loc, z_scale, frame_loc, frame_scale = self.frame_codes(x)
         s_loc, s_scale = self.identity(frame_loc, frame_scale)
         with pyro.plate("clips", len(x)):
-            with poutine.scale(scale=weights["s"]):
-                pyro.sample("s", normal(s_loc, s_scale, 1))
-            with poutine.scale(scale=weights["z"]):
-                pyro.sample("z", normal(z_loc, z_scale, 2))
+            weighted_sample("s", normal(s_loc, s_scale, 1), annealed.weights["s"])
+            weighted_sample("z", normal(z_loc, z_scale, 2), annealed.weights["z"])
 
     # p(x_1:T, s, z_1:T) = p(s) prod_t p(x_t | s, z_t) p(z_t)
-    #
     # Eq. 1 of stage 1: without d, and with p(z_t) = N(0, 1) for the transition.
     # p(s) = N(0, 1/K); p(x_t | s, z_t) is a Bernoulli per pixel.
     def model(self, x, annealed):
-        weights, (clips, frames) = annealed.weights, x.shape[:2]
-        zero = x.new_zeros(())
+        weights, (clips, frames), experts = annealed.weights, x.shape[:2], self.experts
         with pyro.plate("clips", clips):
-            with poutine.scale(scale=weights["s"]):
-                s = pyro.sample(
-                    "s", normal(zero.expand(clips, self.experts), zero + 1 / self.experts, 1)
-                )
-            with poutine.scale(scale=weights["z"]):
-                z = pyro.sample("z", normal(zero.expand(clips, frames, self.pose_dim), zero + 1, 2))
+            s = weighted_sample("s", centred((clips, experts), 1 / experts, 1, x), weights["s"])
+            p_z = centred((clips, frames, self.pose_dim), 1, 2, x)
+            z = weighted_sample("z", p_z, weights["z"])
             logits = self.decoder(z, mixing_weights(s, annealed.temperature))
-            pyro.sample("x", bernoulli(logits, 4), obs=x)
+            pyro.sample("x", bernoulli(logits), obs=x)
 
     def loss(self, x, annealed, kl="analytic"):
         """The terms s, z and x of the negative ELBO (Eq. 4 without d), summed over the batch.
 
-        x [N, T, 3, 64, 64] in [0, 1]. annealed: a models.annealing.Annealed with lambda_s, lambda_z
-        and tau. kl: 'analytic' or 'mc' (models/elbo.py).
+        x [N, T, 3, 64, 64] in [0, 1]. annealed: an `Annealed`. kl: see models/elbo.py.
         """
         return elbo_terms(self.model, self.guide, x, annealed, kl=kl)
 

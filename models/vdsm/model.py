@@ -1,15 +1,16 @@
 """VDSM as a `models.view.VideoModel`: the locations of its codes, decoded in any pairing."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from models.view import in_batches, with_values
+from models.view import VideoModel, in_batches, with_values
 
 
-class VDSM:
-    """A trained `EncDec`, or a `Seq` over one, in eval mode, as a `models.view.VideoModel`.
+class VDSM(VideoModel):
+    """A trained `EncDec`, or a `Seq` over one, in eval mode, as a `VideoModel`.
 
     static   the mixing weights w [N, K]
     dynamic  with stage 2 the dynamics d [N, dynamics_dim], without it the poses
@@ -24,20 +25,17 @@ class VDSM:
         self.device = next(network.parameters()).device
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """See `VideoModel.encode`."""
-        return in_batches(
-            lambda x: self.network.encode(x.to(self.device), self.temperature), frames
-        )
+        encode = partial(self.network.encode, temperature=self.temperature)
+        return in_batches(encode, self.device, frames)
 
     def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
         """See `VideoModel.decode`. Poses give at most as many frames as there are poses."""
 
-        def block(w, code):
-            w, code = w.to(self.device), code.to(self.device)
+        def decode(w, code):
             z = self.network.poses(code, frames) if code.dim() == 2 else code[:, :frames]
             return self.network.decode(z, w)
 
-        return in_batches(block, static, dynamic)
+        return in_batches(decode, self.device, static, dynamic)
 
     def mixing_weights(self, frames: Tensor) -> Tensor:
         """Frames [N, T, 3, 64, 64] -> w [N, K], the share of each expert in a clip."""
@@ -53,9 +51,8 @@ class VDSM:
         s = w.clamp_min(1e-6).log()
         if dynamic.dim() == 3:
             return {"s": s, "z": dynamic}
-        length = frames.shape[1]
-        poses = in_batches(lambda d: self.network.poses(d.to(self.device), length), dynamic)
-        return {"s": s, "d": dynamic, "z": poses}
+        poses = partial(self.network.poses, frames=frames.shape[1])
+        return {"s": s, "d": dynamic, "z": in_batches(poses, self.device, dynamic)}
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
         """See `View.vary`. Poses follow from d only when d is the code that varies."""
@@ -67,7 +64,3 @@ class VDSM:
         """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors."""
         w, z = self.network.sample(clips, frames, self.temperature)
         return w.cpu(), z.cpu()
-
-    def sample(self, clips: int, frames: int) -> Tensor:
-        """See `VideoModel.sample`."""
-        return self.decode(*self.draw(clips, frames), frames)

@@ -1,10 +1,8 @@
 """The networks of VDSM: one class per density of Equations 1 and 2.
 
-Symbols and shapes are explained in models/vdsm/__init__.py.
-
-Both fidelities depart from the text of the paper in two places. The five convolutions of the
-encoder have stride 1, and a BlurPool follows each of the first four: only so do the sizes given in
-the text come out. The decoder ends in a sigmoid instead of a LeakyReLU.
+Symbols and shapes are explained in models/vdsm/__init__.py. Two things differ from the text of the
+paper. The encoder's five convolutions have stride 1, and a BlurPool follows each of the first four:
+only this gives the sizes in the text. The decoder ends in a sigmoid, not in a LeakyReLU.
 """
 
 import math
@@ -14,20 +12,15 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
-from models.start import standardise, start_scale
+from models.start import standardise, start_output
 
-# Supplementary, section 3, and the authors' code.
-ENCODER_WIDTHS = (32, 32, 64, 64, 256)
-IDENTITY_HIDDEN = 128
-# The authors' code; the text gives strides and paddings only.
-DECODER_WIDTHS = (512, 256, 128, 64)
+ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
+DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
 KERNEL = 4
 # The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-# Where softplus underflows to 0, every log density would be infinite.
-SMALLEST_SCALE = 1e-6
-# Bound of scales and of predicted poses, whose squares and gradients then stay finite.
-LARGEST = 1e6
+SMALLEST_SCALE = 1e-6  # where softplus underflows to 0, every log density would be infinite
+LARGEST = 1e6  # bound of scales and predicted poses: their squares and gradients stay finite
 
 
 def positive(x):
@@ -44,17 +37,16 @@ class FrameEncoder(nn.Module):
     """Statistics of z and s per frame: trunk and heads of stage 1's q(z_t | x_t) and q(s | x_1:T).
 
     x [B, 3, 64, 64] in [0, 1] -> z loc, z scale [B, pose_dim], s loc, s scale [B, K].
-    `IdentityPosterior` pools the statistics of s over a clip. slope: of the five LeakyReLUs; 0.01
-    (paper) or 1.0, which makes the trunk affine (release).
+    slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
         super().__init__()
         self.slope = slope
-        channels = (3, *widths)
+        channels, paddings = zip((3, *widths), widths), (1, 1, 1, 1, 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels[i], channels[i + 1], KERNEL, padding=1 if i < 4 else 0)
-            for i in range(5)
+            nn.Conv2d(c_in, c_out, KERNEL, padding=padding)
+            for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
         self.pose = nn.Linear(widths[4], 2 * pose_dim)
@@ -78,11 +70,10 @@ class FrameEncoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x):
-        """Rescale the trunk and the layers of s's loc: zero mean, unit variance on frames x.
+        """Rescale the trunk and s's loc, layer by layer: unit variance on frames x [B, 3, 64, 64].
 
-        x [B, 3, 64, 64]; layer by layer. With torch's initial weights, the trunk shrinks the
-        differences between clips a thousandfold, and s carries no information until z has taken
-        its place. Source: Mishkin & Matas 2016, 'All you need is a good init'.
+        With torch's initial weights, the trunk shrinks the differences between clips a
+        thousandfold, and z takes the place of s. Source: Mishkin & Matas 2016 (LSUV).
         """
         features = x
         for i, conv in enumerate(self.convs):
@@ -94,26 +85,20 @@ class FrameEncoder(nn.Module):
 
 
 class IdentityPosterior(nn.Module):
-    """q(s | x_1:T): the statistics of the frames, averaged over the clip.
-
-    frame loc, frame scale [N, T, K] -> s loc, s scale [N, K].
-    """
+    """q(s | x_1:T), averaged over frames: frame loc, scale [N, T, K] -> s loc, scale [N, K]."""
 
     def __init__(self, experts):
         super().__init__()
-        self.loc = nn.Linear(experts, experts)
-        self.scale = nn.Linear(experts, experts)
+        self.loc, self.scale = nn.Linear(experts, experts), nn.Linear(experts, experts)
 
     def forward(self, frame_loc, frame_scale):
-        loc = F.leaky_relu(self.loc(frame_loc))
-        return loc.mean(1), positive(self.scale(frame_scale)).mean(1)
+        loc, scale = F.leaky_relu(self.loc(frame_loc)), positive(self.scale(frame_scale))
+        return loc.mean(1), scale.mean(1)
 
     def start_scale_at(self, scale):
-        """Let every scale of s be `scale` (> 0) before training.
-
-        At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
-        """
-        start_scale(self.scale, scale, inverse_softplus)
+        """Let every scale of s be `scale` (> 0) before training."""
+        # At a high temperature, softplus(0) = 0.69 makes the mixing weights pure noise.
+        start_output(self.scale, inverse_softplus(scale))
 
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
@@ -170,10 +155,7 @@ class MixtureOfExpertsDecoder(nn.Module):
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
-    """The ablation of the supplementary's section 6: one decoder for all clips reads w as a code.
-
-    Shapes as in `MixtureOfExpertsDecoder`; its banks hold one expert.
-    """
+    """The ablation of the supplementary, section 6: one decoder for all clips reads w as a code."""
 
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS):
         super().__init__(pose_dim, experts, widths, banks=1)
@@ -201,7 +183,7 @@ class Blend(torch.autograd.Function):
     """W(n) = sum_k w_k(n) W_k: w [N, K], bank [K, c_in, ...] -> [N, c_in, ...].
 
     One small product per input channel is three times as fast in MKL as one product of [N, K] and
-    [K, millions]. Results and gradients are written in place, without a copy.
+    [K, millions].
     """
 
     @staticmethod
@@ -212,8 +194,8 @@ class Blend(torch.autograd.Function):
         return blended
 
     @staticmethod
-    def backward(ctx, grad):
-        w, bank = ctx.saved_tensors
+    def backward(ctx, *grads):
+        (grad,), (w, bank) = grads, ctx.saved_tensors
         grad_w = grad_bank = None
         if ctx.needs_input_grad[0]:
             rows, columns = grad.flatten(2).transpose(0, 1), bank.flatten(2).permute(1, 2, 0)
@@ -226,18 +208,12 @@ class Blend(torch.autograd.Function):
 
 def _mix_by_channel(weights, parts, out):
     """out[i] = sum_j weights[i, j] parts[j], for parts [J, c_in, ...] and out [I, c_in, ...]."""
-    torch.bmm(
-        weights.expand(parts.shape[1], -1, -1),
-        parts.flatten(2).transpose(0, 1),
-        out=out.flatten(2).transpose(0, 1),
-    )
+    weights, parts = weights.expand(parts.shape[1], -1, -1), parts.flatten(2).transpose(0, 1)
+    torch.bmm(weights, parts, out=out.flatten(2).transpose(0, 1))
 
 
 class DynamicsPosterior(nn.Module):
-    """q(d | x_1:T), by a bi-LSTM over the means of the poses.
-
-    poses [N, T, pose_dim] -> d loc, d scale [N, dynamics_dim].
-    """
+    """q(d | x_1:T), a bi-LSTM: pose means [N, T, pose_dim] -> d loc, d scale [N, dynamics_dim]."""
 
     def __init__(self, pose_dim, dynamics_dim, rnn_dim, rnn_layers, dropout=0.0):
         super().__init__()
@@ -246,31 +222,26 @@ class DynamicsPosterior(nn.Module):
             pose_dim, rnn_dim, rnn_layers, batch_first=True, bidirectional=True, dropout=dropout
         )
         # One initial state for all layers and directions.
-        self.h_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
-        self.c_0 = nn.Parameter(torch.zeros(1, 1, rnn_dim))
+        self.h_0, self.c_0 = (nn.Parameter(torch.zeros(1, 1, rnn_dim)) for _ in range(2))
         self.code = nn.Linear(2 * rnn_layers * rnn_dim, 2 * dynamics_dim)
 
     def forward(self, poses):
-        clips = len(poses)
-        shape = (2 * self.rnn.num_layers, clips, self.rnn.hidden_size)
+        shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
         _, (h_n, _) = self.rnn(poses, start)
-        loc, raw = self.code(h_n.transpose(0, 1).reshape(clips, -1)).chunk(2, -1)
+        loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
 
 class PoseContext(nn.Module):
-    """The seq2seq decoder, an LSTM that reads its own last output, for any number of frames.
-
-    d [N, dynamics_dim] -> h [N, T, rnn_dim].
-    """
+    """The seq2seq decoder: d [N, dynamics_dim] -> h [N, T, rnn_dim]. It reads its last output."""
 
     def __init__(self, dynamics_dim, rnn_dim, rnn_layers):
         super().__init__()
         self.rnn = nn.LSTM(rnn_dim, rnn_dim, rnn_layers, batch_first=True)
         self.first = nn.Parameter(torch.zeros(rnn_dim))
-        self.to_h = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
-        self.to_c = nn.Linear(dynamics_dim, rnn_layers * rnn_dim)
+        size = rnn_layers * rnn_dim
+        self.to_h, self.to_c = nn.Linear(dynamics_dim, size), nn.Linear(dynamics_dim, size)
 
     def forward(self, d, frames):
         clips, layers = len(d), range(self.rnn.num_layers)
@@ -297,8 +268,7 @@ class Combiner(nn.Module):
         super().__init__()
         self.from_context = nn.Linear(dynamics_dim + rnn_dim, rnn_dim)
         self.from_pose = nn.Linear(pose_dim, rnn_dim)
-        self.loc = nn.Linear(rnn_dim, pose_dim)
-        self.scale = nn.Linear(rnn_dim, pose_dim)
+        self.loc, self.scale = nn.Linear(rnn_dim, pose_dim), nn.Linear(rnn_dim, pose_dim)
         self.z_0 = nn.Parameter(torch.zeros(pose_dim))
 
     def context(self, h, d):
@@ -315,20 +285,18 @@ class GatedTransition(nn.Module):
     """p(z_t | z_{t-1}, d), the last factor of Eq. 1: the gated transition of deep Markov models.
 
     z_prev [..., pose_dim], d [..., dynamics_dim] -> loc, scale [..., pose_dim]. start: 'identity'
-    (paper: the linear map starts as the identity) or 'kaiming' (release: all weights
-    Kaiming-normal, all biases zero).
+    for the linear map (paper), or 'kaiming' for all weights, with zero biases (release).
     """
 
     def __init__(self, pose_dim, dynamics_dim, hidden, start="identity"):
         super().__init__()
-        self.gate_hidden = nn.Linear(pose_dim + dynamics_dim, hidden)
-        self.gate = nn.Linear(hidden, pose_dim)
-        self.proposal_hidden = nn.Linear(pose_dim + dynamics_dim, hidden)
-        self.proposal = nn.Linear(hidden, pose_dim)
-        self.linear = nn.Linear(pose_dim, pose_dim)
-        self.scale = nn.Linear(pose_dim, pose_dim)
+        size = pose_dim + dynamics_dim
+        self.gate_hidden, self.gate = nn.Linear(size, hidden), nn.Linear(hidden, pose_dim)
+        self.proposal_hidden, self.proposal = nn.Linear(size, hidden), nn.Linear(hidden, pose_dim)
+        self.linear, self.scale = nn.Linear(pose_dim, pose_dim), nn.Linear(pose_dim, pose_dim)
         if start == "kaiming":
             for layer in self.children():
+                assert isinstance(layer, nn.Linear)
                 nn.init.kaiming_normal_(layer.weight)
                 nn.init.zeros_(layer.bias)
         else:
@@ -341,5 +309,4 @@ class GatedTransition(nn.Module):
         proposal = self.proposal(F.relu(self.proposal_hidden(x)))
         loc = (1 - gate) * self.linear(z_prev) + gate * proposal
         # A linear map with an eigenvalue above 1 would grow without bound over the steps.
-        loc = loc.clamp(-LARGEST, LARGEST)
-        return loc, positive(self.scale(F.relu(proposal)))
+        return loc.clamp(-LARGEST, LARGEST), positive(self.scale(F.relu(proposal)))

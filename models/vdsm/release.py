@@ -3,26 +3,23 @@
 Both programs store every tensor in the same layout: gates and directions of LSTMs, banks
 [K, C_in, C_out, 4, 4], heads with the loc first. The conversion therefore changes names and no
 number. The order of a released file is that of the release's state dict, in which a module's own
-parameters come before those of its children (VDSM_release/VDSM.py, modules.py). Its Adam state is
-numbered by position: in stage 1 among all parameters, in stage 2 among those whose name lacks
-'image'.
+parameters come before those of its children (VDSM_release/VDSM.py, modules.py).
 """
 
 from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL, LSTM_WEIGHTS
+from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
 
-# Under any other fidelity, the tensors of a released file are another model.
-FIDELITY = "release"
+FIDELITY = "release"  # under any other, the tensors of a released file are another model
 # The tensor that tells a released file and its stage.
 MARK = {"EncDec": "enc.muvar.weight", "Seq": "image_enc.muvar.weight"}
 CONVS, BLURS = (0, 3, 6, 9, 12), (2, 5, 8, 11)  # positions in the release's nn.Sequential
 MOMENTS = ("exp_avg", "exp_avg_sq")
-# Options of Adam in torch 1.6, with which the release was written.
-GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")
+GROUP = ("lr", "betas", "eps", "weight_decay", "amsgrad")  # Adam's options in torch 1.6
 
 
 class Tensor(NamedTuple):
@@ -34,24 +31,22 @@ class Tensor(NamedTuple):
 
 
 def layout(stage_name: str, sizes: dict) -> list[Tensor]:
-    """The tensors of a released file, in its order.
-
-    stage_name: 'EncDec' or 'Seq'. sizes: as in `sizes_of`.
-    """
+    """The tensors of a released file of the stage, in its order. sizes: as in `sizes_of`."""
     pose, k = sizes["z_dim"], sizes["n_e_w"]
     identity = [
-        *_linear("id_layers.loc_layer", "identity.loc", k, k),
-        *_linear("id_layers.scale_layer", "identity.scale", k, k),
+        *_layer("id_layers.loc_layer", "identity.loc", k, k),
+        *_layer("id_layers.scale_layer", "identity.scale", k, k),
     ]
     if stage_name == "EncDec":
         return [
             *_encoder("enc", "encoder", sizes),
             *_decoder("dec", "decoder", sizes),
             *identity,
-            *_linear("ID_loc_layer", None, k, k),
-            *_linear("ID_scale_layer", None, k, k),
+            *_layer("ID_loc_layer", None, k, k),
+            *_layer("ID_scale_layer", None, k, k),
         ]
     d, r, layers = sizes["dynamics_dim"], sizes["rnn_dim"], sizes["rnn_layers"]
+    z_d = pose + d
     return [
         Tensor("h_0_enc", "dynamics.h_0", (1, 1, r)),
         Tensor("c_0_enc", "dynamics.c_0", (1, 1, r)),
@@ -61,76 +56,65 @@ def layout(stage_name: str, sizes: dict) -> list[Tensor]:
         *identity,
         *_decoder("image_dec", "encdec.decoder", sizes),
         *_encoder("image_enc", "encdec.encoder", sizes),
-        *_lstm("seq2seq_enc.rnn", "dynamics.rnn", pose, r, layers, ("", "_reverse")),
-        *_linear("seq2seq_enc.fc_out.0", None, 2 * r, pose),
-        *_lstm("seq2seq_dec", "context.rnn", r, r, layers, ("",)),
-        *_linear("comb.h_rnn_to_hidden", "combiner.from_context", d + r, r),
-        *_linear("comb.lin_z_to_hidden", "combiner.from_pose", pose, r),
-        *_linear("comb.lin_hidden_to_loc", "combiner.loc", r, pose),
-        *_linear("comb.lin_hidden_to_scale", "combiner.scale", r, pose),
-        *_linear("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", pose + d, r),
-        *_linear("transitions.lin_gate_hidden_to_z", "transition.gate", r, pose),
-        *_linear(
-            "transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", pose + d, r
-        ),
-        *_linear("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", r, pose),
-        *_linear("transitions.lin_sig", "transition.scale", pose, pose),
-        *_linear("transitions.lin_z_to_loc", "transition.linear", pose, pose),
-        *_linear("cats", "dynamics.code", 2 * layers * r, 2 * d),
-        *_linear("dz_to_dec_h", "context.to_h", d, layers * r),
-        *_linear("dz_to_dec_c", "context.to_c", d, layers * r),
+        *_lstm("seq2seq_enc.rnn", "dynamics.rnn", pose, r, layers, bidirectional=True),
+        *_layer("seq2seq_enc.fc_out.0", None, pose, 2 * r),
+        *_lstm("seq2seq_dec", "context.rnn", r, r, layers),
+        *_layer("comb.h_rnn_to_hidden", "combiner.from_context", r, d + r),
+        *_layer("comb.lin_z_to_hidden", "combiner.from_pose", r, pose),
+        *_layer("comb.lin_hidden_to_loc", "combiner.loc", pose, r),
+        *_layer("comb.lin_hidden_to_scale", "combiner.scale", pose, r),
+        *_layer("transitions.lin_gate_z_to_hidden", "transition.gate_hidden", r, z_d),
+        *_layer("transitions.lin_gate_hidden_to_z", "transition.gate", pose, r),
+        *_layer("transitions.lin_proposed_mean_z_to_hidden", "transition.proposal_hidden", r, z_d),
+        *_layer("transitions.lin_proposed_mean_hidden_to_z", "transition.proposal", pose, r),
+        *_layer("transitions.lin_sig", "transition.scale", pose, pose),
+        *_layer("transitions.lin_z_to_loc", "transition.linear", pose, pose),
+        *_layer("cats", "dynamics.code", 2 * d, 2 * layers * r),
+        *_layer("dz_to_dec_h", "context.to_h", layers * r, d),
+        *_layer("dz_to_dec_c", "context.to_c", layers * r, d),
     ]
 
 
-def _linear(released, ours, n_in, n_out):
-    shapes = {"weight": (n_out, n_in), "bias": (n_out,)}
+def _layer(released, ours, *shape):
+    """The weight, of this shape, and the bias of a layer."""
     return [
-        Tensor(f"{released}.{part}", ours and f"{ours}.{part}", shape)
-        for part, shape in shapes.items()
+        Tensor(f"{released}.{part}", ours and f"{ours}.{part}", part_shape)
+        for part, part_shape in (("weight", shape), ("bias", shape[:1]))
     ]
 
 
-def _lstm(released, ours, n_in, hidden, layers, directions):
-    tensors = []
-    for layer in range(layers):
-        below = n_in if layer == 0 else hidden * len(directions)
-        shapes = ((4 * hidden, below), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
-        for direction in directions:
-            for part, shape in zip(LSTM_WEIGHTS, shapes):
-                name = f"{part}_l{layer}{direction}"
-                tensors.append(Tensor(f"{released}.{name}", f"{ours}.{name}", shape))
-    return tensors
+def _lstm(released, ours, *sizes, bidirectional=False):
+    weights = nn.LSTM(*sizes, bidirectional=bidirectional, device="meta").named_parameters()
+    return [
+        Tensor(f"{released}.{name}", f"{ours}.{name}", tuple(weight.shape))
+        for name, weight in weights
+    ]
 
 
 def _encoder(released, ours, sizes):
     widths, tensors = sizes["enc_widths"], []
     for i, (c_in, c_out) in enumerate(zip((3, *widths), widths)):
-        there, here = f"{released}.encoder.{CONVS[i]}", f"{ours}.convs.{i}"
-        tensors.append(Tensor(f"{there}.weight", f"{here}.weight", (c_out, c_in, KERNEL, KERNEL)))
-        tensors.append(Tensor(f"{there}.bias", f"{here}.bias", (c_out,)))
+        there = f"{released}.encoder"
+        tensors += _layer(f"{there}.{CONVS[i]}", f"{ours}.convs.{i}", c_out, c_in, KERNEL, KERNEL)
         if i < len(BLURS):
-            there, here = f"{released}.encoder.{BLURS[i]}.filt", f"{ours}.blurs.{i}.filt"
-            tensors.append(Tensor(there, here, (c_out, 1, 4, 4)))
+            blur = f"{ours}.blurs.{i}.filt"
+            tensors.append(Tensor(f"{there}.{BLURS[i]}.filt", blur, (c_out, 1, 4, 4)))
     return [
         *tensors,
-        *_linear(f"{released}.muvar", f"{ours}.pose", widths[-1], 2 * sizes["z_dim"]),
-        *_linear(f"{released}.BC_1", f"{ours}.identity_hidden", widths[-1], IDENTITY_HIDDEN),
-        *_linear(f"{released}.BC_2", f"{ours}.identity", IDENTITY_HIDDEN, 2 * sizes["n_e_w"]),
+        *_layer(f"{released}.muvar", f"{ours}.pose", 2 * sizes["z_dim"], widths[-1]),
+        *_layer(f"{released}.BC_1", f"{ours}.identity_hidden", IDENTITY_HIDDEN, widths[-1]),
+        *_layer(f"{released}.BC_2", f"{ours}.identity", 2 * sizes["n_e_w"], IDENTITY_HIDDEN),
     ]
 
 
 def _decoder(released, ours, sizes):
     k = sizes["n_e_w"]
     channels = (sizes["z_dim"] + k, *sizes["dec_widths"], 3)
-    layers = list(enumerate(zip(channels, channels[1:])))
-    kernels = [
-        Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", (k, c_in, c_out, KERNEL, KERNEL))
-        for i, (c_in, c_out) in layers
-    ]
-    biases = [
-        Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, c_out))
-        for i, (_, c_out) in layers
-    ]
+    kernels, biases = [], []
+    for i, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
+        shape = (k, c_in, c_out, KERNEL, KERNEL)
+        kernels.append(Tensor(f"{released}.EW{i + 1}", f"{ours}.kernels.{i}", shape))
+        biases.append(Tensor(f"{released}.EB{i + 1}", f"{ours}.biases.{i}", (k, c_out)))
     return kernels + biases
 
 
@@ -142,10 +126,7 @@ def stage_of(state) -> str | None:
 
 
 def sizes_of(model: dict, stage_name: str) -> dict:
-    """The sizes of a released model, under the names of our flags.
-
-    KeyError or IndexError if its tensors do not tell them.
-    """
+    """The sizes of a released model, under the names of our flags."""
     enc, dec = ("enc", "dec") if stage_name == "EncDec" else ("image_enc", "image_dec")
     sizes = {
         "z_dim": model[f"{enc}.muvar.weight"].shape[0] // 2,
@@ -164,27 +145,20 @@ def sizes_of(model: dict, stage_name: str) -> dict:
 def adopt(state) -> dict | None:
     """A released checkpoint as one of ours; None if `state` is not a released checkpoint.
 
-    ValueError if it is one whose tensors are missing or have other shapes.
-    """
-    return to_ours(state) if stage_of(state) else None
-
-
-def to_ours(state: dict) -> dict:
-    """A released checkpoint as one of ours.
-
     A released file holds no settings, fingerprint or random state: 'settings' are the sizes alone,
     'data' and 'rng' are None. 'optimizer' is {'moments': {our name: Adam's state}}, which
-    `utils.step.Stepper` reads, and is empty if the state does not fit the tensors. 'release' keeps
-    what has no place here, for `to_release`. ValueError if tensors are missing or have other
-    shapes.
+    `utils.step.Stepper` reads; no moments if the state does not fit the tensors. 'release' keeps
+    the rest for `to_release`. ValueError if tensors are missing or have other shapes.
     """
-    stage_name, model = stage_of(state), state["model"]
+    stage_name = stage_of(state)
+    if stage_name is None:
+        return None
+    model = state["model"]
     if type(state.get("epoch")) is not int or state["epoch"] < 0:
         raise ValueError("found no number under 'epoch'")
-    _check_tensors(model)
     try:
         sizes = sizes_of(model, stage_name)
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"its tensors do not tell its sizes ({error})") from None
     entries = layout(stage_name, sizes)
     unused = [t.released for t in entries if t.ours is None]
@@ -212,22 +186,19 @@ def to_ours(state: dict) -> dict:
 def to_release(state: dict, trained: list[str]) -> dict:
     """Our checkpoint as a released one: its names, shapes, types and order, and nothing else.
 
-    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint that
-    `to_ours` made gives back the file it was made from. In any other, the tensors that the release
-    never uses are zero. ValueError if tensors are missing or have other shapes.
+    trained: our names of the parameters, in the order of our optimiser's state. A checkpoint from
+    `adopt` gives back its file. In any other, the tensors that the release never uses are zero.
+    ValueError if tensors are missing or have other shapes.
     """
     stage_name, model = ours_stage(state), state["model"]
     kept = state.get("release", {"model": {}})
-    _check_tensors(model)
     entries = layout(stage_name, state["settings"])
     twins = [f"encdec.{name}" for name in model if name.startswith("identity.")]
     _check_shapes(model, {t.ours: t.shape for t in entries if t.ours}, twins)
     released = OrderedDict()
     for name, ours, shape in entries:
-        if ours:
-            released[name] = model[ours]
-        else:
-            released[name] = kept["model"].get(name, torch.zeros(shape))
+        unused = ours is None
+        released[name] = kept["model"].get(name, torch.zeros(shape)) if unused else model[ours]
     if "optimizer" in kept:
         optimizer = kept["optimizer"]
     else:
@@ -243,11 +214,10 @@ def _optimizer(saved, trained, entries, order):
     for i, moments in saved["state"].items():
         kept = {moment: moments[moment] for moment in MOMENTS}
         adam[order.index(names[trained[i]])] = {"step": int(moments["step"]), **kept}
-    group = {key: saved["param_groups"][0][key] for key in GROUP}
-    return {
-        "state": dict(sorted(adam.items())),
-        "param_groups": [{**group, "params": list(range(len(order)))}],
+    group = {key: saved["param_groups"][0][key] for key in GROUP} | {
+        "params": list(range(len(order)))
     }
+    return {"state": dict(sorted(adam.items())), "param_groups": [group]}
 
 
 def ours_stage(state: dict) -> str:
@@ -255,15 +225,11 @@ def ours_stage(state: dict) -> str:
     return "Seq" if any(name.startswith("encdec.") for name in state["model"]) else "EncDec"
 
 
-def _check_tensors(model):
-    """ValueError unless the model holds nothing but tensors of floats."""
+def _check_shapes(model, shapes, ignored):
+    """ValueError unless the model has float tensors of these shapes, and at most `ignored` more."""
     for name, value in model.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise ValueError(f"'{name}' is not a tensor of floats")
-
-
-def _check_shapes(model, shapes, ignored):
-    """ValueError unless the model has tensors of these shapes, and no others but the `ignored`."""
     for name, shape in shapes.items():
         if name not in model:
             raise ValueError(f"'{name}' is not in it")
@@ -274,10 +240,8 @@ def _check_shapes(model, shapes, ignored):
 
 
 def _adam_orders(model):
-    """The two lists of tensors by whose position a released Adam may number: stage 1's, stage 2's.
-
-    Stage 1's Adam has every parameter, stage 2's has no frozen ones; both in the model's order.
-    """
+    """The parameters in the order in which a released Adam numbers them: stage 1's, stage 2's."""
+    # Stage 2's Adam lacks the frozen ones, whose names contain 'image'.
     parameters = [name for name in model if not name.endswith(".filt")]
     return parameters, [name for name in parameters if "image" not in name]
 

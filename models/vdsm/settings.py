@@ -1,7 +1,4 @@
-"""VDSM's flags: those of the authors' code under their names and defaults, and ours beside them.
-
-models/vdsm/__init__.py has the symbols. Nothing here imports torch.
-"""
+"""VDSM's flags: those of the authors' code, and ours. Nothing here imports torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +8,20 @@ from utils.flags import flag, integers, number, shown
 from utils.settings import Renamed, RunSettings, StageInfo
 
 STAGE, MODEL, ANNEALING = "VDSM: stages", "VDSM: sizes", "VDSM: annealing"
+# Flags of earlier versions, which --start replaces.
+OLD_STARTS = (
+    "encoder_init", "output_bias", "s_spread_start", "s_scale_start", "d_scale_start",
+    "z_scale_start",
+)  # fmt: skip
+
+
+def _one_expert(values):
+    return 1 / values["n_e_w"]
+
+
+def _start(stage_name, start, *old):
+    """The row that reads OLD_STARTS of these values (... for any) as --start."""
+    return Renamed(stage_name, dict(zip(OLD_STARTS, old)), {"start": start})
 
 
 @dataclass
@@ -101,7 +112,6 @@ class VDSMSettings(RunSettings):
     schedule: str = flag("release", ANNEALING, choices=("release", "geometric"))
     "Shape of the schedules: that of the release, or geometric between the same values."
 
-    # flags that decide the shapes of a stage-1 network
     SIZES: ClassVar = ("z_dim", "n_e_w", "single_decoder", "enc_widths", "dec_widths", "fidelity")
     STAGES: ClassVar = (
         StageInfo(
@@ -122,67 +132,41 @@ class VDSMSettings(RunSettings):
         Renamed(None, {"n_decoders": 1}, {"single_decoder": True}),
         Renamed("EncDec", {"pixel_frames": ...}, {}),
         Renamed("Seq", {"pixel_frames": ...}, {"frames_per_clip": ...}),
-        *(
-            Renamed("EncDec", dict(zip(
-                ("d_scale_start", "z_scale_start",
-                 "encoder_init", "output_bias", "s_scale_start", "s_spread_start"), old
-            )), new)
-            for old, new in (
-                ((..., ..., "torch", "zero", 0, ...), {"start": "torch"}),
-                ((..., ..., "data", "data", *[lambda v: 1 / v["n_e_w"]] * 2), {"start": "data"}),
-            )
-        ),
-        *(
-            Renamed("Seq", dict(zip(
-                ("encoder_init", "output_bias", "s_scale_start", "s_spread_start",
-                 "d_scale_start", "z_scale_start"), old
-            )), new)
-            for old, new in (
-                ((..., ..., ..., ..., 0, 0), {"start": "torch"}),
-                ((..., ..., ..., ..., 0.03, 0.05), {"start": "data"}),
-            )
-        ),
-    )  # fmt: skip
+        _start("EncDec", "torch", "torch", "zero", ..., 0, ..., ...),
+        _start("EncDec", "data", "data", "data", _one_expert, _one_expert, ..., ...),
+        _start("Seq", "torch", ..., ..., ..., ..., 0, 0),
+        _start("Seq", "data", ..., ..., ..., ..., 0.03, 0.05),
+    )
 
     @property
     def code_size(self) -> int:
-        """Numbers in the codes of one clip."""
         return self.n_e_w + self.dynamics_dim
 
     @property
     def trains_on_test(self) -> bool:
-        """Whether training takes the test clips: the way of the authors' code with MUG-FED."""
         return self.fidelity == "release" and self.dataset_name == "MUG-FED"
 
     @property
     def batch_size(self) -> int:
-        """Sequences per batch of training.
-
-        Where training takes the test clips, the authors' code uses the loader of the test pictures.
-        """
+        # On the test clips, the authors' code uses the loader of the test pictures.
         return self.num_test_ids if self.trains_on_test else self.bs
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """See `RunSettings.without_effect`."""
         return ("bs",) if self.trains_on_test else ()
 
     def check(self) -> None:
-        """Raise UserError where two flags contradict each other."""
         super().check()
-        if self.anneal_t_midfrac2 <= self.anneal_t_midfrac1:
-            raise UserError(
-                f"--anneal_t_midfrac2 {self.anneal_t_midfrac2} must exceed --anneal_t_midfrac1 "
-                f"{self.anneal_t_midfrac1}"
-            )
+        first, second = self.anneal_t_midfrac1, self.anneal_t_midfrac2
+        if second <= first:
+            raise UserError(f"--anneal_t_midfrac2 {second} must exceed --anneal_t_midfrac1 {first}")
         for name, count in (("enc_widths", 5), ("dec_widths", 4)):
             widths = getattr(self, name)
             if len(widths) != count:
                 raise UserError(f"--{name} {shown(widths)}: expected {count} integers")
-        if self.schedule == "geometric":
-            for name in ("id", "dynamics", "t"):
-                for end in ("start", "end"):
-                    if getattr(self, f"anneal_{end}_{name}") <= 0:
-                        raise UserError(
-                            f"--anneal_{end}_{name} must be above 0 with --schedule geometric"
-                        )
+        weights = [
+            f"anneal_{e}_{name}" for name in ("id", "dynamics", "t") for e in ("start", "end")
+        ]
+        for name in weights if self.schedule == "geometric" else ():
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name} must be above 0 with --schedule geometric")

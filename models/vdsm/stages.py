@@ -24,22 +24,21 @@ START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --star
 def schedules(settings) -> Schedules:
     """tau, lambda_s, lambda_d and lambda_z per epoch (settings: VDSMSettings).
 
-    --schedule release: cosine ramps, and a spline for lambda_z. geometric: the KL weights move
-    geometrically between the same values, lambda_s and lambda_d over the first 1 / frac of the
-    epochs, lambda_z from its first value at midfrac1 to its last at midfrac2.
+    With --schedule geometric, lambda_s and lambda_d move over the first 1 / frac of the epochs, and
+    lambda_z moves from its first value at midfrac1 to its last at midfrac2.
     """
     c, epochs = settings, settings.epochs
     temperature = cosine_ramp(c.temp_id_start, c.temp_id_end, c.temp_id_frac, epochs)
     s, d = (c.anneal_start_id, c.anneal_end_id), (c.anneal_start_dynamics, c.anneal_end_dynamics)
+    z = c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t
     nodes = c.anneal_t_midfrac1, c.anneal_t_midfrac2
     if c.schedule == "geometric":
         weights = {
             "s": geometric(s, [0, 1 / c.anneal_frac_id], epochs),
             "d": geometric(d, [0, 1 / c.anneal_frac_dynamics], epochs),
-            "z": geometric([c.anneal_start_t, c.anneal_end_t], nodes, epochs),
+            "z": geometric([z[0], z[-1]], nodes, epochs),
         }
     else:
-        z = c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t
         weights = {
             "s": cosine_ramp(*s, c.anneal_frac_id, epochs),
             "d": cosine_ramp(*d, c.anneal_frac_dynamics, epochs),
@@ -49,14 +48,11 @@ def schedules(settings) -> Schedules:
 
 
 class VDSMStage(Stage):
-    """What both stages share."""
+    """What both stages share. The tags are the authors'."""
 
-    TAGS = {  # the authors' names
-        "s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp",
-    }  # fmt: skip
+    TAGS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}
 
     def schedules(self):
-        """See `schedules`."""
         return schedules(self.settings)
 
     def identity(self, batches, step):
@@ -78,38 +74,28 @@ class EncDecStage(VDSMStage):
 
     def trainable(self):
         """The parameters that train; those of s at the share --lr_identity of the rate."""
-        share, named = self.settings.lr_identity, list(self.network.named_parameters())
-        if share == 1:
-            return {1.0: [p for _, p in named]}
-        return {
-            1.0: [p for name, p in named if "identity" not in name],
-            share: [p for name, p in named if "identity" in name],
-        }
+        groups = {1.0: []}
+        for name, parameter in self.network.named_parameters():
+            share = self.settings.lr_identity if "identity" in name else 1.0
+            groups.setdefault(share, []).append(parameter)
+        return groups
 
     def start_from(self, batches):
-        """With --start data: see `VDSMSettings.start`."""
         if self.settings.start == "data":
             scale = 1 / self.settings.n_e_w
             self.network.decoder.start_at(mean_colour(batches.clips))
             self.network.identity.start_scale_at(scale)
             self.network.start_from(batches.frames(*batches.draw(0, START_CLIPS)), scale)
 
-    def batch(self, batches, step):
-        """See `Stage.batch`."""
-        return self.some_frames(batches, step, self.settings.frames_per_clip)
-
     def loss(self, batches, step, annealed):
-        """See `Stage.loss`."""
         frames = batches.frames(*self.batch(batches, step))
         return self.network.loss(frames, annealed, self.settings.kl), batches.size
 
     def identity(self, batches, step):
-        """See `VDSMStage.identity`."""
         codes = self.network.frame_codes(batches.frames(*batches.draw(step)))
         return self.network.identity(*codes[2:])[0]
 
     def view(self):
-        """See `Stage.view`."""
         return VDSM(self.network, self.settings.test_temp_id)
 
 
@@ -125,42 +111,33 @@ class SeqStage(VDSMStage):
 
     @classmethod
     def build(cls, settings, earlier=None):
-        """See `Stage.build`. earlier: stage 1's weights."""
         encdec = EncDec(settings)
         if earlier is not None:
             encdec.load_state_dict(earlier)
         return cls(settings, encdec)
 
     def start_from(self, batches):
-        """With --start data: see `VDSMSettings.start`."""
         if self.settings.start == "data":
             self.network.start_scales_at(**START_SCALES)
 
     def codes(self, batches, clip, time):
-        """Codes of the frozen encoder at index arrays [N, T].
-
-        Returns z loc [N, T, pose_dim], s loc and s scale [N, T, K]. The codes of a whole split are
-        cached, unless training reads fewer frames or the cache would be too large.
-        """
+        """`Seq.frame_codes` of the frames at index arrays [N, T]."""
         c, clips = self.settings, batches.clips
+        # A whole split is cached, unless training reads fewer frames or the cache is too large.
         drawn = c.epochs * c.bs_per_epoch * batches.size * c.seq_len
         if clips.total > drawn or clips.total * (c.z_dim + 2 * c.n_e_w) * 4 > CACHE_BYTES:
             return self.network.frame_codes(batches.frames(clip, time))
         if batches not in self._codes:
-            every_clip, every_time = (index[None] for index in clips.every_frame())
-            blocks = [
-                self.network.frame_codes(
-                    batches.frames(every_clip[:, at : at + BLOCK], every_time[:, at : at + BLOCK])
-                )
-                for at in range(0, clips.total, BLOCK)
-            ]
+            every_frame, blocks = clips.every_frame(), []
+            for at in range(0, clips.total, BLOCK):
+                indices = (index[None, at : at + BLOCK] for index in every_frame)
+                blocks.append(self.network.frame_codes(batches.frames(*indices)))
             self._codes[batches] = [torch.cat(part, 1)[0] for part in zip(*blocks)]  # [F, ...]
         codes = self._codes[batches]
         place = torch.from_numpy(clips.rank[clip] + time).to(codes[0].device)
         return tuple(code[place] for code in codes)
 
     def loss(self, batches, step, annealed):
-        """See `Stage.loss`."""
         c = self.settings
         clip, time, _ = batches.draw(step)  # no sequence is mirrored in this stage
         size, frames = clip.shape
@@ -180,10 +157,8 @@ class SeqStage(VDSMStage):
         return terms, batches.size
 
     def identity(self, batches, step):
-        """See `VDSMStage.identity`."""
         _, s_loc, s_scale = self.codes(batches, *batches.draw(step)[:2])
         return self.network.identity(s_loc, s_scale)[0]
 
     def view(self):
-        """See `Stage.view`."""
         return VDSM(self.network, self.settings.temp_id_end)
