@@ -4,9 +4,8 @@
     python -m benchmarks.baselines sprites-li --seeds 0,1,2 --source CLONE
 
 Trains the preset of each model with each seed, measures all runs with the same protocols, and
-prints one table of them. The commands follow, each with its seconds, evaluation and pictures
-included. The same text is written to runs/baselines-DATA.md. A run that is complete is not trained
-again, only measured.
+prints one table of them, then the commands with their seconds (evaluation and pictures included).
+The same text goes to runs/baselines-DATA.md. A complete run is not trained again, only measured.
 """
 
 import argparse
@@ -38,10 +37,7 @@ def commands(dataset_name: str, seeds: list[int], more: Sequence[str] = ()) -> d
 
 
 def train(run: str, words: list[str], failures: list[int]) -> str:
-    """Run one command unless one has failed; returns a line with the command and its seconds.
-
-    failures: the exit codes of failed commands, to which this function adds.
-    """
+    """Run one command unless `failures` has exit codes; a line with the command and its seconds."""
     if failures:
         return ""
     print(f"{run}: started", flush=True)
@@ -54,27 +50,23 @@ def train(run: str, words: list[str], failures: list[int]) -> str:
     return f"- `python {shlex.join(words)}`: {seconds:.0f} s"
 
 
-def _seeds(text):
-    if not all(seed.isdecimal() for seed in text.split(",")):
-        raise argparse.ArgumentTypeError(f"found '{text}', expected integers joined by commas")
-    return [int(seed) for seed in text.split(",")]
-
-
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.baselines", description=__doc__.splitlines()[0]
-    )
+    summary = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser("python -m benchmarks.baselines", description=summary)
     seeds_help = "seeds joined by commas (default: 0,1,2)"
     jobs_help = "runs at a time, each on one CPU thread (default: 2)"
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")
-    parser.add_argument("--seeds", type=_seeds, default="0,1,2", help=seeds_help)
+    parser.add_argument("--seeds", default="0,1,2", help=seeds_help)
     parser.add_argument("--runs_dir", default="./runs/", help="folder of the runs (./runs/)")
     parser.add_argument("--jobs", type=int, default=2, help=jobs_help)
     given, more = parser.parse_known_args(argv)
+    seeds = given.seeds.split(",")
+    if not all(map(str.isdecimal, seeds)):
+        parser.error(f"found --seeds {given.seeds}, expected integers joined by commas")
     if given.jobs < 1:
         parser.error(f"found --jobs {given.jobs}, expected a positive integer")
     more += ["--runs_dir", given.runs_dir, "--threads", "1", "--quiet", "True"]
-    runs, failures = commands(given.data, given.seeds, more), []
+    runs, failures = commands(given.data, list(map(int, seeds)), more), []
     with ThreadPoolExecutor(given.jobs) as jobs:
         lines = list(jobs.map(train, runs, runs.values(), itertools.repeat(failures)))
     if failures:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ TINY: dict[str, Any] = {
 
 @dataclasses.dataclass
 class Case:
-    """What is timed: settings of VDSM, sequences per batch, frames per sequence by stage."""
+    """What is timed: VDSM's settings, sequences per batch, frames per sequence by stage."""
 
     settings: VDSMSettings
     clips: int
@@ -43,14 +44,11 @@ class Case:
         return choose_device("auto", self.threads)
 
 
-def paper_case(threads: int = 1, **changes) -> Case:
-    """The release's Sprites size. changes: settings that differ from it."""
-    return Case(VDSMSettings(**PAPER, **changes), 20, {"EncDec": 16, "Seq": 8}, threads)
-
-
-def tiny_case(threads: int = 1) -> Case:
-    """A size at which every benchmark runs in seconds, for the tests."""
-    return Case(VDSMSettings(**TINY), 2, {"EncDec": 3, "Seq": 2}, threads)
+def new_case(threads: int = 1, quick: bool = False, **changes) -> Case:
+    """The release's Sprites size, or a size that takes seconds. changes: settings that differ."""
+    if quick:
+        return Case(VDSMSettings(**{**TINY, **changes}), 2, {"EncDec": 3, "Seq": 2}, threads)
+    return Case(VDSMSettings(**{**PAPER, **changes}), 20, {"EncDec": 16, "Seq": 8}, threads)
 
 
 def timed(
@@ -84,10 +82,9 @@ def machine(case: Case) -> str:
     """The processor or GPU, the number of threads and torch's version, in words."""
     if case.device().type == "cuda":
         return f"{torch.cuda.get_device_name()}, TF32; torch {torch.__version__}"
-    name, cpus = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    for line in cpus.read_text().splitlines() if cpus.exists() else ():
-        if line.startswith("model name"):
-            name = line.split(":")[1].strip()
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpus.read_text()) if cpus.exists() else []
+    name = names[-1] if names else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' if threads > 1 else ''}; torch {torch.__version__}"
 
@@ -100,11 +97,6 @@ def flags(module: str, doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the benchmark")
     return parser
-
-
-def chosen_case(given: argparse.Namespace) -> Case:
-    """The case that the flags ask for."""
-    return tiny_case(given.threads) if given.quick else paper_case(given.threads)
 
 
 def publish(given: argparse.Namespace, result: dict, text: str) -> None:

@@ -7,9 +7,9 @@ Loading means: draw the indices of a batch, and bring its frames to the device a
 lie in a memory-mapped file; with a GPU, a second row times a set that lies on the device. The step
 is the fast one of `benchmarks.step`, at the release's Sprites size.
 
-The set of 50 GB is a file of holes (benchmarks/sparse_set.py), on which a model of the demo's size
-trains. The bar is on the process's own memory, RssAnon: the system can drop the pages of a mapped
-file at any time.
+A model of the demo's size trains on the set of 50 GB, a file of holes (benchmarks/sparse_set.py).
+The bar is on the memory that the process holds for itself (RssAnon): the system can drop the pages
+of a mapped file at any time.
 """
 
 import re
@@ -38,10 +38,7 @@ DEMO = (
 
 
 def loading(case: cases.Case, stage_name: str, clips: Clips, on_device: bool) -> float:
-    """Seconds to load one batch of the case's size, the median of 20.
-
-    on_device: whether the whole set lies on the device.
-    """
+    """Seconds to load one batch, the median of 20. on_device: whether the device holds the set."""
     group, joined = ("character", 2) if stage_name == "EncDec" else (None, 1)
     batches = Batches(clips, case.device(), case.frames["Seq"], case.clips, group, joined)
     if not on_device:
@@ -82,10 +79,7 @@ def table(result: dict) -> str:
 
 
 def larger_than_memory(folder: str | Path, size: float = LARGE_BYTES, more: tuple = ()) -> dict:
-    """Train both stages of the demo on a sparse set of `size` bytes in `folder`.
-
-    more: further flags of main.py. Returns {'exit', 'bytes', 'peak RssAnon'}.
-    """
+    """Train both stages of the demo on a sparse set of `size` bytes. more: flags of main.py."""
     import main
 
     frames = sparse_set.write(folder, int(size / (sparse_set.FRAMES * np.prod(sparse_set.FRAME))))
@@ -95,14 +89,12 @@ def larger_than_memory(folder: str | Path, size: float = LARGE_BYTES, more: tupl
     def watch():
         nonlocal peak
         while not done.wait(0.02):
-            # RssAnon, in kilobytes, is what Linux counts as the process's own.
             (held,) = re.findall(r"RssAnon:\s*(\d+)", Path("/proc/self/status").read_text())
             peak = max(peak, 1024 * int(held))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    runs = str(Path(folder) / "runs")
-    code = main.main([*DEMO, "--data_dir", str(folder), "--runs_dir", runs, *more])
+    code = main.main([*DEMO, "--data_dir", str(folder), "--runs_dir", f"{folder}/runs", *more])
     done.set()
     watcher.join()
     return {"exit": code, "bytes": frames.nbytes, "peak RssAnon": peak}
@@ -110,8 +102,7 @@ def larger_than_memory(folder: str | Path, size: float = LARGE_BYTES, more: tupl
 
 def main(argv: list[str] | None = None):
     parser = cases.flags("data", __doc__)
-    help_text = "train on a sparse set of 50 GB instead"
-    parser.add_argument("--larger_than_memory", action="store_true", help=help_text)
+    parser.add_argument("--larger_than_memory", action="store_true", help="train on 50 GB instead")
     parser.add_argument("--folder", help="where to put it (default: the system's temporary folder)")
     given = parser.parse_args(argv)
     if given.larger_than_memory:
@@ -124,7 +115,7 @@ def main(argv: list[str] | None = None):
             f"{cases.met(result['exit'] == 0 and peak < MOST_ANONYMOUS)}"
         )
     else:
-        result = benchmark(cases.chosen_case(given), given.quick)
+        result = benchmark(cases.new_case(given.threads, given.quick), given.quick)
         text = table(result)
     cases.publish(given, result, text)
 

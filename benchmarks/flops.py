@@ -20,10 +20,9 @@ def gflop(case: Case, stage_name: str, encoder: bool = True) -> float:
     A multiply-add counts as 2. Blurs, LeakyReLUs, densities and Adam are left out, because memory
     bounds them. encoder: whether the frame encoder runs in the step.
 
-    At the release's Sprites size stage 1 takes 277, and stage 2 with fidelity 'release' and the
-    frozen encoder takes 142. By default stage 2 takes less: the encoder's codes are cached (10),
-    and the frozen posterior of s (fidelity 'paper') needs no gradient of the blended kernels (33)
-    or of the mixing weights (5).
+    At the release's Sprites size stage 1 takes 277, and stage 2 of fidelity 'release' with encoder
+    142. The default stage 2 saves the cached encoder (10) and, because s's posterior is frozen, the
+    gradients of the blended kernels (33) and of the mixing weights (5).
     """
     settings, frames = case.settings, case.clips * case.frames[stage_name]
     encdec_trains = stage_name == "EncDec"

@@ -43,8 +43,7 @@ def measure(case: cases.Case, stage_name: str, folder: Path, repeats: int = 3) -
     step_seconds, guard_seconds = map(statistics.median, zip(*times))
     state = {"epoch": 1, "model": network.state_dict(), "settings": {}}
     state |= {"optimizer": stepper.adam.state_dict(), "rng": rng_state(case.device())}
-    keeps_everything = SimpleNamespace(prune=lambda *_: None)
-    saver, waits = Saver(keeps_everything, stage_name), []
+    saver, waits = Saver(SimpleNamespace(prune=lambda *_: None), stage_name), []
 
     def save():
         waits.extend(cases.timed(lambda: saver.save(folder / "background.pth", state), case))
@@ -88,7 +87,7 @@ def main(argv: list[str] | None = None):
     parser = cases.flags("guards", __doc__)
     parser.add_argument("--folder", help="where to save (default: the system's temporary folder)")
     given = parser.parse_args(argv)
-    case = cases.chosen_case(given)
+    case = cases.new_case(given.threads, given.quick)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         rows = [measure(case, stage_name, Path(folder)) for stage_name in case.frames]
     result = {"machine": cases.machine(case), "rows": rows}

@@ -32,5 +32,6 @@ def load(settings) -> Dataset:
     clips = len(frames) // FRAMES
     parts = np.split(np.arange(clips), [int(0.8 * clips), int(0.9 * clips)])
     splits = dict(zip(("train", "val", "test"), parts))
-    lengths = np.full(clips, FRAMES)
-    return Dataset("larger-than-memory", frames, lengths, {}, {}, splits, (), (), "0" * 64)
+    return Dataset(
+        "larger-than-memory", frames, np.full(clips, FRAMES), {}, {}, splits, (), (), "0" * 64
+    )

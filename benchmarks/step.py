@@ -5,9 +5,8 @@
 'Fast' is what `main.py` trains. 'Literal' is benchmarks/reference.py, which runs as the authors'
 code does: one sequence after another, one Pyro site per sequence and time step, Pyro's own ELBO,
 the frozen encoder in every step of stage 2, and gradients of the frozen networks that nothing uses.
-Both take the same settings, weights, Adam and allocator. Each row has a process of its own, because
-its peak of memory is measured. The last rows are one step of each other model: at the published
-size on a GPU, at an eighth of the width on a CPU.
+Each row has a process of its own, because its peak of memory is measured. The last rows are the
+other models: at the published size on a GPU, at an eighth of the width on a CPU.
 
 The floor is the arithmetic that the step cannot do without (benchmarks/flops.py), divided by the
 speed of the best forward convolution of the same run.
@@ -90,14 +89,18 @@ def optimiser_step(
 
 
 def measure(case: cases.Case, stage_name: str, form: str, quick: bool = False) -> dict:
-    """Medians per step, and memory in bytes: {'seconds', 'wall', 'peak'}."""
-    warm_up, repeats, _ = FORMS[stage_name, form]
+    """The row of a form: names, medians of 'seconds' and 'wall', 'peak' in bytes; fast: 'gflop'."""
+    warm_up, repeats, name = FORMS[stage_name, form]
+    text = f"{cases.STAGES[stage_name]} ({case.frames[stage_name]} frames): {name}"
+    row: dict = {"stage": stage_name, "form": form, "text": text}
+    if form in ("fast", "encoder in"):
+        row["gflop"] = flops.gflop(case, stage_name, (stage_name, form) != ("Seq", "fast"))
     step, _, _ = optimiser_step(case, stage_name, form)
-    return _measured(step, case, *((1, 1) if quick else (repeats, warm_up)))
+    return row | _measured(step, case, *((1, 1) if quick else (repeats, warm_up)))
 
 
 def measure_other(model: str, case: cases.Case, quick: bool = False) -> dict:
-    """A row of another model at its batch: what `measure` gives, and 'model', 'text', 'gflop'."""
+    """The row of another model at its own batch size."""
     device, (settings_class, narrow) = case.device(), OTHERS[model]
     changes = narrow if device.type == "cpu" else {}
     settings = settings_class(**changes, **({"bs": 2} if quick else {}))
@@ -112,7 +115,7 @@ def measure_other(model: str, case: cases.Case, quick: bool = False) -> dict:
     network, x = network_class(settings).to(device), torch.rand(shape, device=device)
     stepper = Stepper({1.0: network.parameters()})
     return {
-        "model": model,
+        "form": model,
         "text": f"{model} ({settings.bs} sequences, {shape[1]} frames, width {settings.width})",
         "gflop": counter.get_total_flops() / 1e9,
         **_measured(lambda: stepper(loss(network, x), 1e-4), case, *((1, 1) if quick else (3, 2))),
@@ -121,11 +124,10 @@ def measure_other(model: str, case: cases.Case, quick: bool = False) -> dict:
 
 def _measured(step, case, repeats, warm_up):
     seconds, wall = map(statistics.median, zip(*cases.timed(step, case, repeats, warm_up)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024
     if case.device().type == "cuda":
         peak = torch.cuda.max_memory_allocated()
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": seconds, "wall": wall, "peak": peak}
 
 
@@ -140,31 +142,22 @@ def benchmark(case: cases.Case, quick: bool = False) -> dict:
 
     rate, convolution = in_own_process(flops.best_convolution, case)
     rows = []
-    for (stage_name, form), (_, _, name) in FORMS.items():
-        text = f"{cases.STAGES[stage_name]} ({case.frames[stage_name]} frames): {name}"
-        row: dict = {"stage": stage_name, "form": form, "text": text}
-        row |= in_own_process(measure, case, stage_name, form, quick)
-        if form in ("fast", "encoder in"):
-            encoder = stage_name == "EncDec" or form == "encoder in"
-            row["gflop"] = flops.gflop(case, stage_name, encoder)
+    for stage_name, form in FORMS:
+        row = in_own_process(measure, case, stage_name, form, quick)
         rows.append(row)
-        print(f"  {text}: {row['seconds']:.3f} s", file=sys.stderr, flush=True)
+        print(f"  {row['text']}: {row['seconds']:.3f} s", file=sys.stderr, flush=True)
     literal = {row["stage"]: row["seconds"] for row in rows if row["form"] == "reference"}
-    others = [in_own_process(measure_other, model, case, quick) for model in OTHERS]
-    for row in (*rows, *others):
+    rows += [in_own_process(measure_other, model, case, quick) for model in OTHERS]
+    for row in rows:
         if "gflop" in row:
             row["floor"] = row["gflop"] / rate
             row["over floor"] = row["seconds"] / row["floor"]
-        if row.get("form") == "fast":
+        if row["form"] == "fast":
             row["reference over fast"] = literal[row["stage"]] / row["seconds"]
-    return {
-        "machine": cases.machine(case),
-        "case": f"VDSM: {case.clips} sequences per batch, {case.settings.n_e_w} experts, "
-        f"fidelity {case.settings.fidelity}",
-        "throughput": {"gflop_per_s": rate, "of": convolution},
-        "rows": rows,
-        "others": others,
-    }
+    speed = {"gflop_per_s": rate, "of": convolution}
+    batch = f"{case.clips} sequences per batch, {case.settings.n_e_w} experts"
+    text = f"VDSM: {batch}, fidelity {case.settings.fidelity}"
+    return {"machine": cases.machine(case), "case": text, "throughput": speed, "rows": rows}
 
 
 def table(result: dict) -> str:
@@ -176,7 +169,7 @@ def table(result: dict) -> str:
         f"best forward convolution: {speed['gflop_per_s']:.0f} GFLOP/s ({speed['of']})",
         f"{'':60}{'s/step':>10}{'wall':>8}{'GFLOP':>8}{'floor s':>9}{'/floor':>8}{'peak GB':>9}",
     ]
-    for row in (*result["rows"], *result["others"]):
+    for row in result["rows"]:
         floor = " " * 25
         if "floor" in row:
             floor = f"{row['gflop']:8.1f}{row['floor']:9.3f}{row['over floor']:8.2f}"
@@ -184,28 +177,22 @@ def table(result: dict) -> str:
         lines.append(f"{row['text']:60}{times}{floor}{row['peak'] / 1e9:9.1f}")
         if row["wall"] > 1.1 * row["seconds"]:
             lines.append(f"{'':62}(other programs used the core too)")
-    for row in result["rows"]:
-        if row["form"] == "fast":
-            lines += _bars(row)
+    for row in [row for row in result["rows"] if row["form"] == "fast"]:
+        slow, gain, memory = row["over floor"], row["reference over fast"], row["peak"]
+        stage, least = cases.STAGES[row["stage"]], LEAST_GAIN[row["stage"]]
+        bars = {
+            f"{slow:.2f} times its floor (at most {MOST_OVER_FLOOR:g})": slow <= MOST_OVER_FLOOR,
+            f"{gain:.1f} times as fast as the literal form (at least {least:g})": gain >= least,
+            f"peak memory {memory / 1e9:.1f} GB (under {MOST_MEMORY / 1e9:g})": memory
+            < MOST_MEMORY,
+        }
+        lines += [f"{stage}: {text}: {cases.met(holds)}" for text, holds in bars.items()]
     return "\n".join(lines)
-
-
-def _bars(row):
-    """A line for each bar that the row of a fast step is held to."""
-    slow, gain, memory = row["over floor"], row["reference over fast"], row["peak"]
-    least = LEAST_GAIN[row["stage"]]
-    bars = {
-        f"{slow:.2f} times its floor (at most {MOST_OVER_FLOOR:g})": slow <= MOST_OVER_FLOOR,
-        f"{gain:.1f} times as fast as the literal form (at least {least:g})": gain >= least,
-        f"peak memory {memory / 1e9:.1f} GB (under {MOST_MEMORY / 1e9:g})": memory < MOST_MEMORY,
-    }
-    stage = cases.STAGES[row["stage"]]
-    return [f"{stage}: {text}: {cases.met(holds)}" for text, holds in bars.items()]
 
 
 def main(argv: list[str] | None = None):
     given = cases.flags("step", __doc__).parse_args(argv)
-    result = benchmark(cases.chosen_case(given), given.quick)
+    result = benchmark(cases.new_case(given.threads, given.quick), given.quick)
     cases.publish(given, result, table(result))
 
 
