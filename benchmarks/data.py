@@ -28,9 +28,8 @@ from utils.settings import DATASETS
 
 # The bars: the share of a step that loading may take, and bytes of anonymous memory.
 MOST_OF_STEP, MOST_ANONYMOUS = 0.10, 2e9
-# The Sprites set.
-CLIPS, CLIP_FRAMES = 7560, 8
-LARGE_BYTES = 50e9
+# The Sprites set, and the size of the large one.
+CLIPS, CLIP_FRAMES, LARGE_BYTES = 7560, 8, 50e9
 DEMO = (
     "--preset demo --dataset_name larger-than-memory --epochs 2 --bs_per_epoch 10 --evaluate none "
     "--start torch --device cpu"
