@@ -23,8 +23,10 @@ baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a
 test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: env
+lint: env  ## style and types
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/ty check --python $(VENV)
 
 clean:  ## the environment; runs stay
 	rm -rf $(VENV)

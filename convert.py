@@ -1,6 +1,6 @@
 """--convert PATH --to ours|release: a checkpoint of the authors' code as ours, or the reverse."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,10 +23,7 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
     with --fidelity paper, or if the copy is already there.
     """
     if settings.model != RunSettings.model:
-        raise UserError(
-            "--convert is for VDSM's checkpoints: there is no release of "
-            f"--model {settings.model}: leave the flag out"
-        )
+        raise UserError(f"--convert is for VDSM's checkpoints: leave out --model {settings.model}")
     path = Path(settings.convert)
     copy = path.parent / settings.to / path.name
     if copy.exists():
@@ -37,52 +34,36 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
         raise UserError(f"{path} is not {kind}: nothing to convert")
     state = load_checkpoint(path, release.adopt)
     stage_name = release.ours_stage(state)
-    state["settings"] = of_today(state["settings"], stage_name)
+    saved = state["settings"] = of_today(state["settings"], stage_name)
     given = {part.split("=")[0].removeprefix("--") for part in argv}
-    sizes = [size for size in settings.STAGES[-1].sizes if size in given]
-    check_sizes(state, path, settings, sizes)
-    if state["settings"].get("fidelity") != release.FIDELITY:
+    check_sizes(state, path, settings, [n for n in settings.STAGES[-1].sizes if n in given])
+    if saved.get("fidelity") != release.FIDELITY:
         raise UserError(
             f"{path} was trained with --fidelity paper and would be another model in the release's "
             "program: convert one that was trained with --fidelity release"
         )
     if not to_ours:
         try:
-            state = release.to_release(state, _trained(settings, state["settings"], stage_name))
+            state = release.to_release(state, _trained(settings, saved, stage_name))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise UserError(
-                f"{path} does not convert ({error}): is it a checkpoint of this version?"
-            ) from None
-    try:
-        copy.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {copy} ({error.strerror}): copy the checkpoint to another folder"
-        ) from None
+            why = f"({error}): is it a checkpoint of this version?"
+            raise UserError(f"{path} does not convert {why}") from None
+    copy.parent.mkdir(exist_ok=True)
     save_checkpoint(copy, state)
     print(f"wrote {copy}: stage {settings.number(stage_name)}, {state['epoch']} epochs")
     if to_ours:
-        flags = (f"--{n} {shown(v)}" for n, v in state["settings"].items() if v is not None)
+        flags = (f"--{name} {shown(v)}" for name, v in saved.items() if v is not None)
         print("its flags: " + " ".join(flags))
-    else:
-        _warn_of_widths(release.sizes_of(state["model"], stage_name))
-
-
-def _warn_of_widths(sizes):
-    """Say so if the authors' program has other widths built in than the converted checkpoint."""
-    built_in = {"enc_widths": ENCODER_WIDTHS, "dec_widths": DECODER_WIDTHS}
-    if any(tuple(sizes[name]) != widths for name, widths in built_in.items()):
-        print(
-            "the release's program has other --enc_widths or --dec_widths built in and does not "
-            "load it as it is"
-        )
+        return
+    sizes = release.sizes_of(state["model"], stage_name)
+    if (tuple(sizes["enc_widths"]), tuple(sizes["dec_widths"])) != (ENCODER_WIDTHS, DECODER_WIDTHS):
+        built_in = "--enc_widths or --dec_widths built in"
+        print(f"the release's program has other {built_in} and does not load it as it is")
 
 
 def _trained(settings, saved, stage_name):
     """Names of what a run with the `saved` settings trains, in the order of Adam's state."""
-    flags = {field.name for field in dataclasses.fields(settings)}
-    values = {name: value for name, value in saved.items() if name in flags}
-    settings = dataclasses.replace(settings, **values)
+    known = {name: value for name, value in saved.items() if name in vars(settings)}
     with torch.device("meta"):
-        stage = settings.info(stage_name).stage().build(settings)
+        stage = settings.info(stage_name).stage().build(replace(settings, **known))
         return Stepper(stage.trainable()).names(stage.network)

@@ -1,8 +1,6 @@
-"""--dry_run True: what a command would take, from its flags alone.
+"""--dry_run True: what a command would take, from its flags alone. Reads and writes no file.
 
-No data set is read and nothing is written. Each stage and one of its losses are built on torch's
-meta device, which knows shapes and no numbers. The tensors that the loss keeps for its gradient are
-counted.
+Each stage and one of its losses are built on torch's meta device, which has shapes without numbers.
 """
 
 from collections import Counter
@@ -23,66 +21,58 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 
 FLOAT = 4  # bytes
-# Bytes that a 64x64 tile takes in a picture, roughly. Half of a sprite or a pendulum is black.
+# rough bytes of a 64x64 tile in a picture; half of a sprite or a pendulum is black
 PNG, GIF = 4000, 1500
-# Memory of the backward pass over what the loss keeps. Measured on a CPU with six presets.
+# memory of the backward pass in units of what the loss keeps, measured on a CPU with six presets
 BACKWARD = 1.5
-# Data sets whose training samples join clips of one identity: frames per clip, clips per sample.
-JOINED = {"sprites": (NUM_FRAMES, 2), "sprites-li": (NUM_FRAMES, 2)}
+JOINING = "sprites", "sprites-li"  # data sets whose samples join two clips of one identity
 
 
 def dry_run(plan: Plan) -> None:
     """Print parameters, memory, disk and steps of each stage that trains, or of all in a test."""
     disk = 0
     for name in plan.asked:
-        disk += _describe(plan, plan.stages[name].info(name), plan.stages[name])
+        disk += _describe(name, plan.stages[name], bool(plan.training))
     folder = RunFolder(plan.first).root
     print(f"in all about {human(disk)} under {folder}; nothing was read or written")
 
 
-def _describe(plan, info, settings):
-    """Print what one stage takes; returns the bytes on disk."""
-    sizes, pictures = measure(info.name, settings), picture_bytes(info, settings)
-    checkpoints = 0
-    if plan.training:
-        checkpoints = sum(saves(settings, epoch) for epoch in range(settings.epochs))
-        if settings.keep_checkpoints:  # also the best, and the one that is being written
-            checkpoints = min(checkpoints, settings.keep_checkpoints + 2)
-        checkpoints += bool(settings.save_every_steps)
+def _describe(stage_name, c, trains):
+    """Print what a stage with the settings `c` takes; returns the bytes on disk."""
+    info, sizes, checkpoints = c.info(stage_name), measure(stage_name, c), 0
+    pictures = picture_bytes(info, c)
+    if trains:
+        checkpoints = sum(saves(c, epoch) for epoch in range(c.epochs))
+        if c.keep_checkpoints:  # also the best, and the one that is being written
+            checkpoints = min(checkpoints, c.keep_checkpoints + 2)
+        checkpoints += bool(c.save_every_steps)
     disk = checkpoints * sizes["checkpoint"] + pictures
-    task = "train" if plan.training else "test"
     networks = ", ".join(f"{part} {count:,}" for part, count in sizes["networks"].items())
-    lines = [
-        f"stage {settings.number(info.name)} ({task} on {settings.dataset_name})",
-        f"  parameters  {sizes['parameters']:,} ({networks}), {sizes['trained']:,} of them trained",
-        f"  memory      about {human(sizes['memory'])} for a step of {settings.batch_size} "
-        "sequences, beside program and data",
-        f"  disk        {checkpoints} checkpoints of {human(sizes['checkpoint'])}, pictures about "
-        f"{human(pictures)}",
-    ]
-    if settings.export_codes and info is settings.STAGES[-1]:
-        clips, per_clip = clips_of(settings.dataset_name, settings.split), bytes_a_clip(settings)
+    trained, memory, each = sizes["trained"], human(sizes["memory"]), human(sizes["checkpoint"])
+    task = "train" if trains else "test"
+    step = f"a step of {c.batch_size} sequences, beside program and data"
+    print(f"stage {c.number(stage_name)} ({task} on {c.dataset_name})")
+    print(f"  parameters  {sizes['parameters']:,} ({networks}), {trained:,} of them trained")
+    print(f"  memory      about {memory} for {step}")
+    print(f"  disk        {checkpoints} checkpoints of {each}, pictures about {human(pictures)}")
+    if c.export_codes and info is c.STAGES[-1]:
+        clips, per_clip = clips_of(c.dataset_name, c.split), bytes_a_clip(c)
         disk += (clips or 0) * per_clip
         text = f"{human(per_clip)} per clip"
         if clips:
-            text = f"{clips:,} clips ({settings.split}), {human(clips * per_clip)}"
-        lines.append(f"  export      {text}")
-    if plan.training:
-        steps = settings.epochs * settings.bs_per_epoch
-        batches = f"{settings.epochs} epochs of {settings.bs_per_epoch} batches"
-        lines.append(f"  steps       {steps:,} ({batches})")
-    print("\n".join(lines))
+            text = f"{clips:,} clips ({c.split}), {human(clips * per_clip)}"
+        print(f"  export      {text}")
+    if trains:
+        steps, batches = c.epochs * c.bs_per_epoch, f"{c.bs_per_epoch} batches"
+        print(f"  steps       {steps:,} ({c.epochs} epochs of {batches})")
     return disk
 
 
 def measure(name: str, settings: RunSettings) -> dict:
-    """Counts and bytes of stage `name`.
-
-    'parameters', 'trained', 'networks' (parameters by part), 'memory' of a step, 'checkpoint'.
-    """
+    """Parameters of stage `name` ('networks': by part) and bytes of a step and of a checkpoint."""
     info = settings.info(name)
     with pyro.validation_enabled(False), torch.device("meta"):  # validation would look at numbers
-        # a blur filter is made on the CPU, whatever the default device
+        # .to: a blur filter is made on the CPU, whatever the default device
         stage = info.stage().build(settings).to("meta")
         network, batches = stage.network, _batches(info, settings)
         trained = sum(p.numel() for group in stage.trainable().values() for p in group)
@@ -90,7 +80,7 @@ def measure(name: str, settings: RunSettings) -> dict:
         kept = _kept_for_gradient(network, lambda: stage.loss(batches, 0, annealed))
     state = sum(t.numel() for t in network.state_dict().values())
     parts = Counter()
-    for parameter, values in network.named_parameters():  # what two parts share counts once
+    for parameter, values in network.named_parameters():
         parts[parameter.split(".")[0]] += values.numel()
     weights = state + 3 * trained  # with gradients and Adam's two moments
     return {
@@ -104,9 +94,9 @@ def measure(name: str, settings: RunSettings) -> dict:
 
 def _batches(info, settings):
     """Batches on the meta device, with the shapes that training would have."""
-    frames, joined = JOINED.get(settings.dataset_name, (settings.seq_len, 1))
-    if not info.joins:
-        frames, joined = settings.seq_len, 1
+    frames, joined = settings.seq_len, 1
+    if info.joins and settings.dataset_name in JOINING:
+        frames, joined = NUM_FRAMES, 2
     group = "group" if joined > 1 else None
     dataset = SimpleNamespace(group=group, clips_per_sample=joined)
     joined = settings.clips_per_sample_of(info.name, dataset)
@@ -118,20 +108,18 @@ def _batches(info, settings):
 
 
 def _kept_for_gradient(network, loss):
-    """Bytes that loss() keeps until its gradient is taken: each storage once, without weights."""
+    """Bytes that loss() keeps for its gradient: each storage once, without the weights."""
     weights = {t.untyped_storage()._cdata for t in network.state_dict().values()}
     storages = {}
 
     def pack(tensor):
-        storage = tensor.untyped_storage()  # held here, so that its address stays its own
+        storage = tensor.untyped_storage()  # kept alive, so that no other gets its address
         storages[storage._cdata] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        terms = loss()
-    kept = sum(storage.nbytes() for address, storage in storages.items() if address not in weights)
-    del terms
-    return kept
+        loss()
+    return sum(storage.nbytes() for address, storage in storages.items() if address not in weights)
 
 
 def clips_of(dataset_name: str, split: str) -> int | None:
@@ -159,8 +147,10 @@ def picture_bytes(info: StageInfo, settings: RunSettings) -> int:
 
 def human(size: float) -> str:
     """A number of bytes in a suitable unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("kB", "MB"):
         size /= 1000
-    raise AssertionError("every size has a unit")
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} GB"

@@ -1,18 +1,7 @@
 """--export_codes True: a split's codes and pictures in files, which `load_export` reads back.
 
-The files are those that the release's README exports for its notebooks. There is one set of files
-per batch p of `num_test_ids` clips (the last may be smaller), in the data set's order, with the
-first seq_len frames of each clip. Arrays are float32 under the key arr_0 unless stated otherwise:
-
-    id_{p}.npz              [n, 1, K] static code; VDSM: the mixing weights at temp_id_end
-    dynamics_{p}.npz        [n, ...] dynamic code; VDSM: the locations of d, [n, dynamics_dim]
-    labels_{p}.npz          integers [n, factors], one column per factor, static factors first
-                            (MUG-FED: identity, action); also every label under its own name,
-                            'split' (text) and 'position' in the data set
-    test_images_{p}.npz     [n, T, 3, 64, 64] in [0, 1], the clips
-    recon_images_{p}.npz    the same shape, decoded from the codes
-    sampled_images_{p}.npz  the same shape, sampled from the priors
-    codes.json              data set, split, checkpoint, factors (one per column) and their values
+The files are those that the release's README exports for its notebooks, one set per batch of
+`num_test_ids` clips. docs/OUTPUT.md lists them with their shapes.
 """
 
 import json
@@ -36,15 +25,15 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 MANIFEST = "codes.json"
-# of the groups of clips, where the export is of one split
+# shares of the clips, or of their groups, when an export of one split is divided
 SHARES = {"test": 0.25, "val": 0.1}
-FRAME_ARRAYS = 3  # the clips, their reconstructions, the samples
 
 
 def bytes_a_clip(settings: RunSettings) -> int:
     """Bytes per clip in all files, without labels and headers."""
-    numbers = FRAME_ARRAYS * settings.seq_len * 3 * IMAGE_SIZE**2 + settings.code_size
-    return 4 * numbers
+    pixels = settings.seq_len * 3 * IMAGE_SIZE**2
+    # the clips, their reconstructions and the samples; float32
+    return 4 * (3 * pixels + settings.code_size)
 
 
 def export(
@@ -53,18 +42,34 @@ def export(
     """Write the export of settings.split to folder.codes; an older one is kept under a new name.
 
     view: of the model's last stage. checkpoint: path of the stage's weights, for the record. The
-    export is written beside its place and renamed when it is whole. Raises UserError if the disk
-    is too full.
+    export is whole or absent. Raises UserError if the disk is too full.
     """
     clips, codes = dataset.split(settings.split), folder.codes
-    _need_space(codes.parent, clips, settings)
+    need, free = len(clips) * bytes_a_clip(settings), shutil.disk_usage(codes.parent).free
+    if free < need:
+        raise UserError(
+            f"--export_codes: {codes.parent} has {free:,} bytes free, {len(clips)} clips need "
+            f"{need:,}: free some space, or choose another --code_path or a smaller --split"
+        )
     beside = codes.with_name(f".{codes.name}{PART}")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed export left
     try:
         beside.mkdir()
         batches = _write(view, dataset, clips, beside, settings)
-        manifest = _manifest(dataset, clips, settings, checkpoint, batches)
-        write_text(beside / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        factors = *dataset.static, *dataset.dynamic
+        about = {
+            "data set": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "split": settings.split,
+            "clips": len(clips),
+            "batches": batches,
+            "factors": {factor: dataset.classes[factor] for factor in factors},
+            "group": dataset.group,
+            "checkpoint": str(checkpoint),
+            "temperature": getattr(settings, "temp_id_end", None),
+            "commit": commit(),
+        }
+        write_text(beside / MANIFEST, json.dumps(about, indent=1) + "\n")
         if codes.is_dir() and any(codes.iterdir()):
             kept = unused(codes)
             codes.rename(kept)
@@ -76,18 +81,9 @@ def export(
         print(f"exported {len(clips)} clips ({settings.split}) in {batches} batches to {codes}")
 
 
-def _need_space(folder, clips, settings):
-    need, free = len(clips) * bytes_a_clip(settings), shutil.disk_usage(folder).free
-    if free < need:
-        raise UserError(
-            f"--export_codes: {folder} has {free:,} bytes free, {len(clips)} clips need {need:,}: "
-            "free some space, choose another --code_path or a smaller --split"
-        )
-
-
 def _write(view, dataset, clips, folder, settings):
     """Write the files of every batch into `folder`; returns the number of batches."""
-    torch.manual_seed(settings.seed)  # of the samples
+    torch.manual_seed(settings.seed)
     order = np.arange(len(clips))
     batches = np.split(order, order[settings.num_test_ids :: settings.num_test_ids])
     progress = Progress("export", 0, len(batches), settings.quiet)
@@ -103,41 +99,22 @@ def _write(view, dataset, clips, folder, settings):
         }
         for name, array in arrays.items():
             np.savez(folder / f"{name}_{p}.npz", array.numpy(), allow_pickle=False)
-        columns, labels = _labels(dataset, clips, rows)
-        np.savez(folder / f"labels_{p}.npz", columns, allow_pickle=False, **labels)
+        labels = _labels(dataset, clips, rows)
+        np.savez(folder / f"labels_{p}.npz", allow_pickle=False, **labels)
         progress.step()
     progress.close()
     return len(batches)
 
 
 def _labels(dataset, clips, rows):
-    """The factors as columns [n, factors]; every label by name, with 'split' and 'position'."""
+    """Every label by name, with 'split' and 'position'; the factors as columns of 'arr_0'."""
     position, split = clips.index[rows], np.empty(len(rows), "<U5")
     for name, members in dataset.splits.items():
         split[np.isin(position, members)] = name
     labels = {name: clips.label(name, rows) for name in dataset.labels}
-    factors = np.array([labels[factor] for factor in _factors(dataset)], np.int64)
+    factors = np.array([labels[factor] for factor in (*dataset.static, *dataset.dynamic)], np.int64)
     columns = factors.reshape(-1, len(rows)).T
-    return columns, {**labels, "split": split, "position": position}
-
-
-def _factors(dataset):
-    return (*dataset.static, *dataset.dynamic)
-
-
-def _manifest(dataset, clips, settings, checkpoint, batches):
-    return {
-        "data set": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "split": settings.split,
-        "clips": len(clips),
-        "batches": batches,
-        "factors": {factor: dataset.classes[factor] for factor in _factors(dataset)},
-        "group": dataset.group,
-        "checkpoint": str(checkpoint),
-        "temperature": getattr(settings, "temp_id_end", None),
-        "commit": commit(),
-    }
+    return {**labels, "split": split, "position": position, "arr_0": columns}
 
 
 class Export(NamedTuple):
@@ -150,10 +127,7 @@ class Export(NamedTuple):
     about: dict  # codes.json
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray, dict, dict]:
-        """The k clips of a split: real and reconstructed frames, codes and factors by name.
-
-        Frames are uint8 [k, T, 64, 64, 3], codes [k, ...], factors int64 [k].
-        """
+        """Of a split: real and reconstructed frames, codes by name and factors by name."""
         clips = self.dataset.split(split)
         codes = {name: code[clips.index] for name, code in self.codes.items()}
         labels = {factor: clips.label(factor) for factor in self.dataset.classes}
@@ -161,32 +135,32 @@ class Export(NamedTuple):
 
 
 def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
-    """Read the export in `folder`, for classifiers that no test clip or character may train.
+    """Read the export in `folder`, in splits for training classifiers.
 
-    An export of all splits (--split all) keeps them. An export of one split is divided with `seed`,
-    without replacement. Raises UserError if the folder holds no export, an export of another data
-    set, an incomplete one, or too few clips to divide.
+    An export of all splits (--split all) keeps them. An export of one split is divided with `seed`.
+    Raises UserError if the folder holds no export, an export of another data set, an incomplete
+    one, or too few clips to divide.
     """
-    folder = Path(folder)
-    about = _read_manifest(folder, dataset_name)
+    root = Path(folder)
+    about = _read_manifest(root, dataset_name)
 
-    def arrays(kind):
-        return (_read(folder / f"{kind}_{p}.npz") for p in range(about["batches"]))
+    def batches(kind):
+        return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
 
     def frames(kind):
-        return np.concatenate([_uint8(batch["arr_0"]) for batch in arrays(f"{kind}_images")])
+        parts = [torch.from_numpy(batch["arr_0"]) for batch in batches(f"{kind}_images")]
+        return np.concatenate([as_uint8(part) for part in parts])
 
     static, dynamic = (
-        np.concatenate([batch["arr_0"] for batch in arrays(kind)]) for kind in ("id", "dynamics")
+        np.concatenate([batch["arr_0"] for batch in batches(kind)]) for kind in ("id", "dynamics")
     )
-    batches = list(arrays("labels"))
-    labels = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    parts = batches("labels")
+    labels = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     real, rebuilt, sampled = frames("test"), frames("recon"), frames("sampled")
     counts = {len(part) for part in (real, rebuilt, static, dynamic, *labels.values())}
     if counts != {about["clips"]}:
-        raise UserError(
-            f"{folder} is incomplete ({counts} clips, expected {about['clips']}): export again"
-        )
+        found = f"{counts} clips, expected {about['clips']}"
+        raise UserError(f"{folder} is incomplete ({found}): export again")
     dataset = _exported_dataset(about, real, labels, seed)
     codes = {"identity_code": static[:, 0], "dynamics_code": dynamic}
     return Export(dataset, codes, rebuilt, sampled, about)
@@ -195,15 +169,11 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
 def _read_manifest(folder, dataset_name):
     try:
         about = json.loads((folder / MANIFEST).read_text())
-        name, *_ = (about[key] for key in ("data set", "batches", "clips", "factors", "group"))
+        name, *_ = [about[key] for key in ("data set", "batches", "clips", "factors", "group")]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{folder} holds no export: write one with --export_codes True --split all"
-        ) from None
+        raise UserError(f"{folder} holds no export: write one with --export_codes True") from None
     if name != dataset_name:
-        raise UserError(
-            f"{folder} is an export of {name}, expected {dataset_name}: give another path"
-        )
+        raise UserError(f"{folder} holds {name}, expected {dataset_name}: give another path")
     return about
 
 
@@ -223,23 +193,19 @@ def _exported_dataset(about, frames, labels, seed):
         labels=columns,
         classes={factor: tuple(values) for factor, values in factors.items()},
         splits=splits,
-        static=tuple(factors),  # the classifiers do not ask which factors move
+        # the classifiers do not ask which factors are dynamic
+        static=tuple(factors),
         dynamic=(),
         fingerprint=fingerprint(stack, columns, splits),
     )
 
 
 def divide(groups: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Positions of clips by split, with each group of `groups` [n] in a single split.
-
-    Raises UserError if there are fewer than three groups.
-    """
+    """Positions of clips by split; no group of `groups` [n] is in two splits."""
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     if len(names) < len(SPLITS):
-        raise UserError(
-            f"found {len(names)} clips or characters, expected some for each split: "
-            "export more (--split all)"
-        )
+        found = f"found {len(names)} clips or characters, expected some for each split"
+        raise UserError(f"{found}: export more (--split all)")
     counts = {split: max(1, round(len(names) * share)) for split, share in SHARES.items()}
     test, val = names[: counts["test"]], names[counts["test"] : counts["test"] + counts["val"]]
     side = np.select([np.isin(groups, test), np.isin(groups, val)], ["test", "val"], "train")
@@ -247,14 +213,8 @@ def divide(groups: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _read(path):
-    """The arrays of an .npz file by key."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path} is missing, truncated or no array file: export again") from None
-
-
-def _uint8(frames):
-    """Frames [n, T, 3, 64, 64] in [0, 1] as uint8 [n, T, 64, 64, 3]."""
-    return as_uint8(torch.from_numpy(frames))

@@ -5,7 +5,7 @@ import shlex
 import sys
 import warnings
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.flags import without
 from utils.plan import opening_lines, parse
 
@@ -40,26 +40,22 @@ def main(argv):
             if any(settings.report for settings in plan.stages.values()):
                 from pictures.report import write_report
 
-                print(f"report: {write_report(next(iter(plan.stages.values())))}")
+                print(f"report: {write_report(settings)}")
     except UserError as error:
-        return _refuse(error)
+        warn(" ".join(str(error).split()))  # a library's message may have several lines
+        return 2
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise  # no file is to blame: a bug of ours
         place = error.filename or "a file of the run"
-        return _refuse(f"{place}: {error.strerror}: check the folder and its free space")
+        warn(f"{place}: {error.strerror}: check the folder and its free space")
+        return 2
     except KeyboardInterrupt as stop:
         command = shlex.join(["python", "main.py", *without(argv, "--fresh")])
-        text = "stopped; resume from the newest checkpoint with"
-        print(f"\nmain.py: {text}: {command}", file=sys.stderr)
+        print(file=sys.stderr)
+        warn(f"stopped; resume from the newest checkpoint with: {command}")
         return getattr(stop, "code", 130)
     return 0
-
-
-def _refuse(error):
-    """Print the error in one line, whatever a library put into its message."""
-    print("main.py: " + " ".join(str(error).split()), file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """The one training loop, for every stage of every model, and the test of a trained model."""
 
-import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -13,22 +12,12 @@ from data.base import Dataset
 from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, need_labels
-from models.annealing import Annealed, Schedules
+from models.annealing import Annealed
 from models.stage import Stage, too_early
 from pictures.drawing import draw_stage
+from utils import guards
 from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
-from utils.errors import UserError
-from utils.guards import (
-    NotFinite,
-    raise_not_finite,
-    recover,
-    refuse_damaged,
-    refuse_export,
-    refuse_missing_earlier_stage,
-    refuse_other_data,
-    refuse_other_run,
-    saves,
-)
+from utils.errors import UserError, warn
 from utils.lock import only_run
 from utils.origin import origin
 from utils.plan import Plan
@@ -48,16 +37,15 @@ def run(plan: Plan, argv: list[str]) -> None:
     folder = RunFolder(settings)
     folder.inspect()
     if not settings.fresh:
-        refuse_damaged(plan, folder)
-    refuse_export(plan, folder)
+        guards.refuse_damaged(plan, folder)
+    guards.refuse_export(plan, folder)
     if not plan.training:
         test(plan, folder, device)
         return
     datasets = {name: _load(plan.stages[name], name) for name in plan.training}
-    stands_on = refuse_missing_earlier_stage(plan, folder, datasets)
+    stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
-        fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-        refuse_other_run(plan, folder, fingerprints)
+        guards.refuse_other_run(plan, folder, datasets)
     with only_run(folder.root, settings.override_lock) as alone, Signals() as signals:
         if settings.fresh:
             for kept in folder.set_aside(stands_on):
@@ -66,7 +54,7 @@ def run(plan: Plan, argv: list[str]) -> None:
         if stands_on and not folder.newest(first) and not settings.quiet:
             print(f"stage {settings.number(first)} stands on {stands_on}")
         folder.make(any(settings.export_codes for settings in plan.stages.values()))
-        _put_away(folder)
+        folder.put_away(warn)
         if alone:
             folder.sweep()
         folder.save_settings({name: plan.stages[name] for name in plan.training})
@@ -74,13 +62,8 @@ def run(plan: Plan, argv: list[str]) -> None:
             train(plan.stages[name], name, datasets[name], folder, device, argv, signals)
 
 
-def _put_away(folder):
-    for line in folder.put_away():
-        print(f"main.py: {line}", file=sys.stderr)
-
-
 def _load(settings, name):
-    """The data set, checked for what stage `name` and the evaluation need of it."""
+    """The data set, checked for what stage `name` and the evaluation need."""
     dataset = data.load(settings)
     if settings.clips_per_sample_of(name, dataset) == 1:
         dataset.need_frames(settings.seq_len)
@@ -91,8 +74,8 @@ def _load(settings, name):
 def train(settings, name, dataset, folder, device, argv, signals) -> None:
     """Train stage `name` to its last epoch, from its newest checkpoint or from the start.
 
-    After a loss or gradient that is not finite, the stage goes back to its newest checkpoint and on
-    at a lower learning rate. At the end, measure and export as the settings ask.
+    After a loss or gradient that is not finite, training resumes from the newest checkpoint at a
+    lower learning rate. At the end, measure and export as the settings ask.
     """
     info, number, lowered = settings.info(name), settings.number(name), None
     steps = settings.epochs * settings.bs_per_epoch
@@ -102,8 +85,8 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
             try:
                 stage = attempt(settings, info, dataset, folder, device, progress, signals, lowered)
                 break
-            except NotFinite as bad:
-                lowered = recover(bad, settings, name, folder, argv, progress.warn)
+            except guards.NotFinite as bad:
+                lowered = guards.recover(bad, settings, name, folder, argv, progress.warn)
     stage.network.eval()
     if settings.measured:
         evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
@@ -113,105 +96,95 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
     progress.say(f"stage {number}: done; {where}")
 
 
-@dataclass
-class Training:
+class Training(NamedTuple):
     """What one attempt at a stage works with."""
 
     settings: RunSettings
     info: StageInfo
-    stage: Stage
-    stepper: Stepper
-    schedules: Schedules
-    place: Place  # where training stands
-    batches: Batches  # of the training split
-    validation: Batches
     dataset: Dataset
     folder: RunFolder
     device: torch.device
     progress: Progress
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole stage."""
-        return self.settings.epochs * self.settings.bs_per_epoch
+    stage: Stage
+    stepper: Stepper
+    place: Place  # where training stands
+    batches: Batches  # of the training split
+    validation: Batches
+    steps: int  # optimiser steps of the whole stage
 
 
 def begin(settings, info, dataset, folder, device, progress, lowered) -> Training:
-    """Build a stage and put it where its newest checkpoint left it, or at the start.
+    """Build a stage at its newest checkpoint, or at the start.
 
     lowered: the `Place` whose learning rate counts after a loss that was not finite, or None.
     """
     number, newest = settings.number(info.name), folder.newest(info.name)
     stage = build(settings, info, folder).to(device)
     batches = make_batches(settings, info, dataset, device, validation=False)
+    validation = make_batches(settings, info, dataset, device, validation=True)
     if newest is None:
         stage.start_from(batches)
     stepper = Stepper(stage.trainable(), settings.clip_grad)
-    # the noise has a stream of its own, whatever initialisation drew
+    # the noise does not depend on how many numbers the initialisation drew
     torch.manual_seed(settings.seed + number)
     place = resume(newest, info, folder, stage, stepper, device)
     rate = getattr(settings, info.rate)
     if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
-        rate = settings.lr_resume  # the release lets it count at a start too
+        rate = settings.lr_resume  # in the release also at a start
     place.train_at(rate, lowered)
     progress.begin(place.step)
     if newest is not None:
         epoch, more = divmod(place.step, settings.bs_per_epoch)
-        steps = f" and {more} steps of the next" if more else ""
-        done = f"epoch {epoch - 1} of {settings.epochs - 1} is done{steps}"
+        done = f"epoch {epoch - 1} of {settings.epochs - 1} is done"
+        done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
-    validation = make_batches(settings, info, dataset, device, validation=True)
-    return Training(
-        settings, info, stage, stepper, stage.schedules(), place, batches, validation, dataset,
-        folder, device, progress,
-    )  # fmt: skip
+    given = settings, info, dataset, folder, device, progress
+    return Training(*given, stage, stepper, place, batches, validation, progress.total)
 
 
 def attempt(settings, info, dataset, folder, device, progress, signals, lowered) -> Stage:
     """Train a stage from its newest checkpoint to its last epoch; returns the trained stage.
 
-    Raises `NotFinite` at a loss or gradient that is not finite.
+    Raises `guards.NotFinite` at a loss or gradient that is not finite.
     """
     t = begin(settings, info, dataset, folder, device, progress, lowered)
-    stage, stepper, place = t.stage, t.stepper, t.place
-    first_epoch, logs = place.step // settings.bs_per_epoch, settings.tboard_log
-    events = tensorboard(
-        folder.tensorboard / info.name, logs and place.step < t.steps, first_epoch, origin(device)
-    )
-    with (
-        signals.patiently(),
-        Saver(folder, info.name, settings.keep_checkpoints) as saver,
-        events as log,
-    ):
+    stage, stepper, place, c = t.stage, t.stepper, t.place, settings
+    schedules = stage.schedules()
+    logs = c.tboard_log and place.step < t.steps
+    first_epoch = place.step // c.bs_per_epoch
+    events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, origin(device))
+    saving = Saver(folder, info.name, c.keep_checkpoints)
+    with signals.patiently(), saving as saver, events as log:
         while place.step < t.steps:
-            epoch = place.step // settings.bs_per_epoch
-            annealed = t.schedules.at(epoch)
+            # the weights of the loss terms
+            epoch = place.step // c.bs_per_epoch
+            annealed = schedules.at(epoch)
 
-            # one optimiser step on a batch that its number determines
+            # the loss of a batch that the number of the step determines
             stage.network.train()
             terms, sequences = stage.loss(t.batches, place.step, annealed)
             loss = stage.objective(terms, sequences)
             for name, term in terms.items():
                 pair = torch.stack([term.raw.detach(), term.weighted.detach()]) / sequences
                 place.losses.setdefault(name, []).append(pair)
+
+            # one step of Adam
             rate = place.rate * place.scale
-            stepper(
-                loss,
-                learning_rate(rate, place.step, t.steps, settings.lr_warmup, settings.lr_final),
-            )
+            rate = learning_rate(rate, place.step, t.steps, c.lr_warmup, c.lr_final)
+            stepper(loss, rate)
             place.step += 1
             progress.step()
 
             # stop at a loss that is not finite; a GPU is asked once per epoch
-            ends = place.step % settings.bs_per_epoch == 0
+            ends = place.step % c.bs_per_epoch == 0
             if ends or device.type == "cpu":
-                raise_not_finite(stepper, place, stage, t.batches, annealed)
+                guards.raise_not_finite(stepper, place, stage, t.batches, annealed)
 
             # once per epoch: show the losses; at intervals: validate and draw
             if ends:
                 end_of_epoch(t, epoch, annealed, log)
 
-            # save after an epoch, after so many steps, or before a signal stops the run
+            # save after an epoch, after --save_every_steps, or before a signal stops the run
             save_if_due(t, saver, epoch, ends, annealed, leaving=signals.asked)
             if signals.asked:
                 break  # leaving the block waits for the checkpoint, then obeys the signal
@@ -221,15 +194,14 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
 def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     """Show and log the losses of `epoch`. At the test interval also validate, warn and draw."""
     c, last = t.settings, epoch == t.settings.epochs - 1
-    means = {n: tuple(torch.stack(v).mean(0).tolist()) for n, v in t.place.losses.items()}
+    means = {name: torch.stack(v).mean(0).tolist() for name, v in t.place.losses.items()}
     t.place.losses = {}
     t.progress.epoch(epoch + 1, c.epochs, means)
     log("total loss", sum(weighted for _, weighted in means.values()), epoch)
     for term, (raw, weighted) in means.items():
         log("loss/" + term, raw, epoch)
         log("weighted loss/" + term, weighted, epoch)
-    schedules = annealed.weights | {"temperature": annealed.temperature}
-    for name, value in schedules.items():
+    for name, value in (annealed.weights | {"temperature": annealed.temperature}).items():
         if value is not None:
             log(t.stage.TAGS.get(name, f"{name} anneal"), value, epoch)
     if epoch % c.model_test_interval and not last:
@@ -237,11 +209,10 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     t.stage.network.eval()
     losses = validation_loss(t.stage, t.validation, annealed)
     elbo = -sum(losses.values())
-    for term, value in losses.items():
+    for term, value in (losses | {"ELBO": elbo}).items():
         log("held out/" + term, value, epoch)
-    log("held out/ELBO", elbo, epoch)
     t.progress.say(f"  validation: ELBO {elbo:.1f} nats per sequence, with all KL weights at 1")
-    if saves(c, epoch) and (t.place.best is None or elbo > t.place.best[1]):
+    if guards.saves(c, epoch) and (t.place.best is None or elbo > t.place.best[1]):
         t.place.best = epoch, elbo
     if not too_early(t.place.step, t.steps):
         t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))
@@ -252,18 +223,17 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
 def save_if_due(t: Training, saver: Saver, epoch: int, ends: bool, annealed, leaving) -> None:
     """Write a checkpoint if an epoch, a number of steps or a signal asks for one."""
     c, step = t.settings, t.place.step
-    after_epoch = ends and saves(c, epoch)
+    after_epoch = ends and guards.saves(c, epoch)
     within_epoch = c.save_every_steps and step % c.save_every_steps == 0
     if after_epoch or within_epoch or leaving:
-        raise_not_finite(t.stepper, t.place, t.stage, t.batches, annealed, saving=True)
+        guards.raise_not_finite(t.stepper, t.place, t.stage, t.batches, annealed, saving=True)
+        path = t.folder.checkpoint_at(t.info.name, *divmod(step, c.bs_per_epoch))
         if after_epoch:
             path = t.folder.checkpoint(t.info.name, epoch)
-        else:
-            path = t.folder.checkpoint_at(t.info.name, *divmod(step, c.bs_per_epoch))
         state = state_of(t.stage, t.stepper, t.place, t.dataset.fingerprint, t.device)
-        wanted = getattr(c, t.info.pretrained)
-        spared = [t.place.best[0] if t.place.best else None, wanted]
-        saver.save(path, state, [number for number in spared if number is not None])
+        best = t.place.best[0] if t.place.best else None
+        spared = best, getattr(c, t.info.pretrained)
+        saver.save(path, state, [epoch for epoch in spared if epoch is not None])
     saver.check()
 
 
@@ -274,7 +244,7 @@ def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
     if info.stands_on:
         below = settings.info(info.stands_on)
         path = folder.choose(below.name, getattr(settings, below.pretrained))
-        assert path is not None, "refuse_missing_earlier_stage has looked"
+        assert path is not None, "refuse_missing_earlier_stage has checked"
         state = folder.load(path, below.name)
         check_sizes(state, path, settings, below.sizes)
         earlier = state["model"]
@@ -286,23 +256,18 @@ def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
 
     With --fidelity release, MUG-FED trains on its test clips, drawn once for the whole run.
     """
-    on_test = settings.trains_on_test and not validation
-    split = "val" if validation else "test" if on_test else "train"
+    c, on_test = settings, settings.trains_on_test and not validation
+    clips = dataset.split("val" if validation else "test" if on_test else "train")
+    joined = c.clips_per_sample_of(info.name, dataset)
+    seed = c.seed, c.number(info.name) - 1, validation
+    flips = dataset.flips and info.frames_only and not validation
     return Batches(
-        dataset.split(split),
-        device,
-        settings.seq_len,
-        settings.batch_size,
-        dataset.group,
-        settings.clips_per_sample_of(info.name, dataset),
-        seed=(settings.seed, settings.number(info.name) - 1, validation),
-        flips=dataset.flips and info.frames_only and not validation,
-        frozen=on_test,
+        clips, device, c.seq_len, c.batch_size, dataset.group, joined, seed, flips, on_test
     )
 
 
 def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:
-    """Put stage, optimiser and noise where checkpoint `newest` left them; returns the `Place`."""
+    """Restore stage, optimiser and random state from checkpoint `newest`; returns the `Place`."""
     if newest is None:
         return Place()
     state = folder.load(newest, info.name)
@@ -333,27 +298,22 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
 
 
 def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
-    """Draw the test pictures from the checkpoints that the flags name, by default the newest.
-
-    Also measures with --evaluate and exports with --export_codes.
-    """
-    _put_away(folder)
+    """Draw, measure and export the checkpoints that the flags name, by default the newest."""
+    folder.put_away(warn)
     began = time.monotonic()
     for name, settings in plan.stages.items():
         info = settings.info(name)
         path = folder.choose(name, getattr(settings, info.pretrained))
         if path is None:
             if settings.number(name) == 1 and not settings.export_codes:
-                raise UserError(
-                    f"nothing to test in {folder.checkpoints}: train first (--{info.train} True), "
-                    "or give the run's --RUN"
-                )
+                train_first = f"train first (--{info.train} True), or give the run's --RUN"
+                raise UserError(f"nothing to test in {folder.checkpoints}: {train_first}")
             continue
         state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)
         dataset = _load(settings, name)
         if settings.measured:
-            refuse_other_data(state, path, dataset)
+            guards.refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)
         stage = info.stage().build(settings)
         stage.network.load_state_dict(state["model"])

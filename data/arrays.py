@@ -1,4 +1,4 @@
-"""Safe reading of arrays from .npz files of other people.
+"""Safe reading of arrays from files of other people.
 
 An object array is stored as a pickle, and a pickle can run any code. Here it can only create NumPy
 arrays, which are built from their bytes and not by the functions that the pickle names.
@@ -6,18 +6,18 @@ arrays, which are built from their bytes and not by the functions that the pickl
 
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
 from utils.errors import UserError
 
-# The key that np.savez(path, array) uses.
-KEY = "arr_0"
+KEY = "arr_0"  # the key that np.savez(path, array) uses
 
 
-def load(path) -> np.ndarray:
-    """The array 'arr_0' of the .npz file `path`; object arrays may hold arrays, numbers or text.
+def load(path: Path) -> np.ndarray:
+    """The array KEY of the .npz file `path`. An object array may hold arrays, numbers and text.
 
     Raises UserError if the file is missing or damaged, has another key, or holds anything else.
     """
@@ -25,9 +25,8 @@ def load(path) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if KEY not in keys:
-                problem = f"found key {', '.join(keys[:5])}" if keys else "found no array"
-                expected = f"expected {KEY}: write the file with np.savez(path, array)"
-                raise UserError(f"{path}: {problem}, {expected}")
+                problem = f"{path}: found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
+                raise UserError(f"{problem}: write the file with np.savez(path, array)")
             with archive.open(f"{KEY}.npy") as file:
                 return _read(file)
     except UserError:
@@ -35,16 +34,21 @@ def load(path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"found no {path}: put the file there") from None
     except _ForeignError as error:
-        raise UserError(
-            f"{path} holds {error}, expected only NumPy arrays; none of it was run: get the file "
-            "from a source that you trust"
-        ) from None
+        problem = f"{path} holds {error}, expected only NumPy arrays; none of it was run"
+        raise UserError(f"{problem}: get the file from a source that you trust") from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
-    # Damaged bytes can raise any exception.
-    except Exception as error:
+    except Exception as error:  # damaged bytes can raise any exception
         problem = f"{path} cannot be read ({type(error).__name__}: {error})"
-        raise UserError(f"{problem}: it is damaged or not an .npz file, get it again") from None
+        raise UserError(f"{problem}: it is damaged or no .npz file, get it again") from None
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of the .npy file `path`, memory-mapped. Raises UserError if it cannot be read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"cannot read {path} ({error}): get it again") from None
 
 
 def _read(file):
@@ -64,10 +68,7 @@ class _ForeignError(Exception):
 
 
 class _Type:
-    """Replaces numpy.dtype while unpickling; admits plain numbers and objects, no fields.
-
-    Fields are refused because those of a pickle can state wrong sizes of memory.
-    """
+    """Replaces numpy.dtype while unpickling. Refuses fields, which can state wrong sizes."""
 
     def __init__(self, name, align=False, copy=False):
         self.dtype = np.dtype(str(name))
@@ -75,8 +76,8 @@ class _Type:
             raise _ForeignError(f"arrays of {self.dtype}")
 
     def __setstate__(self, state):
-        # state: version, byte order, ...
-        self.dtype = self.dtype.newbyteorder(state[1])
+        _, byte_order, *_ = state
+        self.dtype = self.dtype.newbyteorder(byte_order)
 
 
 class _Array:
@@ -98,12 +99,11 @@ def _value(item):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles an array. A name that is not listed here is not even imported."""
+    """Unpickles an array. A name that is not admitted is not even imported."""
 
     ADMITTED = {
-        ("multiarray", "_reconstruct"): lambda *_: _Array(),
-        # Only an argument of _reconstruct.
-        ("numpy", "ndarray"): None,
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy", "ndarray"): None,  # only an argument of _reconstruct
         ("numpy", "dtype"): _Type,
         # Pickles of protocol 2 store bytes as text, and empty bytes as a call of bytes().
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
@@ -111,8 +111,7 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module, name):
-        multiarray = module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        key = ("multiarray" if multiarray else module, name)
+        key = (module.replace("numpy._core", "numpy.core"), name)  # NumPy 2 renamed numpy.core
         if key not in self.ADMITTED:
             raise _ForeignError(f"{module}.{name}")
         return self.ADMITTED[key]

@@ -1,7 +1,7 @@
 """What every data set provides: clips of uint8 frames, labels by name, and a seeded split.
 
-The frames of all clips lie one after another in one array [F, 64, 64, 3], which may be
-memory-mapped. Clips may differ in length. Neither splitting nor batching copies the array.
+The frames of all clips lie one after another in one array, which may be memory-mapped. Clips may
+differ in length. Neither splitting nor batching copies the array.
 """
 
 import hashlib
@@ -18,11 +18,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Clips:
-    """One split of a data set.
+    """One split of a data set. A `row` is a position among the clips of the split.
 
-    `frames` [F, 64, 64, 3] uint8, `lengths` [n_all] (their sum is F) and `labels` ([n_all, ...]
-    each) belong to the whole set; `index` [n] holds the positions of this split's clips. A `row`
-    counts the clips of this split, from 0 to n - 1.
+    frames: of all clips of the set, uint8 [F, 64, 64, 3]. lengths: in frames, [clips of the set].
+    labels: [clips of the set, ...] each. index: the split's clips as positions in the set, [n].
     """
 
     frames: np.ndarray
@@ -46,12 +45,13 @@ class Clips:
     @cached_property
     def first(self) -> np.ndarray:
         """The position in `frames` at which each clip starts, int64 [n]."""
-        return starts(self.lengths)[self.index]
+        return (np.cumsum(self.lengths) - self.lengths)[self.index]
 
     @cached_property
     def rank(self) -> np.ndarray:
         """The position at which each clip starts among the frames of this split, int64 [n]."""
-        return starts(self.lengths[self.index])
+        lengths = self.lengths[self.index]
+        return np.cumsum(lengths) - lengths
 
     def every_frame(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and time of every frame of this split, clip after clip, int64 [total] each."""
@@ -59,10 +59,10 @@ class Clips:
         return rows, np.arange(len(rows)) - self.rank[rows]
 
     def take(self, rows, start=0, length: int | None = None) -> np.ndarray:
-        """Copy `length` frames of the clips at `rows` [k]: uint8 [k, length, 64, 64, 3].
+        """A copy of frames of the clips at `rows` [k]: uint8 [k, length, 64, 64, 3].
 
         start: first frame, one integer or one per clip. length: `num_frames` by default. Raises
-        IndexError if a clip ends earlier.
+        IndexError if a clip is too short.
         """
         rows, start = np.asarray(rows), np.asarray(start)
         length = self.num_frames if length is None else length
@@ -79,16 +79,16 @@ class Clips:
 class Dataset:
     """A loaded data set. `Clips` describes frames, lengths and labels.
 
-    classes: value names of each categorical factor; label `factor` indexes classes[factor]
-    splits: 'train', 'val' and 'test' -> clip positions; disjoint, none is empty
-    static: factors that stay constant within a clip (identity); dynamic: factors of the motion
-    fingerprint: SHA-256 of frames, labels and split, hexadecimal
-    group: label whose equal values mean the same identity (the character of a sprite)
+    classes: names of the values of each categorical factor, which the label of that name indexes
+    splits: 'train', 'val' and 'test' -> positions of clips; disjoint, none is empty
+    static, dynamic: the factors of the identity, and those of the motion
+    fingerprint: SHA-256 of frames, labels and splits, hexadecimal
+    group: the label that is equal for clips of one identity (the character of a sprite)
     clips_per_sample: stage 1 joins this many clips of one group into one training sample
     flips: stage 1 mirrors its samples with probability 1/2
     fps: frames per second of the GIFs
     continuations: lengths, in frames, to which the pictures continue a clip
-    split_flag: flag whose value decides the split besides the files; None if there is none
+    split_flag: the flag, if any, that decides the split together with the files
     """
 
     name: str
@@ -108,32 +108,34 @@ class Dataset:
     split_flag: str | None = None
 
     def __post_init__(self):
-        check_frames(self.frames, self.name)
-        total, count = self.lengths.sum(), len(self.lengths)
-        problems = []
-        if self.lengths.min() < 1 or total != len(self.frames):
-            counts = f"{len(self.frames)} frames for clips of {total}"
-            problems.append(f"found {counts}, expected as many")
+        for problem in self._problems():
+            raise UserError(f"{self.name}: {problem}: make the data again")
+
+    def _problems(self):
+        frames, picture = self.frames, (IMAGE_SIZE, IMAGE_SIZE, 3)
+        if frames.dtype != np.uint8 or frames.shape[1:] != picture or frames.size == 0:
+            kind = f"{frames.dtype} {[*frames.shape]}" if frames.size else "no clip"
+            yield f"found {kind}, expected uint8 [frames, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
+        total = self.lengths.sum()
+        if self.lengths.min() < 1 or total != len(frames):
+            yield f"found {len(frames)} frames for clips of {total}, expected as many"
         for name, values in self.labels.items():
-            if len(values) != count:
-                problems.append(f"label '{name}' has {len(values)} values for {count} clips")
+            if len(values) != len(self.lengths):
+                yield f"label '{name}' has {len(values)} values for {len(self.lengths)} clips"
         for name in SPLITS:
             if len(self.splits.get(name, ())) == 0:
-                problems.append(f"found no clip in split '{name}', expected one or more")
-        if problems:
-            raise UserError(f"{self.name}: {problems[0]}: make the data again")
+                yield f"found no clip in split '{name}', expected one or more"
 
     def split(self, name: str) -> Clips:
-        """The clips of 'train', 'val' or 'test', or 'all': of all three, in order of position."""
+        """The clips of 'train', 'val' or 'test', or of 'all' three in order of position."""
         every = name == "all"
         index = np.sort(np.concatenate([*self.splits.values()])) if every else self.splits[name]
         return Clips(self.frames, self.lengths, self.labels, index)
 
     def subsample(self, count: int, seed: int) -> "Dataset":
-        """The same set with about `count` clips, drawn by `seed`; frames are not copied.
+        """The set with about `count` clips, drawn by `seed`, whole groups as far as possible.
 
-        Each split keeps its share of the clips, and at least one. With a `group`, whole groups
-        are drawn as far as the count allows.
+        Each split keeps its share of the clips, and at least one.
         """
         total, rng, splits = sum(map(len, self.splits.values())), np.random.default_rng(seed), {}
         if count >= total:
@@ -153,15 +155,8 @@ class Dataset:
         """Raise UserError unless every clip has at least `length` frames."""
         shortest = min(self.split(name).num_frames for name in SPLITS)
         if shortest < length:
-            raise UserError(
-                f"{self.name} has clips of {shortest} frames and --seq_len asks for {length}: "
-                f"use --seq_len {shortest} or less"
-            )
-
-
-def starts(lengths: np.ndarray) -> np.ndarray:
-    """Where each of the pieces of these lengths [n] starts if they are joined, int64 [n]."""
-    return np.cumsum(lengths) - lengths
+            problem = f"{self.name} has clips of {shortest} frames and --seq_len asks for {length}"
+            raise UserError(f"{problem}: use --seq_len {shortest} or less")
 
 
 def flat(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,20 +164,16 @@ def flat(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return clips.reshape(-1, *clips.shape[2:]), np.full(len(clips), clips.shape[1])
 
 
-def check_frames(frames: np.ndarray, name: str) -> None:
-    """Raise UserError unless `frames` are uint8 [F > 0, 64, 64, 3]."""
-    picture = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    if frames.dtype != np.uint8 or frames.shape[1:] != picture or frames.size == 0:
-        kind = f"{frames.dtype} {[*frames.shape]}" if frames.size else "no clip"
-        want = f"uint8 [frames, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
-        raise UserError(f"{name}: found {kind}, expected {want}: make the data again")
+def consecutive(counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """Positions of clips by split, where the splits of these counts lie one after another."""
+    ends = np.cumsum([*counts.values()])
+    return dict(zip(counts, np.split(np.arange(ends[-1]), ends[:-1])))
 
 
 def fingerprint(frames: np.ndarray, labels: dict, splits: dict) -> str:
-    """SHA-256 (hexadecimal) of frames of any shape, of labels and of clip positions by split."""
+    """SHA-256 (hexadecimal) of frames of any shape, labels and splits."""
     digest = hashlib.sha256(str((frames.shape, frames.dtype.str)).encode())
-    # Block by block, so that a memory map is not loaded whole.
-    for block in range(0, len(frames), 256):
+    for block in range(0, len(frames), 256):  # so that a memory map is not loaded whole
         digest.update(np.ascontiguousarray(frames[block : block + 256]).data)
     for table in (labels, splits):
         for name in sorted(table):

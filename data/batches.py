@@ -1,10 +1,10 @@
 """Training batches: which frames of which clips, and their pixels.
 
-A batch depends on the seed, the stage and the step alone, so that a resumed run draws the batches
-that an unbroken run would have drawn.
+A batch depends on the seed and the step alone, so a resumed run draws the same batches.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,74 +12,67 @@ import torch
 from data.base import Clips
 from utils.frames import as_float
 
-# independent streams of random numbers at one step, beside that of the batch itself
+# Streams of random numbers at one step, independent of each other and of the batch's own stream.
 PICK, FLIP, FROZEN = 1, 2, 3
 
 
+@dataclass(eq=False)
 class Batches:
     """Batches of one split of a data set.
 
-    `draw` gives index arrays clip, time, flip, each [N, P]: frame time[n, p] of clip clip[n, p] (a
-    row of the split), mirrored where flip[n, p]. `frames` gives the pixels at such indices.
+    A batch is three index arrays clip, time, flip, [N, P] each: the frame time[n, p] of the clip in
+    row clip[n, p] of the split, mirrored where flip[n, p]. `frames` gives the pixels.
 
-    A sample is a random window of seq_len frames of one clip. If `joined` is above 1 and the data
-    set has a label `group`, a sample is all frames of `joined` random clips of one group, whatever
-    seq_len says (sprites, stage 1).
+    A sample is a random window of seq_len frames of one clip. If `joined` is above 1 and `group`
+    names a label, a sample is all frames of `joined` random clips of one group.
 
     size: samples per batch. seed: integers, different for each stage and split. flips: each sample
-    is mirrored, as a whole, with probability 1/2. frozen (release): the window of a clip is drawn
-    once for the run, and so is, for each frame alone, whether it is mirrored.
+    is mirrored as a whole with probability 1/2. frozen (release): the window of each clip and the
+    mirroring of each single frame are drawn once per run.
 
-    On a GPU the frames live on the device as uint8 if they take at most a quarter of its free
-    memory. Otherwise they stay where they are and only the drawn frames move.
+    A GPU holds all frames as uint8 if they take at most a quarter of its free memory.
     """
 
-    def __init__(
-        self,
-        clips: Clips,
-        device: torch.device,
-        seq_len: int,
-        size: int,
-        group: str | None = None,
-        joined: int = 1,
-        seed: Sequence[int] = (0,),
-        flips: bool = False,
-        frozen: bool = False,
-    ):
-        self.clips, self.device, self.size = clips, device, size
-        self.seq_len, self.joined, self.seed = seq_len, joined, tuple(seed)
-        self.flips, self.frozen = flips, frozen
-        self.windows = clips.lengths[clips.index] - seq_len + 1  # possible windows of each clip
+    clips: Clips
+    device: torch.device
+    seq_len: int
+    size: int
+    group: str | None = None
+    joined: int = 1
+    seed: Sequence[int] = (0,)
+    flips: bool = False
+    frozen: bool = False
+
+    def __post_init__(self):
+        clips = self.clips
+        self.windows = clips.lengths[clips.index] - self.seq_len + 1  # possible starts in each clip
         self.members = None  # rows of each group
-        if group is not None and joined > 1:
-            labels = clips.label(group)
+        if self.group is not None and self.joined > 1:
+            labels = clips.label(self.group)
             order = np.argsort(labels, kind="stable")
             self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        if frozen:
+        if self.frozen:
             rng = self._rng(0, FROZEN)
             self.start = rng.integers(self.windows)
             self.mirrored = rng.random(clips.total) < 0.5
         self.resident = None
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
             if clips.frames[0].nbytes * clips.total <= free // 4:
-                self.resident = move(clips, device)
+                self.resident = move(clips, self.device)
 
     def _rng(self, step, *stream):
-        """The generator of one stream of random numbers at one step."""
         return np.random.default_rng([*self.seed, step, *stream])
 
     def draw(self, step: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Batch number `step`: clip, time int64 and flip bool, each [size, P]."""
         rng, size = self._rng(step), self.size if size is None else size
         if self.members is not None:
-            frames = self.clips.num_frames
-            chosen = [self.members[g] for g in rng.integers(len(self.members), size=size)]
-            rows = [
-                rng.choice(group, self.joined, replace=len(group) < self.joined) for group in chosen
-            ]
+            frames, joined = self.clips.num_frames, self.joined
+            groups = [self.members[i] for i in rng.integers(len(self.members), size=size)]
+            rows = [rng.choice(group, joined, replace=len(group) < joined) for group in groups]
             clip = np.repeat(np.stack(rows), frames, 1)
-            time = np.tile(np.arange(frames), (size, self.joined))
+            time = np.tile(np.arange(frames), (size, joined))
         else:
             rows = rng.integers(len(self.clips), size=size)
             start = self.start[rows] if self.frozen else rng.integers(self.windows[rows])
@@ -95,9 +88,9 @@ class Batches:
         return np.broadcast_to(self._rng(step, FLIP).random((len(clip), 1)) < 0.5, clip.shape)
 
     def pick(self, step: int, size: int, frames, count: int) -> np.ndarray:
-        """Random positions in each of `size` samples, ascending: int64 [size, count].
+        """Ascending random positions in each of `size` samples: int64 [size, count].
 
-        frames: how many positions there are, one integer or one per sample.
+        frames: positions in a sample, one integer or one per sample.
         """
         order = np.tile(np.arange(np.max(frames)), (size, 1))
         order = self._rng(step, PICK).permuted(order, axis=1)
@@ -106,7 +99,7 @@ class Batches:
         return np.sort(within[:, :count], 1)
 
     def frames(self, clip, time, flip=None) -> torch.Tensor:
-        """The frames at index arrays [N, P], as `draw` gives them: [N, P, 3, 64, 64] in [0, 1]."""
+        """The frames at the index arrays [N, P] of `draw`: float [N, P, 3, 64, 64] in [0, 1]."""
         if self.resident is not None:
             place = torch.from_numpy(self.clips.rank[clip] + time)
             frames = self.resident[place.to(self.device, non_blocking=True)]
@@ -120,14 +113,10 @@ class Batches:
 
 
 def move(clips: Clips, device: torch.device, block: int = 4096) -> torch.Tensor:
-    """The frames of a split on `device`, clip after clip: uint8 [F of the split, 64, 64, 3].
-
-    They move in blocks, so that a memory-mapped set is never whole in the CPU's memory.
-    """
+    """The frames of a split on `device`, clip after clip: uint8 [clips.total, 64, 64, 3]."""
     clip, time = clips.every_frame()
     place = clips.first[clip] + time
     moved = torch.empty((len(place), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
-    for start in range(0, len(place), block):
-        frames = clips.frames[place[start : start + block]]
-        moved[start : start + block] = torch.from_numpy(frames)
+    for start in range(0, len(place), block):  # so that a memory map is not loaded whole
+        moved[start : start + block] = torch.from_numpy(clips.frames[place[start : start + block]])
     return moved

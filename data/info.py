@@ -1,7 +1,4 @@
-"""python -m data.info NAME [--FLAG VALUE ...]: what a data set holds, or what it lacks.
-
-The flags are main.py's.
-"""
+"""python -m data.info NAME [--FLAG VALUE ...]: what a data set holds. The flags are main.py's."""
 
 import sys
 
@@ -15,9 +12,9 @@ from utils.settings import DATASETS, RunSettings
 
 
 def dataset_of(argv: list[str], command: str) -> tuple[Dataset, RunSettings]:
-    """The data set and the settings of the command line `NAME --FLAG VALUE ...`.
+    """The data set and settings of `NAME [--FLAG VALUE ...]`. Raises UserError.
 
-    Raises UserError, also if there is no NAME; `command` is for that message.
+    command: what the user types before NAME, for the message on usage.
     """
     if not argv or argv[0].startswith("-"):
         names = ", ".join(sorted(DATASETS))
@@ -27,34 +24,31 @@ def dataset_of(argv: list[str], command: str) -> tuple[Dataset, RunSettings]:
 
 
 def describe(dataset: Dataset) -> list[str]:
-    """Lines of text: counts, shapes, split, factors, bytes, fingerprint."""
+    """Lines of text: counts, shapes, splits, factors, bytes, fingerprint."""
     clips = {name: dataset.split(name) for name in SPLITS}
     lengths = dataset.lengths[np.concatenate([dataset.splits[name] for name in SPLITS])]
-    shortest, longest, total = lengths.min(), lengths.max(), int(lengths.sum())
-    span = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-    shape = " x ".join(map(str, dataset.frames.shape[1:]))
-    lines = [
-        f"{dataset.name}: {len(lengths):,} clips of {span} frames, {total:,} frames of {shape} "
-        f"{dataset.frames.dtype}",
-        "  split        " + ", ".join(f"{name} {len(part):,}" for name, part in clips.items()),
-    ]
+    span = " to ".join(map(str, sorted({lengths.min(), lengths.max()})))
+    total, shape = int(lengths.sum()), " x ".join(map(str, dataset.frames.shape[1:]))
+    rows = [("split", ", ".join(f"{name} {len(part):,}" for name, part in clips.items()))]
     if dataset.group:
         counts = {name: len(set(part.label(dataset.group))) for name, part in clips.items()}
         groups = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        lines.append(f"  {dataset.group + 's':12} {groups}")
+        rows.append((f"{dataset.group}s", groups))
     for kind, factors in (("static", dataset.static), ("dynamic", dataset.dynamic)):
         for factor in factors:
             values = dataset.classes[factor]
             shown = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
-            lines.append(f"  {kind:12} {factor}: {len(values)} values ({shown})")
+            rows.append((kind, f"{factor}: {len(values)} values ({shown})"))
     listed = (*dataset.static, *dataset.dynamic, dataset.group)
     others = {name: values for name, values in dataset.labels.items() if name not in listed}
     if others:
         shapes = ", ".join(f"{name} {[*values.shape]}" for name, values in others.items())
-        lines.append(f"  {'other labels':12} {shapes}")
-    lines.append(f"  {'bytes':12} {total * dataset.frames[0].size:,} as frames")
-    lines.append(f"  {'fingerprint':12} {dataset.fingerprint}")
-    return lines
+        rows.append(("other labels", shapes))
+    rows.append(("bytes", f"{total * dataset.frames[0].size:,} as frames"))
+    rows.append(("fingerprint", dataset.fingerprint))
+    clips_and_frames = f"{len(lengths):,} clips of {span} frames, {total:,} frames of {shape}"
+    title = f"{dataset.name}: {clips_and_frames} {dataset.frames.dtype}"
+    return [title, *(f"  {name:12} {text}" for name, text in rows)]
 
 
 @in_one_line

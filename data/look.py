@@ -1,7 +1,6 @@
 """python -m data.look NAME [--FLAG VALUE ...]: pictures of some clips with their labels.
 
-Writes runs_dir/look/NAME.png (one row per clip, time from left to right) and NAME.gif (the same
-clips moving). The flags are main.py's.
+Writes NAME.png (one row per clip) and NAME.gif into runs_dir/look. The flags are main.py's.
 """
 
 import sys
@@ -13,22 +12,16 @@ from data.base import IMAGE_SIZE, SPLITS, Dataset
 from data.info import dataset_of
 from utils.errors import UserError, in_one_line
 
-# Clips per split, and frames per row at most.
-CLIPS, COLUMNS = 4, 12
-# Frames of the GIF at most.
-LONGEST = 100
-# Height of a line of text, px.
-STRIP = 14
+CLIPS, COLUMNS = 4, 12  # clips per split, and frames per row at most
+LONGEST = 100  # frames of the GIF at most
+STRIP = 14  # height of a line of text, px
 
 
 def choose(dataset: Dataset) -> list[tuple[str, int]]:
-    """(split, row) of a few clips of each split, always the same ones."""
+    """Split and row of a few clips of each split, always the same ones."""
     rng = np.random.default_rng(0)
-    return [
-        (name, int(row))
-        for name in SPLITS
-        for row in np.sort(rng.permutation(len(dataset.splits[name]))[:CLIPS])
-    ]
+    rows = {name: rng.permutation(len(dataset.splits[name]))[:CLIPS] for name in SPLITS}
+    return [(name, int(row)) for name in SPLITS for row in np.sort(rows[name])]
 
 
 def caption(dataset: Dataset, split: str, row: int) -> list[str]:
@@ -40,7 +33,7 @@ def caption(dataset: Dataset, split: str, row: int) -> list[str]:
 
 
 def draw_text(lines: list[str], width: int) -> np.ndarray:
-    """Lines of text, one below the other, as a picture uint8 [STRIP len(lines), width, 3]."""
+    """Lines of text as a picture uint8 [STRIP len(lines), width, 3]."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (width, STRIP * len(lines)))
@@ -49,46 +42,47 @@ def draw_text(lines: list[str], width: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def frame_counts(dataset: Dataset, chosen: list) -> list[int]:
-    """The number of frames of each chosen clip."""
-    return [int(dataset.split(split).lengths[dataset.splits[split][row]]) for split, row in chosen]
+def whole_clip(dataset: Dataset, split: str, row: int) -> np.ndarray:
+    """All frames of a clip, not copied: uint8 [T, 64, 64, 3]."""
+    clips = dataset.split(split)
+    start, length = clips.first[row], clips.lengths[clips.index[row]]
+    return clips.frames[start : start + length]
 
 
 def contact_sheet(dataset: Dataset, chosen: list) -> np.ndarray:
     """One row per clip with its labels above it, up to COLUMNS frames evenly spaced: [H, W, 3]."""
     from pictures.files import sheet
 
-    lengths, pieces = frame_counts(dataset, chosen), []
-    columns = min(COLUMNS, max(lengths))
-    for (split, row), length in zip(chosen, lengths):
-        times = np.unique(np.linspace(0, length - 1, columns).round().astype(int))
+    clips, pieces = [whole_clip(dataset, *place) for place in chosen], []
+    columns = min(COLUMNS, max(map(len, clips)))
+    for place, clip in zip(chosen, clips):
+        times = np.unique(np.linspace(0, len(clip) - 1, columns).round().astype(int))
         tiles = np.zeros((1, columns, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        for column, time in enumerate(times):
-            tiles[0, column] = dataset.split(split).take([row], time, 1)[0, 0]
+        tiles[0, : len(times)] = clip[times]
         frames = sheet(tiles)
-        pieces += [draw_text(["  ".join(caption(dataset, split, row))], frames.shape[1]), frames]
+        pieces += [draw_text(["  ".join(caption(dataset, *place))], frames.shape[1]), frames]
     return np.concatenate(pieces)
 
 
 def film(dataset: Dataset, chosen: list) -> np.ndarray:
-    """The clips moving side by side, one row per split, their labels above them: [T, H, W, 3].
+    """The clips side by side, one row per split, their labels above them: uint8 [T, H, W, 3].
 
-    T is the length of the longest clip, at most LONGEST; shorter clips repeat.
+    T is the length of the longest clip, at most LONGEST. Shorter clips repeat.
     """
     from pictures.files import sheet
 
-    lengths = [min(length, LONGEST) for length in frame_counts(dataset, chosen)]
-    captions = [caption(dataset, *clip) for clip in chosen]
+    clips = [whole_clip(dataset, *place)[:LONGEST] for place in chosen]
+    captions = [caption(dataset, *place) for place in chosen]
     # Frames are shown at twice their size, so that the text fits.
     lines, width = max(map(len, captions)), 2 * IMAGE_SIZE
-    tiles = np.zeros((max(lengths), len(SPLITS), CLIPS, STRIP * lines + width, width, 3), np.uint8)
+    height, times = STRIP * lines + width, np.arange(max(map(len, clips)))
+    tiles = np.zeros((len(times), len(SPLITS), CLIPS, height, width, 3), np.uint8)
     column = dict.fromkeys(SPLITS, 0)
-    for (split, row), words, length in zip(chosen, captions, lengths):
-        large = dataset.split(split).take([row], 0, length)[0].repeat(2, 1).repeat(2, 2)
+    for (split, _), words, clip in zip(chosen, captions, clips):
         tile = tiles[:, SPLITS.index(split), column[split]]
         column[split] += 1
         tile[:, : STRIP * lines] = draw_text(words + [""] * (lines - len(words)), width)
-        tile[:, STRIP * lines :] = large[np.arange(len(tiles)) % length]
+        tile[:, STRIP * lines :] = clip.repeat(2, 1).repeat(2, 2)[times % len(clip)]
     return np.stack([sheet(picture) for picture in tiles])
 
 
@@ -104,8 +98,7 @@ def main(argv: list[str]) -> int:
         save_png(folder / f"{dataset.name}.png", contact_sheet(dataset, chosen))
         save_gif(folder / f"{dataset.name}.gif", film(dataset, chosen), dataset.fps)
     except OSError as error:
-        problem = f"cannot write to {folder} ({error.strerror})"
-        raise UserError(f"{problem}: choose another --runs_dir") from None
+        raise UserError(f"cannot write to {folder} ({error.strerror}): change --runs_dir") from None
     print(f"wrote {folder / dataset.name}.png and .gif: {len(chosen)} clips with their labels")
     return 0
 

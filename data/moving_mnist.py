@@ -3,13 +3,12 @@
     python main.py --dataset_name moving-mnist --source FOLDER       # MNIST's IDX files, or .gz
     python main.py --dataset_name moving-mnist --source torchvision  # torchvision downloads them
 
-FOLDER may also hold the public mnist_test_seq.npy [20, 10000, 64, 64]. Without --source the files
-are looked for in data_dir/moving-mnist.
+FOLDER may also hold the public mnist_test_seq.npy. Its default is data_dir/moving-mnist.
 
-A digit starts anywhere and moves in a random direction, per frame a tenth of the 36 px that it has
-room for. It is reflected at the border. Where digits overlap, the brighter pixel counts. Identity
-is the pair of digits; dynamics are starts and directions. No digit image is in two splits. The set
-is kept in data_dir/moving-mnist in grey (532 MB) and loaded as three equal channels.
+A digit starts anywhere, moves in a random direction by a tenth of its 36 px of room per frame, and
+is reflected at the border. Where digits overlap, the brighter pixel counts. Identity is the pair of
+digits; dynamics are starts and directions. No digit image is in two splits. The set is stored in
+data_dir/moving-mnist in grey (532 MB) and loaded as three equal channels.
 """
 
 import gzip
@@ -18,29 +17,27 @@ from pathlib import Path
 
 import numpy as np
 
-from data.base import IMAGE_SIZE, Dataset, flat
-from data.store import Store, pack, unpack
+from data import arrays
+from data.base import IMAGE_SIZE, Dataset, consecutive
+from data.store import Store, dataset, pack, unpack
 from utils.errors import UserError
 
 NAME, VERSION = "moving-mnist", 1
 CLIPS = {"train": 5000, "val": 500, "test": 1000}
 FRAMES, DIGITS, SIDE = 20, 2, 28
-# Step per frame, as a share of PLAY: the px that a digit's corner can move.
-STEP, PLAY = 0.1, IMAGE_SIZE - SIDE
-# Shares of the digit images, or of the public clips.
-HELD_OUT = {"val": 0.1, "test": 0.1}
+PLAY = IMAGE_SIZE - SIDE  # px that the corner of a digit can move
+STEP = 0.1  # per frame, as a share of PLAY
+HELD_OUT = 0.1  # share of the digit images, or of the public clips, in validation and in test
 IDX = {"train": "train-{}-ubyte", "test": "t10k-{}-ubyte"}
-# Name and magic number of the two kinds of file.
-PARTS = {"images": ("images-idx3", 2051), "labels": ("labels-idx1", 2049)}
+PARTS = {"images": ("images-idx3", 2051), "labels": ("labels-idx1", 2049)}  # and magic numbers
 PUBLIC = "mnist_test_seq.npy"
-# The identities: unordered pairs of digits.
-PAIRS = tuple((a, b) for a in range(10) for b in range(a, 10))
+PAIRS = tuple((a, b) for a in range(10) for b in range(a, 10))  # the identities, in no order
 
 
 def read_idx(path: Path, magic: int) -> np.ndarray:
-    """The array of one of MNIST's IDX files: images uint8 [n, 28, 28] or labels uint8 [n].
+    """Images uint8 [n, 28, 28] or labels uint8 [n] of one of MNIST's IDX files.
 
-    Raises UserError if the file is something else.
+    magic: the number that the file must start with. Raises UserError if it is another file.
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
@@ -50,27 +47,25 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
                 raise ValueError(f"its header is {head.tolist()}")
             size = int(head[1]) * (SIDE**2 if len(head) == 4 else 1)
             body = file.read(size + 1)
+            if len(body) != size:
+                raise ValueError(f"expected {size:,} bytes after its header")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        problem = f"{path} is not an IDX file of MNIST ({error})"
-        raise UserError(f"{NAME}: {problem}: get it again") from None
-    if len(body) != size:
-        problem = f"{path} is too short or too long, expected {size:,} bytes after the header"
-        raise UserError(f"{NAME}: {problem}: get it again")
+        raise UserError(f"{path} is no IDX file of MNIST ({error}): get it again") from None
     return np.frombuffer(body, np.uint8).reshape(head[1], *head[2:])
 
 
 def find(folder) -> dict[str, tuple[Path, ...]]:
-    """The files in `folder` to make the set from, also where torchvision puts them below it.
+    """The files in `folder`, or where torchvision puts them below it, to make the set from.
 
     {'train' and/or 'test': (images, labels)}, {'public': (clips,)}, or {} if there are none.
     """
     for place in (Path(folder), Path(folder) / "MNIST" / "raw", Path(folder) / "raw"):
-        files = {}
+        files: dict[str, tuple[Path, ...]] = {}
         for part, name in IDX.items():
-            pair = [_existing(place, name.format(kind)) for kind, _ in PARTS.values()]
-            paths = tuple(path for path in pair if path is not None)
-            if len(paths) == len(pair):
-                files[part] = paths
+            names = [name.format(kind) for kind, _ in PARTS.values()]
+            existing = [[*place.glob(name), *place.glob(f"{name}.gz")] for name in names]
+            if all(existing):
+                files[part] = tuple(paths[0] for paths in existing)
         if not files and (place / PUBLIC).exists():
             files = {"public": (place / PUBLIC,)}
         if files:
@@ -78,8 +73,11 @@ def find(folder) -> dict[str, tuple[Path, ...]]:
     return {}
 
 
-def _existing(place, name):
-    return next((path for path in (place / name, place / f"{name}.gz") if path.exists()), None)
+def hold_out(names: tuple[str, ...], count: int, seed: int) -> dict[str, np.ndarray]:
+    """Sorted positions 0 to count - 1 by split: a tenth for each of `names`, the rest for train."""
+    rows, size = np.random.default_rng(seed).permutation(count), max(1, round(count * HELD_OUT))
+    parts = np.split(rows, size * np.arange(1, len(names) + 1))
+    return {name: np.sort(part) for name, part in zip((*names, "train"), parts)}
 
 
 def digits_by_split(files: dict, seed: int) -> tuple[dict, np.ndarray, np.ndarray]:
@@ -88,26 +86,23 @@ def digits_by_split(files: dict, seed: int) -> tuple[dict, np.ndarray, np.ndarra
     The test split has the images of MNIST's test file, and validation is drawn from the training
     file. With one file only, all three are drawn from it.
     """
-    arrays = []
+    arrays_by_file = []
     for paths in files.values():
         images, labels = (read_idx(path, kind[1]) for path, kind in zip(paths, PARTS.values()))
         if len(images) != len(labels) or labels.max() > 9:
-            problem = f"{paths[1]} has {len(labels)} labels for {len(images)} images"
-            raise UserError(f"{NAME}: {problem}: get both again")
-        arrays.append((images, labels))
-    images, labels = (np.concatenate(parts) for parts in zip(*arrays))
-    first = len(arrays[0][0])
-    rows = np.random.default_rng(seed).permutation(first)
-    val, test = (max(1, round(first * share)) for share in HELD_OUT.values())
-    if len(arrays) == 2:
-        split = {"train": rows[val:], "val": rows[:val], "test": np.arange(first, len(images))}
-    else:
-        split = {"train": rows[val + test :], "val": rows[:val], "test": rows[val : val + test]}
-    return split, images, labels
+            problem = f"{paths[1]} has not one label 0 to 9 per image of {paths[0].name}"
+            raise UserError(f"{problem}: get both again")
+        arrays_by_file.append((images, labels))
+    images, labels = (np.concatenate(parts) for parts in zip(*arrays_by_file))
+    first = len(arrays_by_file[0][0])
+    if len(files) == 1:
+        return hold_out(("val", "test"), first, seed), images, labels
+    test = {"test": np.arange(first, len(images))}
+    return hold_out(("val",), first, seed) | test, images, labels
 
 
 def paths(start: np.ndarray, direction: np.ndarray, frames: int) -> np.ndarray:
-    """The digits' upper left corners, int [n, frames, 2] (row, column) in 0..36 px.
+    """Upper left corners of digits, int [n, frames, 2]: row and column, 0 to 36 px.
 
     start [n, 2] in 0..1 of PLAY, direction [n] in rad; reflected at 0 and 1.
     """
@@ -117,7 +112,7 @@ def paths(start: np.ndarray, direction: np.ndarray, frames: int) -> np.ndarray:
 
 
 def draw(frames: np.ndarray, images: np.ndarray, places: np.ndarray) -> None:
-    """Draw digits [n, 28, 28] at corners [n, T, 2] into frames [n, T, 64, 64], in place."""
+    """Draw digits [n, 28, 28] at corners [n, T, 2] into frames [n, T, 64, 64]."""
     for clip, image, corners in zip(frames, images, places):
         for picture, (row, column) in zip(clip, corners):
             window = picture[row : row + SIDE, column : column + SIDE]
@@ -125,45 +120,30 @@ def draw(frames: np.ndarray, images: np.ndarray, places: np.ndarray) -> None:
 
 
 def compose(frames: np.ndarray, files: dict, seed: int) -> tuple[dict, dict]:
-    """Fill frames, uint8 [6500, 20, 64, 64], with random clips; returns labels and splits.
+    """Fill frames, uint8 [6500, 20, 64, 64], with random clips. Returns labels and splits.
 
     Labels: digits (index into PAIRS), image [n, 2] (positions of the digit images), start
-    [n, 2, 2] (row, column in 0..1 of PLAY), direction [n, 2] (rad).
+    [n, 2, 2] (row and column in 0..1 of PLAY), direction [n, 2] (rad).
     """
     pool, images, classes = digits_by_split(files, seed)
     rng = np.random.default_rng([seed, 1])
-    image = np.concatenate(
-        [rng.choice(np.sort(pool[name]), (count, DIGITS)) for name, count in CLIPS.items()]
-    )
+    image = np.concatenate([rng.choice(pool[name], (n, DIGITS)) for name, n in CLIPS.items()])
     start = rng.random((len(image), DIGITS, 2))
     direction = rng.uniform(0, 2 * np.pi, (len(image), DIGITS))
     for digit in range(DIGITS):
         corners = paths(start[:, digit], direction[:, digit], frames.shape[1])
         draw(frames, images[image[:, digit]], corners)
     pair = np.array([PAIRS.index((min(two), max(two))) for two in classes[image].tolist()])
-    ends = np.cumsum([0, *CLIPS.values()])
-    splits = {name: np.arange(a, b) for name, a, b in zip(CLIPS, ends, ends[1:])}
-    return {"digits": pair, "image": image, "start": start, "direction": direction}, splits
-
-
-def split_public(count: int, seed: int) -> dict[str, np.ndarray]:
-    """Positions of the public clips by split. Their digits are unknown, so clips are held out."""
-    rows = np.random.default_rng(seed).permutation(count)
-    val, test = (round(count * share) for share in HELD_OUT.values())
-    parts = {"train": rows[val + test :], "val": rows[:val], "test": rows[val : val + test]}
-    return {name: np.sort(part) for name, part in parts.items()}
+    labels = {"digits": pair, "image": image, "start": start, "direction": direction}
+    return labels, consecutive(CLIPS)
 
 
 def read_public(path: Path) -> np.ndarray:
     """The public clips, memory-mapped, uint8 [10000, 20, 64, 64]. UserError if they are not."""
-    try:
-        clips = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{NAME}: cannot read {path} ({error}): get it again") from None
-    size = (IMAGE_SIZE, IMAGE_SIZE)
+    clips, size = arrays.mapped(path), (IMAGE_SIZE, IMAGE_SIZE)
     if clips.dtype != np.uint8 or clips.ndim != 4 or clips.shape[2:] != size or clips.shape[1] < 10:
-        problem = f"{path} is {clips.dtype} {[*clips.shape]}, expected uint8 [20, 10000, 64, 64]"
-        raise UserError(f"{NAME}: {problem}: get it again")
+        kind = f"{clips.dtype} {[*clips.shape]}"
+        raise UserError(f"{path} is {kind}, expected uint8 [20, 10000, 64, 64]: get it again")
     return clips.swapaxes(0, 1)
 
 
@@ -176,15 +156,14 @@ def download(folder: Path) -> None:
             MNIST(folder, train, download=True)
     except (RuntimeError, OSError) as error:
         problem = f"torchvision cannot download MNIST ({error})"
-        raise UserError(f"{NAME}: {problem}: give --source FOLDER with its IDX files") from None
+        raise UserError(f"{problem}: give --source FOLDER with its IDX files") from None
 
 
 def load(config) -> Dataset:
     """Load the set in config.data_dir/moving-mnist, frames memory-mapped, clips of 20 frames.
 
-    A set that is missing, damaged, or made with another config.data_seed or from other files is
-    made first, from the files in config.source or in the same folder. Raises UserError if there
-    are none.
+    A set that is missing, damaged, or of another config.data_seed or other files is made first from
+    the files in config.source or in the same folder. Raises UserError if there are none.
     """
     folder = Path(config.data_dir) / NAME
     if config.source == "torchvision" and not find(folder):
@@ -199,44 +178,28 @@ def load(config) -> Dataset:
         unpack(metadata, frames)
         key = metadata["key"]
         if key["seed"] != config.data_seed or (files and key["files"] != sizes):
-            problem = f"{folder} was made with --data_seed {key['seed']}"
-            raise UserError(f"{problem} or from other files")
+            raise UserError(f"{folder} was made with --data_seed {key['seed']} or of other files")
 
-    stored = Store(NAME, folder, VERSION, check)
-    metadata, grey = stored.load(
-        lambda problem: _make(stored, files, config.data_seed, sizes, problem)
-    )
-    frames, lengths = flat(grey)
-    labels = metadata["labels"]
-    return Dataset(
-        name=NAME,
-        # A view: only the frames that are taken are copied.
-        frames=np.broadcast_to(frames[..., None], (*frames.shape, 3)),
-        lengths=lengths,
-        labels=labels,
-        classes={"digits": tuple(f"{a} {b}" for a, b in PAIRS)} if labels else {},
-        splits=metadata["splits"],
-        static=("digits",) if labels else (),
-        dynamic=(),
-        fingerprint=metadata["fingerprint"],
-    )
+    stored, seed = Store(folder, VERSION, check), config.data_seed
+    metadata, grey = stored.load(lambda problem: _make(stored, files, seed, sizes, problem))
+    known = bool(metadata["labels"])
+    # A view: only the frames that are taken are copied.
+    clips = np.broadcast_to(grey[..., None], (*grey.shape, 3))
+    classes = {"digits": tuple(f"{a} {b}" for a, b in PAIRS)} if known else {}
+    return dataset(NAME, metadata, clips, classes, static=("digits",) if known else (), dynamic=())
 
 
 def _make(stored, files, seed, sizes, problem):
-    shape = (sum(CLIPS.values()), FRAMES, IMAGE_SIZE, IMAGE_SIZE)
     if not files:
-        raise UserError(
-            f"{NAME}: {problem}: the set needs {np.prod(shape):,} bytes; put MNIST's IDX files or "
-            f"{PUBLIC} into {stored.folder}, or give --source FOLDER, or --source torchvision to "
-            "download them"
-        )
-    public = read_public(*files["public"]) if "public" in files else None
-    if public is not None:
+        size = sum(CLIPS.values()) * FRAMES * IMAGE_SIZE**2
+        how = f"put MNIST's IDX files or {PUBLIC} into {stored.folder}, or give --source FOLDER or"
+        raise UserError(f"{NAME}: {problem}: the set needs {size:,} bytes; {how} torchvision")
+    if "public" in files:
+        public = read_public(*files["public"])
         shape = public.shape
-        print(
-            f"{NAME}: {PUBLIC} has no digit labels: clips are held out, not digit images",
-            flush=True,
-        )
+        print(f"{NAME}: {PUBLIC} has no digit labels: clips are held out, not digit images")
+    else:
+        public, shape = None, (sum(CLIPS.values()), FRAMES, IMAGE_SIZE, IMAGE_SIZE)
     print(f"{NAME}: making {shape[0]} clips in {stored.folder} once", flush=True)
 
     def fill(frames):
@@ -244,7 +207,7 @@ def _make(stored, files, seed, sizes, problem):
             labels, splits = compose(frames, files, seed)
         else:
             frames[:] = public
-            labels, splits = {}, split_public(len(frames), seed)
+            labels, splits = {}, hold_out(("val", "test"), len(frames), seed)
         return pack(frames, labels, splits, key={"seed": seed, "files": sizes})
 
     stored.write(shape, fill)

@@ -1,21 +1,21 @@
 """MUG-FED: faces of 112x112 that make one of six expressions, in the authors' files.
 
-Users crop and align the database's frames themselves, under its licence (see the README).
+Users crop and align the frames themselves, under the licence of the database (docs/DATA.md).
 `python -m data.mug FOLDER` checks the two files:
 
     MUG_0-255_OF_112x112_color.npz   `arr_0`, an object array of clips [T_i, 112, 112, 3] uint8
     labels.npz                       `arr_0` [n, 2]: identity, action
 
 As in the authors' code, every second frame is kept, zero-padded to 160x160 around its centre and
-resized to 64x64 by PIL, bilinear, as uint8. The results are kept beside the files and
-memory-mapped. The split is the authors', by clip, or with --split_by identity 85/15 by person; a
-tenth of the training part is held out for validation. Users of the database itself may give folders
-of aligned frames instead (data/mug_aligned.py).
+resized to 64x64 by PIL, bilinear, as uint8. The results are stored beside the files. Instead of the
+files, users of the database may give folders of aligned frames (data/mug_aligned.py).
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,26 +30,22 @@ from utils.settings import DATA
 
 NAME = "MUG-FED"
 CLIPS, LABELS = "MUG_0-255_OF_112x112_color.npz", "labels.npz"
-COPY, ABOUT = "frames_64x64.npy", "frames_64x64.json"
-VERSION = 1
+COPY, ABOUT, VERSION = "frames_64x64.npy", "frames_64x64.json", 1
 SIZE, PADDED, STRIDE = 112, 160, 2
 # The files' numbers in the order of our labels: the authors drop 2, 5 and 6, and renumber 7 and 8
-# as 2 and 5. The files hold no names; these assume that 0 to 8 are the database's folders in
-# alphabetical order, of which neutral and the mixed ones are not among the six expressions.
+# as 2 and 5. The files hold no names; these assume that the numbers count the database's folders
+# in alphabetical order.
 ACTIONS = {0: "anger", 1: "disgust", 7: "sadness", 3: "fear", 4: "happiness", 8: "surprise"}
 DROPPED = (2, 5, 6)
-# The authors' share of the clips; ours of the people.
-TEST_SHARE = {"clip": 0.25, "identity": 0.15}
-# Of the training part, so that settings are never chosen on test clips.
-VAL_SHARE = 0.1
-# At most so many problems of one kind are listed.
-LISTED = 5
+FIELDS: dict[str, Any] = {"static": ("identity",), "dynamic": ("action",)}
+FIELDS |= {"fps": 16, "flips": True, "split_flag": "seed"}
+TEST_SHARE = {"clip": 0.25, "identity": 0.15}  # the authors' share of the clips, ours of the people
+VAL_SHARE = 0.1  # of the training part, so that settings are never chosen on test clips
+LISTED = 5  # problems of one kind that are listed at most
 
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     split_by: str = flag("clip", DATA, choices=("clip", "identity"))
     """What is held out: clips, or all clips of some people."""
 
@@ -58,8 +54,7 @@ def load(config) -> Dataset:
     """Load the set in config.data_dir/MUG-FED, frames memory-mapped, split by config.seed.
 
     config.source, or the same folder, may hold aligned frames instead of the authors' files. Clips
-    of fewer than config.seq_len frames are skipped and counted in one line. Raises UserError if
-    the files are missing or wrong, or if a split has no clip left.
+    of fewer than config.seq_len frames are skipped. Raises UserError if files are missing or wrong.
     """
     folder, aligned = Path(config.data_dir) / NAME, config.source and Path(config.source)
     if not aligned and (folder / mug_aligned.LABELS).exists() and not (folder / CLIPS).exists():
@@ -68,60 +63,45 @@ def load(config) -> Dataset:
     lengths, numbers = metadata["lengths"], metadata["labels"]
     splits, short = usable(lengths, numbers, config.seq_len, config.seed, config.split_by)
     if short and not config.quiet:
-        problem = f"{short} clips are shorter than --seq_len {config.seq_len}"
-        print(f"{NAME}: {problem} and skipped", flush=True)
+        print(f"{NAME}: {short} clips are shorter than --seq_len {config.seq_len} and skipped")
     people, identity = np.unique(numbers[:, 0], return_inverse=True)
     action = np.full(len(numbers), -1)
     for label, number in enumerate(ACTIONS):
         action[numbers[:, 1] == number] = label
     labels = {"identity": identity, "action": action}
-    return Dataset(
-        name=NAME,
-        frames=frames,
-        lengths=lengths,
-        labels=labels,
-        classes={"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())},
-        splits=splits,
-        static=("identity",),
-        dynamic=("action",),
-        fingerprint=fingerprint(metadata["digest"], labels, splits),
-        fps=16,
-        flips=True,
-        split_flag="seed",
-    )
+    classes = {"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())}
+    digest = fingerprint(metadata["digest"], labels, splits)
+    return Dataset(NAME, frames, lengths, labels, classes, splits, fingerprint=digest, **FIELDS)
 
 
-def usable(lengths, labels, seq_len: int, seed: int, by="clip") -> tuple[dict, int]:
+def usable(
+    lengths: np.ndarray, labels: np.ndarray, seq_len: int, seed: int, split_by: str
+) -> tuple[dict[str, np.ndarray], int]:
     """Positions by split of the clips with one of the six actions and at least seq_len frames.
 
-    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action.
-    by 'clip': the test split is the authors', scikit-learn's split of all clips of the file before
-    any is dropped. by 'identity': the same with 15 % of the people. Raises UserError if a split has
-    no clip left.
+    Also returns how many clips of the six actions are shorter. labels [n, 2]: identity, action. As
+    in the authors' code, scikit-learn splits all clips (or people) before clips are dropped. Raises
+    UserError if a split has no clip left.
     """
-    # Imported here: the import takes seconds.
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import train_test_split  # takes seconds
 
-    units = np.arange(len(lengths)) if by == "clip" else np.unique(labels[:, 0])
+    by_clip = split_by == "clip"
+    units = np.arange(len(lengths)) if by_clip else np.unique(labels[:, 0])
     if len(units) < 3:
-        count = f"{len(units)} {'clips' if by == 'clip' else 'people'}"
-        raise UserError(f"{NAME}: found {count}, expected enough for three splits: give more clips")
-    train, test = train_test_split(units, test_size=TEST_SHARE[by], random_state=seed)
+        count = f"{len(units)} {'clips' if by_clip else 'people'}"
+        raise UserError(f"{NAME}: found {count}, expected 3 or more: give more clips")
+    train, test = train_test_split(units, test_size=TEST_SHARE[split_by], random_state=seed)
     val, train = np.split(train, [max(1, round(len(train) * VAL_SHARE))])
-    splits = {"train": train, "val": val, "test": test}
-    if by == "identity":
-        splits = {
-            name: np.flatnonzero(np.isin(labels[:, 0], people)) for name, people in splits.items()
-        }
     kept, enough = np.isin(labels[:, 1], list(ACTIONS)), lengths >= seq_len
-    splits = {name: rows[(kept & enough)[rows]] for name, rows in splits.items()}
+    splits = {}
+    for name, chosen in {"train": train, "val": val, "test": test}.items():
+        rows = chosen if by_clip else np.flatnonzero(np.isin(labels[:, 0], chosen))
+        splits[name] = rows[(kept & enough)[rows]]
     empty = [name for name, rows in splits.items() if len(rows) == 0]
     if empty:
-        raise UserError(
-            f"{NAME}: found {(kept & enough).sum()} clips of {len(lengths)} with one of the six "
-            f"actions and {seq_len} frames (--seq_len, after every second one is left out), none "
-            f"of them in {' and '.join(empty)}: give a smaller --seq_len, or more clips"
-        )
+        where, length = " and ".join(empty), f"{seq_len} frames (every second one counts)"
+        problem = f"found no clip of the six actions with {length} in {where}"
+        raise UserError(f"{NAME}: {problem}: give a smaller --seq_len, or more clips")
     return splits, int((kept & ~enough).sum())
 
 
@@ -133,31 +113,26 @@ def small(frame: np.ndarray) -> np.ndarray:
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (an array of uint8 arrays [T_i, 112, 112, 3]) and labels, int64 [n, 2].
-
-    Raises UserError with the first problem.
-    """
+    """Clips, uint8 arrays [T_i, 112, 112, 3], and labels, int64 [n, 2]. Raises UserError."""
     clips, labels = arrays.load(folder / CLIPS), arrays.load(folder / LABELS)
     for problem in problems_of(clips, labels):
         raise UserError(f"{NAME}: {problem} (python -m data.mug {folder} lists all problems)")
     return clips, labels.astype(np.int64)
 
 
-def problems_of(clips, labels):
+def problems_of(clips: np.ndarray, labels: np.ndarray) -> Iterator[str]:
     """What is wrong with the two arrays, one line each; nothing if they are right."""
-    n = len(clips) if clips.ndim else 0
-    each = "uint8 [frames, 112, 112, 3]"
-    if n == 0 or (clips.dtype != object and clips.ndim != 5):
-        yield f"{CLIPS}: found {_kind(clips)}, expected an object array of clips, each {each}"
-        n = 0
-    wrong = [
-        f"clip {i} of {CLIPS} is {_kind(clip)}, expected {each}"
-        for i, clip in enumerate(clips[:n])
+    count, expected = len(clips) if clips.ndim else 0, "uint8 [frames, 112, 112, 3]"
+    if count == 0 or (clips.dtype != object and clips.ndim != 5):
+        yield f"{CLIPS}: found {_kind(clips)}, expected an object array of clips, each {expected}"
+        count = 0
+    yield from _first(
+        f"clip {i} of {CLIPS} is {_kind(clip)}, expected {expected}"
+        for i, clip in enumerate(clips[:count])
         if not isinstance(clip, np.ndarray)
         or (clip.dtype, clip.ndim, clip.shape[1:]) != (np.uint8, 4, (SIZE, SIZE, 3))
         or len(clip) == 0
-    ]
-    yield from _first(wrong)
+    )
     try:
         with np.errstate(invalid="ignore"):
             whole = bool((labels.astype(np.int64) == labels).all())
@@ -167,33 +142,32 @@ def problems_of(clips, labels):
         expected = "expected whole numbers [clips, 2], identity and action"
         yield f"{LABELS}: found {_kind(labels)}, {expected}"
         return
-    if n and len(labels) != n:
-        yield f"{LABELS} has labels for {len(labels)} clips, expected {n}, the clips of {CLIPS}"
-    unknown = [
+    if count and len(labels) != count:
+        yield f"{LABELS} has labels for {len(labels)} clips, expected {count}, the clips of {CLIPS}"
+    yield from _first(
         f"clip {i} has action {action} in {LABELS}, expected 0 to 8"
         for i, action in enumerate(labels[:, 1].astype(np.int64).tolist())
         if action not in ACTIONS and action not in DROPPED
-    ]
-    yield from _first(unknown)
+    )
 
 
 def _first(problems):
+    problems = list(problems)
     yield from problems[:LISTED]
     if len(problems) > LISTED:
         yield f"... and {len(problems) - LISTED} more clips like these"
 
 
 def _kind(value):
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {[*value.shape]}"
-    return type(value).__name__
+    array = isinstance(value, np.ndarray)
+    return f"{value.dtype} {[*value.shape]}" if array else type(value).__name__
 
 
 def _copy(folder, aligned):
-    """Metadata and frames [F, 64, 64, 3] of the copy in `folder`, of its files or of `aligned`.
+    """Metadata and frames [F, 64, 64, 3] of the copy in `folder` of its files or of `aligned`.
 
-    Metadata: lengths [n], labels [n, 2], digest (SHA-256 of frames and lengths, uint8 [32]). The
-    copy is made first if it is missing, damaged, or of other files.
+    Metadata: lengths [n], labels [n, 2], digest (SHA-256 of frames and lengths, uint8 [32]). A copy
+    that is missing, damaged, or of other files is made first.
     """
     try:
         if aligned:
@@ -202,10 +176,8 @@ def _copy(folder, aligned):
             stats = {name: (folder / name).stat() for name in (CLIPS, LABELS)}
             source = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     except OSError as error:
-        raise UserError(
-            f"{NAME}: found no {error.filename}: --data_dir names the folder that holds {NAME}/ "
-            f"with {CLIPS} and {LABELS}; the README says how to make them"
-        ) from None
+        advice = f"--data_dir holds {NAME}/ with {CLIPS} and {LABELS} (docs/DATA.md)"
+        raise UserError(f"{NAME}: found no {error.filename}: {advice}") from None
 
     def unpack(metadata, frames):
         if metadata["source"] != source:
@@ -230,55 +202,49 @@ def _copy(folder, aligned):
 
         stored.write((int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3), fill)
 
-    stored = Store(NAME, folder, VERSION, unpack, COPY, ABOUT)
+    stored = Store(folder, VERSION, unpack, COPY, ABOUT)
     return stored.load(make)
 
 
-def check(folder: Path, settings) -> tuple[list[str], list[str]]:
-    """Lines that say what the files in `folder` hold, and lines that say what is wrong."""
-    facts, problems, loaded = [], [], {}
-    for name in (CLIPS, LABELS):
-        try:
-            loaded[name] = arrays.load(folder / name)
-        except UserError as error:
-            problems.append(str(error))
-    if not problems:
-        problems += problems_of(loaded[CLIPS], loaded[LABELS])
-    if not problems:
-        lengths = np.array([len(clip[::STRIDE]) for clip in loaded[CLIPS]])
-        labels = loaded[LABELS].astype(np.int64)
-        people, actions = labels.T
-        facts.append(
-            f"{len(lengths)} clips of {len(np.unique(people))} identities; {lengths.min()} to "
-            f"{lengths.max()} frames (median {np.median(lengths):g}), every second one of the file"
-        )
-        counts = ", ".join(f"{name} {(actions == i).sum()}" for i, name in ACTIONS.items())
-        dropped = np.isin(actions, DROPPED).sum()
-        facts.append(f"actions: {counts}; left out: {dropped} of the numbers 2, 5 and 6")
-        seq_len, seed = settings.seq_len, settings.seed
-        try:
-            splits, short = usable(lengths, labels, seq_len, seed, settings.split_by)
-            parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
-            given = f"with --seq_len {seq_len} and --seed {seed}"
-            facts.append(f"{given}: {parts} clips, {short} too short and skipped")
-        except UserError as error:
-            problems.append(str(error))
-    return facts, problems
+def facts(clips: np.ndarray, labels: np.ndarray, settings) -> Iterator[str]:
+    """Lines of text on right files. Raises UserError if a split has no clip."""
+    lengths = np.array([len(clip[::STRIDE]) for clip in clips])
+    labels = labels.astype(np.int64)
+    people, actions = labels.T
+    yield (
+        f"{len(lengths)} clips of {len(np.unique(people))} identities; {lengths.min()} to "
+        f"{lengths.max()} frames (median {np.median(lengths):g}), every second one of the file"
+    )
+    counts = ", ".join(f"{name} {(actions == i).sum()}" for i, name in ACTIONS.items())
+    dropped = np.isin(actions, DROPPED).sum()
+    yield f"actions: {counts}; left out: {dropped} of the numbers 2, 5 and 6"
+    seq_len, seed = settings.seq_len, settings.seed
+    splits, short = usable(lengths, labels, seq_len, seed, settings.split_by)
+    parts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
+    yield f"--seq_len {seq_len}, --seed {seed}: {parts} clips, {short} too short and skipped"
 
 
 @in_one_line
 def main(argv: list[str]) -> int:
     """Check files; the exit status is 0 if they are right, else 2 with the problems on stderr."""
-    # Imported here, so that the settings may import this module.
     if not argv or argv[0].startswith("-"):
         where = f"FOLDER holds {CLIPS} and {LABELS}, or {NAME}/ with them"
         raise UserError(f"usage: python -m data.mug FOLDER [--seq_len N] [--seed N]; {where}")
     settings, folder = parse([*argv[1:], "--dataset_name", NAME]).first, Path(argv[0])
     folder = folder.parent if folder.is_file() else folder
     folder = folder / NAME if (folder / NAME).is_dir() else folder
-    facts, problems = check(folder, settings)
-    for line in facts:
-        print(line)
+    loaded, problems = [], []
+    for name in (CLIPS, LABELS):
+        try:
+            loaded.append(arrays.load(folder / name))
+        except UserError as error:
+            problems.append(str(error))
+    try:
+        problems = problems or list(problems_of(*loaded))
+        for line in () if problems else facts(*loaded, settings):
+            print(line)
+    except UserError as error:
+        problems.append(str(error))
     for line in problems:
         print(" ".join(line.split()), file=sys.stderr)
     verdict = f"{len(problems)} problems" if problems else "the files are right"

@@ -4,9 +4,9 @@
 
 Each clip starts from a random angle and angular velocity, and shows an anti-aliased rod and bob on
 black, 64x64. Identity is the colour; dynamics are amplitude, phase and speed of the swing. The
-generating values are kept as labels, so what a model generates can be compared with the true
-motion, also after the last training frame. With several --pendulum_lengths the length l is a second
-factor of the identity; with several --pendulum_dampings the damping c is a factor of the dynamics.
+generating values are labels, so that generated clips can be compared with the true motion, also
+beyond the training length. With several --pendulum_lengths the length l is a second factor of the
+identity; with several --pendulum_dampings the damping c is a factor of the dynamics.
 
     python -m data.pendulum FOLDER [--FLAG VALUE ...]    # files for other programs, see `export`
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
+import data
+from data.base import IMAGE_SIZE, Dataset, consecutive, fingerprint, flat
 from utils.errors import UserError, in_one_line
 from utils.flags import flag, numbers
 from utils.plan import parse
@@ -34,29 +35,19 @@ COLOURS = {
     "purple": (165, 60, 230),
     "white": (235, 235, 235),
 }
-# [8, 3] in 0..255
-PALETTE = np.array(list(COLOURS.values()), np.float32)
+PALETTE = np.array(list(COLOURS.values()), np.float32)  # [8, 3] in 0..255
 CLIPS = {"train": 400, "val": 80, "test": 160}
-# Frames per clip, and seconds per frame.
-FRAMES, FRAME_TIME = 16, 0.1
-# m, m/s^2, 1/s
-LENGTH, GRAVITY, DAMPING = 1.0, 9.81, 0.05
-# m: a longer rod would leave the picture.
-LONGEST = 1.2
-# Of the initial state, rad and rad/s.
-MAX_ANGLE, MAX_VELOCITY = np.deg2rad(100), 3.0
-# Row and column, px.
-PIVOT = (26.0, 32.0)
-# px; ROD is the drawn length of a rod of 1 m.
-ROD, ROD_HALF_WIDTH, BOB_RADIUS = 22.0, 1.2, 5.0
-# Runge-Kutta steps per frame: angles are exact to 1e-6 rad over 60 frames.
-SUBSTEPS = 20
+FRAMES, FRAME_TIME = 16, 0.1  # frames per clip, seconds per frame
+LENGTH, GRAVITY, DAMPING = 1.0, 9.81, 0.05  # m, m/s^2, 1/s
+LONGEST = 1.2  # m: a longer rod would leave the picture
+MAX_ANGLE, MAX_VELOCITY = np.deg2rad(100), 3.0  # of the initial state, rad and rad/s
+PIVOT = (26.0, 32.0)  # row and column, px
+ROD, ROD_HALF_WIDTH, BOB_RADIUS = 22.0, 1.2, 5.0  # px; ROD: as a rod of 1 m is drawn
+SUBSTEPS = 20  # Runge-Kutta steps per frame: angles are exact to 1e-6 rad over 60 frames
 
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     pendulum_lengths: tuple = flag(None, DATA, kind=numbers)
     """Lengths of the rods in m, joined by commas, as a factor of the identity. Default: all 1."""
     pendulum_dampings: tuple = flag(None, DATA, kind=numbers)
@@ -69,14 +60,14 @@ def simulate(
     """Angles (rad) and angular velocities (rad/s), float64 [n, frames] each, every FRAME_TIME.
 
     angle, velocity [n]: the state at the first frame; 0 hangs down, positive is to the right.
-    length in m, damping in 1/s: scalars or [n].
+    length (m), damping (1/s): scalars or [n].
     """
 
     def slope(state):
         theta, omega = state
         return np.stack([omega, -GRAVITY / length * np.sin(theta) - damping * omega])
 
-    state = np.stack([np.asarray(angle, np.float64), np.asarray(velocity, np.float64)])
+    state = np.array([angle, velocity], np.float64)
     path, h = [state], FRAME_TIME / SUBSTEPS
     for _ in range(frames - 1):
         for _ in range(SUBSTEPS):
@@ -93,16 +84,14 @@ def simulate(
 def render(angles: np.ndarray, colours: np.ndarray, length=LENGTH) -> np.ndarray:
     """Pictures of pendula, uint8 [m, 64, 64, 3].
 
-    angles [m] in rad, colours [m, 3] in 0..255, length in m, scalar or [m].
+    angles [m] (rad), colours [m, 3] (0..255), length (m): a scalar or [m].
     """
-    # px
     rods = np.broadcast_to(np.float32(ROD) * np.asarray(length, np.float32), len(angles))
     rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32)
     rows, columns = rows - PIVOT[0], columns - PIVOT[1]
     out = np.empty((len(angles), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     for block in range(0, len(angles), 512):
         theta = np.asarray(angles[block : block + 512], np.float32)[:, None, None]
-        # The direction of the rod.
         down, right = np.cos(theta), np.sin(theta)
         rod = rods[block : block + 512, None, None]
         along = np.clip(rows * down + columns * right, 0, rod)
@@ -115,40 +104,31 @@ def render(angles: np.ndarray, colours: np.ndarray, length=LENGTH) -> np.ndarray
 
 
 def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None) -> Dataset:
-    """Simulate and draw sum(clips.values()) clips of `frames` frames; the seed decides all of it.
+    """Simulate and draw `clips` clips by split, of `frames` frames, from the seed.
 
     Labels: colour (class), initial angle (rad) and velocity (rad/s), angles [n, frames] (rad); with
     lengths (m) or dampings (1/s) also length or damping (class). Every split has all classes; no
     initial state is in two splits.
     """
-    total = sum(clips.values())
-    draw = np.random.default_rng(seed)
+    total, draw = sum(clips.values()), np.random.default_rng(seed)
     angle = draw.uniform(-MAX_ANGLE, MAX_ANGLE, total)
     velocity = draw.uniform(-MAX_VELOCITY, MAX_VELOCITY, total)
-    ends = np.cumsum([0, *clips.values()])
-    splits = {name: np.arange(a, b) for name, a, b in zip(clips, ends, ends[1:])}
     values = {"colour": tuple(COLOURS), "length": lengths, "damping": dampings}
     classes = {factor: tuple(map(str, given)) for factor, given in values.items() if given}
-    labels = {
-        factor: np.concatenate(
-            [draw.permutation(np.arange(count) % len(names)) for count in clips.values()]
-        )
-        for factor, names in classes.items()
-    }
+    labels = {}
+    for factor, names in classes.items():
+        by_split = [draw.permutation(np.arange(count) % len(names)) for count in clips.values()]
+        labels[factor] = np.concatenate(by_split)
     physics = constants(labels, classes)
     labels |= {"angle": angle, "velocity": velocity}
     labels["angles"], _ = simulate(angle, velocity, frames, **physics)
-    # Colour and length of the clip, for each of its frames.
-    colours, rods = (
-        np.repeat(values, frames, 0) for values in (PALETTE[labels["colour"]], physics["length"])
-    )
-    pictures = render(labels["angles"].ravel(), colours, rods)
-    pictures = pictures.reshape(total, frames, *pictures.shape[1:])
-    flat_frames, frame_counts = flat(pictures)
+    colour_by_frame = np.repeat(PALETTE[labels["colour"]], frames, 0)
+    length_by_frame = np.repeat(physics["length"], frames)
+    pictures = render(labels["angles"].ravel(), colour_by_frame, length_by_frame)
+    pictures, splits = pictures.reshape(total, frames, *pictures.shape[1:]), consecutive(clips)
     return Dataset(
-        name="pendulum",
-        frames=flat_frames,
-        lengths=frame_counts,
+        "pendulum",
+        *flat(pictures),
         labels=labels,
         classes=classes,
         splits=splits,
@@ -160,29 +140,23 @@ def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None) -> Dat
 
 
 def constants(labels: dict, classes: dict) -> dict[str, np.ndarray]:
-    """{'length': m, 'damping': 1/s}, float [n] each, of clips with these labels [n].
-
-    classes: those of the data set.
-    """
-    defaults = {"length": LENGTH, "damping": DAMPING}
-    return {
-        name: np.array(classes[name], float)[labels[name]]
-        if name in classes
-        else np.full(len(labels["colour"]), value)
-        for name, value in defaults.items()
-    }
+    """'length' (m) and 'damping' (1/s) of the clips of a set, float [n] each."""
+    count = len(labels["colour"])
+    values = {"length": np.full(count, LENGTH), "damping": np.full(count, DAMPING)}
+    for name in values.keys() & classes.keys():
+        values[name] = np.array(classes[name], float)[labels[name]]
+    return values
 
 
 def load(config) -> Dataset:
-    """Make the set from config.data_seed, with clips of at least config.seq_len frames.
+    """The set of config.data_seed and its own flags, in clips of config.seq_len frames or more.
 
-    config.pendulum_lengths and config.pendulum_dampings add factors. Raises UserError if a rod is
-    too long.
+    Raises UserError if a rod is too long.
     """
     lengths, dampings = config.pendulum_lengths, config.pendulum_dampings
     if lengths and max(lengths) > LONGEST:
-        problem = f"found --pendulum_lengths {max(lengths)}"
-        raise UserError(f"{problem}, expected {LONGEST} m at most: shorten the rod")
+        longest = f"found {max(lengths)} m in --pendulum_lengths"
+        raise UserError(f"{longest}, expected {LONGEST} m at most: shorten the rod")
     given = {"lengths": lengths, "dampings": dampings}
     factors = {name: values for name, values in given.items() if values}
     return make(max(FRAMES, config.seq_len), config.data_seed, **factors)
@@ -207,23 +181,19 @@ def export(dataset: Dataset, folder: Path) -> None:
         with open(folder / "labels.csv", "w", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("split", *columns))
-            table.writerows(
-                (split[row], *(column[row] for column in columns.values())) for row in rows
-            )
+            for row in rows:
+                table.writerow((split[row], *(column[row] for column in columns.values())))
     except OSError as error:
-        problem = f"cannot write {folder} ({error.strerror})"
-        raise UserError(f"pendulum: {problem}: give another folder") from None
+        raise UserError(f"cannot write {folder} ({error.strerror}): give another") from None
 
 
 @in_one_line
 def main(argv: list[str]) -> int:
     """Write the set's files; the exit status is 2 if a flag or the folder is wrong."""
-    # Imported here, so that the settings may import this module.
-    import data
-
     if not argv or argv[0].startswith("-"):
-        command = "python -m data.pendulum FOLDER [--FLAG VALUE ...]"
-        raise UserError(f"usage: {command}, with the flags of main.py")
+        raise UserError(
+            "usage: python -m data.pendulum FOLDER [--FLAG VALUE ...]; see main.py --help"
+        )
     export(data.load(parse([*argv[1:], "--dataset_name", "pendulum"]).first), Path(argv[0]))
     print(f"wrote clips.npy, angles.npy and labels.csv to {argv[0]}")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.base import fingerprint
+from data.base import Dataset, fingerprint, flat
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -20,13 +20,13 @@ FRAMES, METADATA = "frames.npy", "dataset.json"
 
 
 def pack(frames: np.ndarray, labels: dict, splits: dict, **facts) -> dict:
-    """The metadata that `unpack` reads: labels and clip positions, fingerprint and `facts`."""
+    """The metadata that `unpack` reads: `facts`, fingerprint, splits and labels."""
     digest = fingerprint(frames, labels, splits)
     return {**facts, "fingerprint": digest, "splits": splits, "labels": labels}
 
 
 def unpack(metadata: dict, frames: np.ndarray) -> None:
-    """Replace the lists of labels and splits by arrays. Raises ValueError if they do not fit."""
+    """Turn the lists of labels and splits into arrays. Raises ValueError if they do not fit."""
     labels = {name: np.array(values) for name, values in metadata["labels"].items()}
     splits = {name: np.array(rows, np.int64) for name, rows in metadata["splits"].items()}
     if any(len(values) != len(frames) for values in labels.values()):
@@ -36,16 +36,21 @@ def unpack(metadata: dict, frames: np.ndarray) -> None:
     metadata.update(labels=labels, splits=splits, fingerprint=metadata["fingerprint"])
 
 
+def dataset(name: str, metadata: dict, clips: np.ndarray, classes: dict, **fields) -> Dataset:
+    """The Dataset of unpacked metadata and clips [n, T, 64, 64, 3], with its other fields."""
+    frames, lengths = flat(clips)
+    stored = {key: metadata[key] for key in ("labels", "splits", "fingerprint")}
+    return Dataset(name, frames, lengths, classes=classes, **stored, **fields)
+
+
 @dataclass(frozen=True)
 class Store:
     """The files of one data set, and how they are read and written.
 
-    name: starts the error messages. version: of the metadata's format. unpack: checks the metadata
-    and turns lists into arrays; it may raise UserError with a message of its own, or any error of
-    Python's (KeyError, ValueError, ...), which then means that the metadata are damaged.
+    version: of the metadata's format. unpack: checks the metadata and turns its lists into arrays;
+    any Python error in it, such as KeyError, means that the metadata are damaged.
     """
 
-    name: str
     folder: Path
     version: int
     unpack: Callable[[dict, np.ndarray], None] = unpack
@@ -53,30 +58,27 @@ class Store:
     metadata_file: str = METADATA
 
     def load(self, make: Callable[[str], None]) -> tuple[dict, np.ndarray]:
-        """As `read`; if the files cannot be read, make(what is wrong) must write them first."""
-        problem = self.problem()
-        if problem:
-            make(problem)
+        """As `read`. If the files cannot be read, calls make(what is wrong), which writes them."""
+        try:
+            return self.read()
+        except UserError as error:
+            make(str(error))
         return self.read()
 
     def read(self) -> tuple[dict, np.ndarray]:
-        """The metadata and the memory-mapped frames.
-
-        Checks sizes, shapes and metadata, not pixels. Raises UserError with what is wrong.
-        """
+        """Metadata and memory-mapped frames, checked except for pixels. Raises UserError."""
         path, about = self.folder / self.frames_file, self.folder / self.metadata_file
         try:
             metadata = json.loads(about.read_text())
-            if metadata["version"] != self.version:
-                version = metadata["version"]
+            if (version := metadata["version"]) != self.version:
                 raise UserError(f"{about} has version {version}, expected {self.version}")
-            size = path.stat().st_size
-            if size != metadata["bytes"]:
-                raise UserError(f"{path} has {size:,} bytes, expected {metadata['bytes']:,}")
+            size, expected = path.stat().st_size, metadata["bytes"]
+            if size != expected:
+                raise UserError(f"{path} has {size:,} bytes, expected {expected:,}")
             frames = np.load(path, mmap_mode="r", allow_pickle=False)
+            kind = f"{frames.dtype} {[*frames.shape]}"
             shape = metadata.get("shape", [*frames.shape])
-            if frames.dtype != np.uint8 or [*frames.shape] != shape:
-                kind = f"{frames.dtype} {[*frames.shape]}"
+            if kind != f"uint8 {shape}":
                 raise UserError(f"{path} is {kind}, expected uint8 {shape}")
             self.unpack(metadata, frames)
         except FileNotFoundError as error:
@@ -84,13 +86,6 @@ class Store:
         except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
             raise UserError(f"{about} or {path.name} is damaged ({error!r})") from None
         return metadata, frames
-
-    def problem(self) -> str | None:
-        """What is wrong with the files; None if they can be read."""
-        try:
-            self.read()
-        except UserError as error:
-            return str(error)
 
     def verify(self) -> bool:
         """Whether the set is complete to the last pixel. Computes the fingerprint (seconds)."""
@@ -101,11 +96,11 @@ class Store:
         digest = fingerprint(frames, metadata["labels"], metadata["splits"])
         return digest == metadata["fingerprint"]
 
-    def write(self, shape, fill: Callable[[np.ndarray], dict]) -> None:
+    def write(self, shape: tuple[int, ...], fill: Callable[[np.ndarray], dict]) -> None:
         """Make the set: fill(frames) fills a memory map, uint8 `shape`, and returns the metadata.
 
-        If that fails, no new file is left, and an older set stays until the new frames are
-        complete. Raises UserError if the disk is too full or cannot be written.
+        If that fails, no new file is left, and an older set stays. Raises UserError if the disk is
+        too full or cannot be written.
         """
         path, about = self.folder / self.frames_file, self.folder / self.metadata_file
         need = int(np.prod(shape))
@@ -115,7 +110,7 @@ class Store:
             free = shutil.disk_usage(self.folder).free
             if free < need:
                 problem = f"{self.folder} has {free:,} bytes free, the set needs {need:,}"
-                raise UserError(f"{self.name}: {problem}: make room or choose another --data_dir")
+                raise UserError(f"{problem}: make room or choose another --data_dir")
             with replacing(path, shared=True) as part:
                 frames = np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape))
                 metadata = fill(frames) | {"version": self.version, "shape": [*shape]}
@@ -125,7 +120,5 @@ class Store:
             with replacing(about, shared=True) as part:
                 part.write_text(json.dumps(metadata, default=np.ndarray.tolist))
         except OSError as error:
-            raise UserError(
-                f"{self.name}: cannot write {self.folder} ({error.strerror}): "
-                "make it writable or choose another --data_dir"
-            ) from None
+            problem = f"cannot write {self.folder} ({error.strerror})"
+            raise UserError(f"{problem}: choose another --data_dir") from None

@@ -1,12 +1,13 @@
 """Decoded clips on disk, appended one by one and found again by the content of their files.
 
 frames.bin holds the frames of all clips, uint8 [F, 64, 64, 3]. clips.jsonl has one line per clip,
-written after its frames. Bytes of frames.bin beyond the last line are an unfinished clip and are
-cut off; a clip whose frames are incomplete is decoded again. One process writes at a time.
+written after its frames. An unfinished clip at the end of either file is cut off and decoded again.
+One process writes at a time.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,15 +18,14 @@ from data.base import IMAGE_SIZE
 from utils.files import write_text
 
 VERSION = 1
-# Bytes per frame.
-FRAME = IMAGE_SIZE * IMAGE_SIZE * 3
+FRAME_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
 
 
 class Cache:
     """The clips decoded into `folder`. Open it with `opened`.
 
-    entries: by key and in the order of frames.bin, a dict of 'first' (where the clip starts),
-    'frames' (how many it has) and 'pixels' (their SHA-256).
+    entries: by key, in the order of frames.bin, the clip's 'first' frame there, its number of
+    'frames', and the SHA-256 of its 'pixels'.
     """
 
     def __init__(self, folder: Path):
@@ -33,7 +33,7 @@ class Cache:
         self.entries: dict[str, dict] = {}
 
     def read(self) -> None:
-        """Read the index. Cuts off unfinished clips at the end of both files."""
+        """Read the index, and cut off unfinished clips at the end of both files."""
         self.bin.touch()
         lines = self.index.read_text().splitlines(keepends=True) if self.index.exists() else []
         whole, total, size = "", 0, self.bin.stat().st_size
@@ -41,7 +41,7 @@ class Cache:
             try:
                 entry = json.loads(line)
                 key, count, _ = entry.pop("key"), entry["frames"], entry["pixels"]
-                fits = entry["first"] == total and (total + count) * FRAME <= size
+                fits = entry["first"] == total and (total + count) * FRAME_BYTES <= size
                 if entry["version"] != VERSION or not fits or not line.endswith("\n"):
                     break
             except (ValueError, LookupError, TypeError, AttributeError):
@@ -50,14 +50,11 @@ class Cache:
             whole, total = whole + line, total + count
         if whole != "".join(lines):
             write_text(self.index, whole)
-        if size != total * FRAME:
-            self._truncate(total * FRAME)
+        if size != total * FRAME_BYTES:
+            os.truncate(self.bin, total * FRAME_BYTES)
 
     def add(self, key: str, frames: Iterable[np.ndarray]) -> int:
-        """Append a clip of frames, uint8 [64, 64, 3] each; returns how many there were.
-
-        If `frames` raises or is empty, nothing is added.
-        """
+        """Append the frames of a clip, uint8 [64, 64, 3], all or none. Returns their number."""
         size, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:
             with open(self.bin, "ab") as file:
@@ -66,19 +63,15 @@ class Cache:
                     file.write(frame.tobytes())
                     digest.update(frame.tobytes())
             if count:
-                entry = {"version": VERSION, "first": size // FRAME, "frames": count}
+                entry = {"version": VERSION, "first": size // FRAME_BYTES, "frames": count}
                 entry["pixels"] = digest.hexdigest()
                 with open(self.index, "a") as file:
                     file.write(json.dumps({"key": key, **entry}) + "\n")
                 self.entries[key] = entry
         finally:
             if key not in self.entries:
-                self._truncate(size)
+                os.truncate(self.bin, size)
         return count
-
-    def _truncate(self, size):
-        with open(self.bin, "r+b") as file:
-            file.truncate(size)
 
     def frames(self) -> tuple[np.ndarray, np.ndarray]:
         """All frames, memory-mapped uint8 [F, 64, 64, 3], and lengths [n], in `entries` order."""

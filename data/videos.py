@@ -3,16 +3,16 @@
     python main.py --dataset_name video-folder --source FOLDER    # default: data_dir/video-folder
 
 Label 'identity' is the name of the first sub-folder, if all clips lie in sub-folders. Each file is
-decoded once, cropped to its centre square, resized to 64x64 and kept in data_dir/video-folder.cache
-by its content. Files that cannot be decoded, copies of a clip, and clips shorter than --seq_len are
-left out and reported. See docs/YOUR_OWN_VIDEOS.md.
+decoded once, cropped to its centre square, resized to 64x64 and stored by its content in
+data_dir/video-folder.cache. Damaged files, copies, and clips shorter than --seq_len are left out
+and listed. See docs/YOUR_OWN_VIDEOS.md.
 """
 
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,14 +34,11 @@ VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wm
 ANIMATIONS = {".gif", ".apng"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 HELD_OUT = {"test": 0.1, "val": 0.1}
-# At most so many files that are left out are listed by name.
-LISTED = 20
+LISTED = 20  # files that are left out and listed by name at most
 
 
 @dataclass
 class Flags:
-    """The data set's own flags."""
-
     video_step: int = flag(1, DATA, low=1)
     """Take every n-th frame of a file."""
     split_by: str = flag("clip", DATA, choices=("clip", "identity"))
@@ -49,10 +46,7 @@ class Flags:
 
 
 def find(source: Path) -> list[Path]:
-    """The clips below folder `source` in natural order.
-
-    A clip is a video, an animation, or a folder that holds at least two pictures.
-    """
+    """The clips below `source` in natural order: videos, animations, folders of pictures."""
     clips = []
     for place, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -64,7 +58,7 @@ def find(source: Path) -> list[Path]:
 
 
 def pictures(files) -> list[Path]:
-    """The pictures among paths, in natural order; hidden files are no pictures."""
+    """The pictures among paths that are not hidden, in natural order."""
     shown = (path for path in files if not path.name.startswith("."))
     return natsorted((path for path in shown if path.suffix.lower() in PICTURES), key=str)
 
@@ -74,28 +68,25 @@ def parts(clip: Path) -> list[Path]:
     return pictures(clip.iterdir()) if clip.is_dir() else [clip]
 
 
-def decode(clip: Path, step=1) -> Iterator[np.ndarray]:
-    """Every step-th frame of a clip, upright, uint8 [64, 64, 3]. Raises what the decoder raises."""
-    if clip.is_dir():
-        frames = _pictures(clip, step)
-    elif clip.suffix.lower() in ANIMATIONS:
-        frames = _animation(clip, step)
-    else:
-        frames = _video(clip, step)
-    return map(fit, frames)
+class BadFile(Exception):
+    """The decoder refuses a file."""
 
 
-def _pictures(folder, step):
+def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
+    """Every step-th frame of a clip, upright, uint8 [64, 64, 3]. Raises BadFile."""
     import imageio.v3 as iio
 
-    for path in parts(folder)[::step]:
-        yield iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0)
-
-
-def _animation(path, step):
-    import imageio.v3 as iio
-
-    yield from islice(iio.imiter(path, plugin="pillow", mode="RGB"), 0, None, step)
+    try:
+        if clip.is_dir():
+            for path in parts(clip)[::step]:
+                yield fit(iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0))
+        elif clip.suffix.lower() in ANIMATIONS:
+            frames = iio.imiter(clip, plugin="pillow", mode="RGB")
+            yield from map(fit, islice(frames, 0, None, step))
+        else:
+            yield from map(fit, _video(clip, step))
+    except Exception as error:  # damaged bytes can raise any exception
+        raise BadFile(" ".join(str(error).split())[:100] or type(error).__name__) from None
 
 
 def _video(path, step):
@@ -115,25 +106,21 @@ def fit(frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    picture, box = (
-        Image.fromarray(np.ascontiguousarray(frame)),
-        (left, top, left + side, top + side),
-    )
-    size = (IMAGE_SIZE, IMAGE_SIZE)
+    box, size = (left, top, left + side, top + side), (IMAGE_SIZE, IMAGE_SIZE)
+    picture = Image.fromarray(np.ascontiguousarray(frame))
     return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
 
 
-def assign(units: set[str], known: dict[str, str], seed: int) -> dict[str, str]:
+def assign(units: Collection[str], known: dict[str, str], seed: int) -> dict[str, str]:
     """{unit: split}: 10 % each for validation and test, at least one, drawn by `seed`.
 
     Units of `known` keep their split, unless that leaves a split empty. Raises UserError if there
     are fewer than three units.
     """
     if len(units) < 3:
-        raise UserError(
-            f"{NAME}: found {len(units)} clips of --seq_len frames (sub-folders with --split_by "
-            "identity), expected 3 or more for train, val and test: add some, or shorten --seq_len"
-        )
+        kind = "clips of --seq_len frames (sub-folders with --split_by identity)"
+        problem = f"found {len(units)} {kind}, expected 3 or more"
+        raise UserError(f"{NAME}: {problem}: add some, or shorten --seq_len")
     chosen = {unit: known[unit] for unit in units if unit in known}
     want = {name: max(1, round(share * len(units))) for name, share in HELD_OUT.items()}
     fresh = [unit for unit in sorted(units) if unit not in chosen]
@@ -144,10 +131,10 @@ def assign(units: set[str], known: dict[str, str], seed: int) -> dict[str, str]:
 
 
 class Folder:
-    """What is remembered of a source folder, in a JSON file beside the decoded clips.
+    """What is known of a source folder, stored in a JSON file beside the decoded clips.
 
-    files: by name, the state of a clip's files and the digest of their content. splits: by how they
-    were drawn, the split of each clip.
+    files: per clip, sizes and times of its files and the SHA-256 of their content. splits: per
+    --split_by and seed, the split of each unit.
     """
 
     def __init__(self, cache: Path, source: Path):
@@ -160,7 +147,7 @@ class Folder:
             self.files, self.splits = {}, {}
 
     def digest(self, clip: Path) -> str:
-        """SHA-256 of the content of a clip's files; reads them only if size or time changed."""
+        """SHA-256 of the content of a clip's files, read again only if size or time changed."""
         files, name = parts(clip), str(clip.relative_to(self.source))
         stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         if self.files.get(name, [None])[0] != stats:
@@ -178,42 +165,37 @@ class Folder:
 
 
 def load(config) -> Dataset:
-    """Load the clips of config.source (default: config.data_dir/video-folder), memory-mapped.
+    """Load the clips of config.source, memory-mapped, and decode those that are not in the cache.
 
-    Decodes those that are not in the cache. Raises UserError if the folder is missing or holds too
-    few clips.
+    Raises UserError if the folder is missing or holds too few clips.
     """
     data_dir = Path(config.data_dir)
     source, cache = Path(config.source or data_dir / NAME), data_dir / f"{NAME}.cache"
     clips = find(source)
     if not clips:
         what = "video, GIF or folder of pictures in" if source.is_dir() else "folder"
-        flag = "give --source FOLDER (docs/YOUR_OWN_VIDEOS.md)"
-        raise UserError(f"{NAME}: found no {what} {source}: {flag}")
+        raise UserError(f"{NAME}: found no {what} {source}: see docs/YOUR_OWN_VIDEOS.md")
     try:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
-            paths, skipped = _decode_all(decoded, folder, clips, config)
-            count = len(paths)
-            paths = {
-                key: path
-                for key, path in paths.items()
-                if decoded.entries[key]["frames"] >= config.seq_len
-            }
-            _report(skipped, count - len(paths), config.seq_len, source)
-            names = {key: path.relative_to(source).parts for key, path in paths.items()}
+            paths, left_out = _decode_all(decoded, folder, clips, config)
+            long_enough = [k for k in paths if decoded.entries[k]["frames"] >= config.seq_len]
+            short = len(paths) - len(long_enough)
+            if short:
+                left_out.append(f"{short} clips of fewer than {config.seq_len} frames (--seq_len)")
+            names = {key: paths[key].relative_to(source).parts for key in long_enough}
+            for line in left_out:
+                print(f"{NAME}: left out {line}", flush=True)
             dataset = _dataset(decoded, folder, names, config)
             folder.save()
     except OSError as error:
         problem = f"{error.filename or cache}: {error.strerror}"
-        raise UserError(
-            f"{NAME}: {problem}: free some space, or choose another --data_dir"
-        ) from None
+        raise UserError(f"{NAME}: {problem}: free some space, or move --data_dir") from None
     return dataset
 
 
 def _decode_all(decoded, folder, clips, config):
-    """Decode new clips. Returns {key: path} of the decoded ones, [(path, reason)] of the others."""
+    """Decode new clips. Returns {key: path} of the decoded clips, and lines on the others."""
     paths, skipped, new = {}, [], []
     for clip in clips:
         key = f"{folder.digest(clip)}-{config.video_step}"
@@ -228,40 +210,15 @@ def _decode_all(decoded, folder, clips, config):
     hidden = config.quiet or not sys.stderr.isatty()
     for key in tqdm(new, desc="decode", unit="clip", disable=hidden):
         try:
-            frames = _decoder_errors_marked(decode(paths[key], config.video_step))
-            reason = None if decoded.add(key, frames) else "no frame in it"
+            count = decoded.add(key, decode(paths[key], config.video_step))
+            reason = "" if count else "no frame in it"
         except BadFile as error:
-            reason = error
+            reason = str(error)
         if reason:
             skipped.append((paths.pop(key), reason))
-    return paths, skipped
-
-
-class BadFile(Exception):
-    """The decoder refuses a file. Other exceptions while decoding are not the file's fault."""
-
-
-def _decoder_errors_marked(frames):
-    """The same frames; any exception of the decoder becomes BadFile."""
-    while True:
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        # Damaged bytes can raise any exception.
-        except Exception as error:
-            raise BadFile(" ".join(str(error).split())[:100] or type(error).__name__) from None
-        yield frame
-
-
-def _report(skipped, short, length, source):
-    lines = [f"{path.relative_to(source)}: {reason}" for path, reason in skipped[:LISTED]]
-    if len(skipped) > LISTED:
-        lines.append(f"{len(skipped) - LISTED} more")
-    if short:
-        lines.append(f"{short} clips of fewer than {length} frames (--seq_len)")
-    for line in lines:
-        print(f"{NAME}: left out {line}", flush=True)
+    lines = [f"{path.relative_to(folder.source)}: {reason}" for path, reason in skipped]
+    more = [f"{len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return paths, lines[:LISTED] + more
 
 
 def _dataset(decoded, folder, names, config):
@@ -281,24 +238,18 @@ def _dataset(decoded, folder, names, config):
     people = tuple(natsorted(set(identity.values()))) if labelled else ()
     labels = {}
     if labelled:
-        # Other clips in the cache keep -1; they are in no split.
-        labels["identity"] = np.full(len(position), -1)
+        labels["identity"] = np.full(len(position), -1)  # -1: cached clips that are in no split
         for key, name in identity.items():
             labels["identity"][position[key]] = people.index(name)
-    content = [
-        (name, decoded.entries[key]["pixels"], identity.get(key))
-        for name in SPLITS
-        for key in keys[name]
-    ]
-    frames, lengths = decoded.frames()
+    pixels = {key: entry["pixels"] for key, entry in decoded.entries.items()}
+    content = [(name, pixels[key], identity.get(key)) for name in SPLITS for key in keys[name]]
     return Dataset(
-        name=NAME,
-        frames=frames,
-        lengths=lengths,
+        NAME,
+        *decoded.frames(),
         labels=labels,
         classes={"identity": people} if labelled else {},
         splits={name: np.array([position[key] for key in keys[name]], np.int64) for name in SPLITS},
-        static=("identity",) if labelled else (),
+        static=tuple(labels),
         dynamic=(),
         fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
     )

@@ -9,6 +9,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -22,10 +23,9 @@ from utils.settings import settings_class
 
 
 class Run:
-    """The figures of a run's folder: numbers and their spread, {figure: number}, in order.
+    """The figures in a run's folder: `numbers` and their `spread`, {figure: number}.
 
-    kind: text that is equal for runs that differ only in their seed. Raises UserError if the folder
-    holds no figures.
+    kind: equal for runs that differ only in their seed. Raises UserError if there are no figures.
     """
 
     def __init__(self, folder: Path):
@@ -45,17 +45,14 @@ class Run:
             self.title = f"{folder.name} ({', '.join(measured)})"
             self.kind = json.dumps([*measured, _settings(folder)], sort_keys=True)
         except OSError as error:
-            raise UserError(
-                f"{path}: {error.strerror}: measure the run first (--evaluate default)"
-            ) from None
+            problem = f"{path}: {error.strerror}"
+            raise UserError(f"{problem}: measure the run first (--evaluate default)") from None
         except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
-            raise UserError(
-                f"{path} is not a file of figures of this program: measure the run again"
-            ) from None
+            raise UserError(f"{path} is not a file of figures: measure the run again") from None
 
 
 def _settings(folder):
-    """The settings that decide what a run learns, without the seed; without any, the folder."""
+    """The settings that decide what a run learns, without the seed. Without a file: the folder."""
     try:
         saved = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
@@ -63,48 +60,42 @@ def _settings(folder):
     settings = {}
     for stage_name, values in saved.items():
         values = of_today(values, stage_name)
-        settings[stage_name] = {
-            field.name: values.get(field.name)
-            for field in dataclasses.fields(settings_class(values["model"], values["dataset_name"]))
-            if not field.metadata["free"] and field.name != "seed"
-        }
+        fields = dataclasses.fields(settings_class(values["model"], values["dataset_name"]))
+        names = [f.name for f in fields if not f.metadata["free"] and f.name != "seed"]
+        settings[stage_name] = {name: values.get(name) for name in names}
     return settings
 
 
 def compare(runs: list[Run]) -> tuple[list[str], list[tuple]]:
     """(header, rows) of the table: one column per kind of run, one row per figure.
 
-    A row is (figure, [(value, spread or None) or None per column], {system: reported}).
+    A row is (figure, [(value or None, spread or None) per column], {system: reported}).
     """
-    groups = {}
+    kinds = {}
     for run in runs:
-        groups.setdefault(run.kind, []).append(run)
-    header = [
-        same[0].title if len(same) == 1 else f"{same[0].title}, {len(same)} seeds"
-        for same in groups.values()
-    ]
-    rows = []
+        kinds.setdefault(run.kind, []).append(run)
+    columns, rows = kinds.values(), []
+    seeds = [f", {len(column)} seeds" if len(column) > 1 else "" for column in columns]
     for name in dict.fromkeys(name for run in runs for name in run.numbers):
         papers = {}
         for run in runs:
             papers |= reported(run.data, name)
-        rows.append((name, [_cell(same, name) for same in groups.values()], papers))
-    return header, rows
+        rows.append((name, [_cell(column, name) for column in columns], papers))
+    return [column[0].title + text for column, text in zip(columns, seeds)], rows
 
 
-def _cell(same, name):
-    values = [run.numbers[name] for run in same if name in run.numbers]
-    if not values:
-        return None
-    alone = same[0].spread.get(name)
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else alone
+def _cell(column, name):
+    """(value, spread) of a figure over the runs of a column, None where there is none."""
+    values = [run.numbers[name] for run in column if name in run.numbers]
+    if len(values) > 1:
+        return float(np.mean(values)), float(np.std(values, ddof=1))
+    return (values[0], column[0].spread.get(name)) if values else (None, None)
 
 
 def _text(cell, plus):
-    if cell is None:
-        return ""
     value, spread = cell
-    return f"{value:.4g}" + ("" if spread is None else f" {plus} {spread:.2g}")
+    number = "" if value is None else f"{value:.4g}"
+    return number if spread is None else f"{number} {plus} {spread:.2g}"
 
 
 def as_markdown(header, rows) -> str:
@@ -123,7 +114,8 @@ def as_latex(header, rows) -> str:
     lines = [r"\begin{tabular}{l" + "r" * len(header) + "l}", r"\hline"]
     lines += [" & ".join(["figure", *map(plain, header), "reported"]) + r" \\", r"\hline"]
     for name, cells, papers in rows:
-        values = [f"${_text(cell, chr(92) + 'pm')}$" if cell else "" for cell in cells]
+        numbers = [_text(cell, r"\pm") for cell in cells]
+        values = [f"${number}$" if number else "" for number in numbers]
         lines.append(" & ".join([plain(name), *values, as_text(papers)]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
@@ -134,8 +126,7 @@ def as_csv(header, rows) -> str:
     titles = [part for title in header for part in (title, "spread")]
     table.writerow(["figure", *titles, "reported"])
     for name, cells, papers in rows:
-        values = [part for cell in cells for part in (cell or (None, None))]
-        table.writerow([name, *values, as_text(papers, "; ")])
+        table.writerow([name, *itertools.chain(*cells), as_text(papers, "; ")])
     return out.getvalue()
 
 
@@ -145,19 +136,18 @@ FORMATS = {"markdown": as_markdown, "csv": as_csv, "latex": as_latex}
 @in_one_line
 def main(argv: list[str]) -> int:
     """Print the table that the flags ask for; returns the exit code."""
-    flags = argparse.ArgumentParser(
-        prog="python -m metrics.compare", description=__doc__.split("\n\n")[1]
-    )
+    about = __doc__.split("\n\n")[1]
+    flags = argparse.ArgumentParser(prog="python -m metrics.compare", description=about)
     flags.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     flags.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")
     asked, runs = flags.parse_args(argv), []
     for name in asked.runs:
-        folder = next((f for f in (Path(asked.runs_dir) / name, Path(name)) if f.is_dir()), None)
+        places = Path(asked.runs_dir) / name, Path(name)
+        folder = next((place for place in places if place.is_dir()), None)
         if folder is None:
-            raise UserError(
-                f"found no run {name} in {asked.runs_dir}: give the name of a run, and --runs_dir"
-            )
+            problem = f"found no run {name} in {asked.runs_dir}"
+            raise UserError(f"{problem}: give the name of a run, and --runs_dir")
         runs.append(Run(folder))
     sys.stdout.write(FORMATS[asked.format](*compare(runs)))
     return 0

@@ -1,11 +1,6 @@
 """The consistency protocol of the VDSM notebooks, with two of their mistakes corrected.
 
-The notebooks draw their split with replacement, so that clips are on both sides, and never zero
-the gradients. Here no held-out clip trains anything, and gradients are zeroed at each step.
-
-Measured are: agreement of a judge on real clips and on their reconstructions, entropies of its
-verdicts on clips drawn from the prior, and what an MLP reads of each factor from either code. A
-judge that always gives the same answer agrees perfectly, so its accuracies are always given too.
+They draw their split with replacement, so that held-out clips train, and never zero the gradients.
 """
 
 import numpy as np
@@ -14,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metrics.entropy import entropies
-from metrics.judge import shares, verdicts
+from metrics.judge import learn, verdicts
 from metrics.summary import Arrays, Measure
 
 HIDDEN, STEPS, RATE, DECAY = 128, 200, 5e-3, 1e-2
@@ -23,10 +18,9 @@ HIDDEN, STEPS, RATE, DECAY = 128, 200, 5e-3, 1e-2
 def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measure]:
     """Agreement of a judge on real clips and on their reconstructions, and its accuracies.
 
-    real, rebuilt: its probabilities {factor: [n, C]}; labels {factor: int [n]}. 'accuracy' is the
-    protocol's figure: the same verdict on both clips in every factor, whatever the label; {factor}:
-    in that factor. real_{factor} and rebuilt_{factor}: the verdict is right; real_joint and
-    rebuilt_joint: it is right in every factor.
+    real, rebuilt: its probabilities {factor: [n, C]}; labels {factor: int [n]}. {factor}: the same
+    verdict on both clips, right or wrong. accuracy: the same in every factor, the protocol's
+    figure. real_{factor}, rebuilt_{factor}: the verdict is right; _joint: right in every factor.
     """
     on_real, on_rebuilt = verdicts(real), verdicts(rebuilt)
     hits = {factor: on_real[factor] == on_rebuilt[factor] for factor in on_real}
@@ -38,18 +32,15 @@ def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measur
 
 
 def prior_entropies(probabilities: Arrays) -> dict[str, float]:
-    """Inter-entropy H(y), intra-entropy H(y|x) and KL in nats, averaged over the factors.
-
-    probabilities {factor: [n, C]}: a judge's, on clips drawn from the prior.
-    """
+    """`entropies` of a judge's probabilities {factor: [n, C]}, averaged over the factors."""
     per_factor = np.array([entropies(p) for p in probabilities.values()])
     return dict(zip(("inter_entropy", "intra_entropy", "kl"), per_factor.mean(0).tolist()))
 
 
 class CodeClassifier(nn.Module):
-    """p(factor | code) for each factor: code [n, D] -> {factor: logits [n, C]}; one hidden layer.
+    """p(factor | code) with one hidden layer: code [n, D] -> {factor: logits [n, C]}.
 
-    classes {factor: C}; mean, std [D]: of the training codes, to standardise with.
+    classes {factor: C}; mean, std [D] of the training codes, to standardise the code.
     """
 
     def __init__(self, classes, mean, std):
@@ -57,9 +48,8 @@ class CodeClassifier(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.hidden = nn.Linear(len(mean), HIDDEN)
-        self.heads = nn.ModuleDict(
-            {factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()}
-        )
+        heads = {factor: nn.Linear(HIDDEN, count) for factor, count in classes.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, code):
         features = F.leaky_relu(self.hidden((code - self.mean) / self.std))
@@ -75,39 +65,35 @@ def train_code_classifier(
         torch.default_generator.manual_seed(seed)
         network = CodeClassifier(classes, codes.mean(0), codes.std(0).clamp_min(1e-6))
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY, fused=True)
-    targets = {factor: torch.as_tensor(labels[factor]) for factor in classes}
     for _ in range(STEPS):
-        logits = network(codes)
-        loss = sum(F.cross_entropy(logits[factor], targets[factor]) for factor in classes)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        learn(network, optimiser, codes, labels)
     return network.eval()
 
 
 @torch.no_grad()
 def read_codes(classifier: CodeClassifier, codes: np.ndarray) -> Arrays:
     """The classifier's likeliest value of each factor, int64 [n], from codes [n, ...]."""
-    return verdicts({factor: p.numpy() for factor, p in classifier(_flat(codes)).items()})
+    return verdicts({factor: logits.numpy() for factor, logits in classifier(_flat(codes)).items()})
 
 
 def code_table(
     train: Arrays, train_labels: Arrays, test: Arrays, test_labels: Arrays, classes: dict, seed=0
 ) -> dict[str, float]:
-    """The disentanglement table: share of the test clips whose factor an MLP reads from a code.
+    """The disentanglement table: {code}_{factor}, the accuracy of an MLP that reads a code.
 
-    train, test: {name of the code: [n, ...]}; labels {factor: int [n]}; classes {factor: C}.
-    {code}_{factor} is the share. Two figures show chance: {code}_{factor}_shuffled, learnt from
-    shuffled labels, and majority_{factor}, the commonest value of the training clips.
+    train, test: {name of the code: [n, ...]}; labels {factor: int [n]}; classes {factor: C}. Two
+    figures show chance: {code}_{factor}_shuffled, learnt from shuffled labels, and
+    majority_{factor}, if the answer is always the commonest value of the training clips.
     """
     order = np.random.default_rng(seed).permutation(len(next(iter(train_labels.values()))))
     shuffled = {factor: values[order] for factor, values in train_labels.items()}
     table = {}
     for name, codes in train.items():
         for ending, labels in (("", train_labels), ("_shuffled", shuffled)):
-            read = read_codes(train_code_classifier(codes, labels, classes, seed), test[name])
-            right = shares({factor: read[factor] == test_labels[factor] for factor in classes})
-            table |= {f"{name}_{factor}{ending}": right[factor] for factor in classes}
+            classifier = train_code_classifier(codes, labels, classes, seed)
+            for factor, verdict in read_codes(classifier, test[name]).items():
+                right = verdict == test_labels[factor]
+                table[f"{name}_{factor}{ending}"] = float(right.mean())
     for factor in classes:
         commonest = np.bincount(train_labels[factor]).argmax()
         table[f"majority_{factor}"] = float((test_labels[factor] == commonest).mean())

@@ -1,44 +1,27 @@
-"""DCI (Eastwood & Williams 2018): disentanglement, completeness, informativeness of codes.
-
-The figures come from the importances of a random forest. The static and the dynamic code are
-compared in two ways: dimension by dimension over both, and as two subsets with summed importances.
-"""
+"""DCI (Eastwood & Williams 2018): disentanglement, completeness, informativeness of codes."""
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-TREES = 30
-DEPTH = 12
+from metrics.entropy import p_log
 
-
-def importances(train: np.ndarray, labels: dict[str, np.ndarray], seed: int = 0):
-    """Fit a random forest from codes train [n, D] to each factor; labels {factor: int [n]}.
-
-    Returns the importances [D, F], whose columns sum to 1 (or are 0), and {factor: forest}. Each
-    split of a tree chooses among all dimensions: among a random part of them, a dimension that
-    carries nothing would become important by chance.
-    """
-    forests = {
-        name: RandomForestClassifier(
-            TREES, max_depth=DEPTH, max_features=None, random_state=seed
-        ).fit(train, values)
-        for name, values in labels.items()
-    }
-    return np.stack([forest.feature_importances_ for forest in forests.values()], 1), forests
+# Each split of a tree chooses among all dimensions: among a random part of them, a dimension that
+# carries nothing would become important by chance.
+FOREST = {"n_estimators": 30, "max_depth": 12, "max_features": None}
 
 
 def disentanglement(table: np.ndarray) -> float:
     """How far each code dimension serves one factor: table [D, F] >= 0 -> [0, 1]; NaN if F < 2.
 
-    The mean over dimensions, weighted by their importance, of 1 - H(table's row) / ln F: 1 where a
-    dimension carries one factor, 1 - ln 2 / ln F where it carries two equally.
+    table holds importances. The result is the mean over dimensions, weighted by their importance,
+    of 1 - H(row of table) / ln F. This is 1 if the dimension carries one factor.
     """
     table = np.asarray(table, np.float64)
     if table.shape[1] < 2 or table.sum() == 0:
         return float("nan")
     rows = table.sum(1)
     share = table / np.maximum(rows, 1e-300)[:, None]
-    entropy = -np.where(share > 0, share * np.log(np.where(share > 0, share, 1)), 0).sum(1)
+    entropy = -p_log(share, share).sum(1)
     return float((1 - entropy / np.log(table.shape[1])) @ (rows / rows.sum()))
 
 
@@ -48,35 +31,30 @@ def completeness(table: np.ndarray) -> float:
 
 
 def dci(train, train_labels: dict, test, test_labels: dict, seed: int = 0) -> dict[str, float]:
-    """The figures of codes learnt on `train` and scored on `test`, by name.
+    """The figures of codes: a random forest per factor learns from `train` and is tested on `test`.
 
     train, test: the codes (static, dynamic), each [n, ...]; labels {factor: (kind, int [n])}, kind
-    'static' or 'dynamic'. `disentanglement` and `completeness` are taken over dimensions;
-    `informativeness` is the mean test accuracy of the forests, `informativeness_{factor}` that of
-    one. `subset_disentanglement` and `subset_completeness`, where both kinds of factors exist, are
-    of the 2x2 table of codes and kinds (mean over the factors of a kind).
+    'static' or 'dynamic'. informativeness is the mean accuracy of the forests. The subset_ figures,
+    where both kinds exist, are those of importances summed over the dimensions of a code and
+    averaged over the factors of a kind.
     """
     codes, test_codes = (
         np.concatenate([np.asarray(code).reshape(len(code), -1) for code in side], 1)
         for side in (train, test)
     )
-    table, forests = importances(
-        codes, {n: values for n, (_, values) in train_labels.items()}, seed
-    )
-    accuracies = {
-        name: float(forest.score(test_codes, test_labels[name][1]))
-        for name, forest in forests.items()
-    }
-    scores = {
-        "disentanglement": disentanglement(table),
-        "completeness": completeness(table),
-        "informativeness": float(np.mean(list(accuracies.values()))),
-        **{f"informativeness_{name}": accuracy for name, accuracy in accuracies.items()},
-    }
+    columns, accuracies = [], {}
+    for factor, (_, values) in train_labels.items():
+        forest = RandomForestClassifier(**FOREST, random_state=seed).fit(codes, values)
+        columns.append(forest.feature_importances_)
+        accuracy = float(forest.score(test_codes, test_labels[factor][1]))
+        accuracies[f"informativeness_{factor}"] = accuracy
+    table = np.stack(columns, 1)  # [D, F]
+    scores = {"disentanglement": disentanglement(table), "completeness": completeness(table)}
+    scores |= {"informativeness": float(np.mean(list(accuracies.values()))), **accuracies}
     kinds = np.array([kind for kind, _ in train_labels.values()])
     if len(set(kinds)) == 2:
         # The first rows of the table are those of the static code.
-        cut = np.asarray(train[0]).reshape(len(train[0]), -1).shape[1]
+        cut = np.asarray(train[0]).reshape(len(codes), -1).shape[1]
         halves = np.stack([table[:cut].sum(0), table[cut:].sum(0)])  # [2, F]
         subsets = np.stack([halves[:, kinds == kind].mean(1) for kind in ("static", "dynamic")], 1)
         scores["subset_disentanglement"] = disentanglement(subsets)

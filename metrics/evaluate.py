@@ -1,8 +1,4 @@
-"""Measure a trained stage on held-out clips, by the protocols that --evaluate names.
-
-The model is asked through models/view.py only. measurers.py says what a data set adds, results.py
-writes metrics.json and metrics.csv and prints the tables.
-"""
+"""Measure a trained stage on held-out clips, by the protocols that --evaluate names."""
 
 import math
 from functools import cached_property
@@ -14,7 +10,7 @@ from data.base import Clips, Dataset
 from metrics import consistency, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
-from metrics.judge import adapt, factors_of, load_or_train_judge, shares, too_weak, verdicts
+from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
 from metrics.measurers import measurer_of
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
@@ -27,13 +23,9 @@ from utils.settings import RunSettings, StageInfo
 
 # Clips that are held as floats at a time.
 BLOCK = 64
-# At most so many training clips for code classifiers and forests,
-LEARNT_FROM = 2000
-# and so many of their reconstructions for the consistency protocol's judge.
-ADAPTED_ON = 1000
-DEPARTURE = (
-    "split without leak, gradients zeroed (the release's notebooks: with replacement, never zeroed)"
-)
+# At most so many training clips for code classifiers and forests, and reconstructions for `adapt`.
+LEARNT_FROM, ADAPTED_ON = 2000, 1000
+DEPARTURE = "no clip on both sides, gradients zeroed (both unlike the notebooks of the release)"
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:
@@ -43,10 +35,10 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 
 
 class Encoded:
-    """Clips of one split with their codes: uint8 frames [n, T, 64, 64, 3] and labels by name too.
+    """Clips of one split: uint8 frames [n, T, 64, 64, 3], labels by name, static and dynamic codes.
 
     The first `rebuild` clips, rounded up to a whole block, have reconstructions `rebuilt`, uint8,
-    and their `quality` {name: [n]} by `distances` {name: function of metrics/quality.py}.
+    and `quality` {name: [n]} from `distances` {name: function of metrics/quality.py}.
     """
 
     def __init__(self, view: VideoModel, clips: Clips, rows, length, rebuild, distances):
@@ -67,11 +59,7 @@ class Encoded:
 
 
 class Evaluation:
-    """One stage of one model on one split. What several protocols need is computed once.
-
-    Each protocol is a method of its name that returns an `Outcome`. omitted: lines about what could
-    not be measured.
-    """
+    """One stage of one model on one split. Each protocol is a method that returns an `Outcome`."""
 
     def __init__(self, view, info, dataset, folder, settings, device):
         self.view, self.info, self.folder, self.device = view, info, folder, device
@@ -79,6 +67,7 @@ class Evaluation:
         self.dataset = self.measurer.dataset
         shortest = min(self.dataset.split(split).num_frames for split in dataset.splits)
         self.length = min(settings.seq_len, shortest)
+        # Lines about what could not be measured.
         self.omitted = []
 
     @cached_property
@@ -89,7 +78,7 @@ class Evaluation:
             distances["lpips"] = quality.LPIPS()
         except Missing as missing:
             self.omitted.append(f"LPIPS is left out: {missing}")
-        rows = np.arange(len(clips))
+        rows = range(len(clips))
         return Encoded(self.view, clips, rows, self.length, len(rows), distances)
 
     @cached_property
@@ -103,9 +92,8 @@ class Evaluation:
     @cached_property
     def wanted(self):
         """The protocols that --evaluate names; 'default': those that apply and need no download."""
-        asked = self.settings.measured
-        if asked != ("default",):
-            return asked
+        if self.settings.measured != ("default",):
+            return self.settings.measured
         labelled = set(self.dataset.classes) & {*self.dataset.static, *self.dataset.dynamic}
         by_labels = ("consistency", "swap", "dci") if labelled else ()
         return by_labels + (("fid",) if self.settings.fid_weights else ())
@@ -116,20 +104,15 @@ class Evaluation:
 
     @cached_property
     def judge(self):
-        if self.measurer.judge is not None:
+        if self.measurer.judge:
             return self.measurer.judge
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
 
     @cached_property
-    def judged_real(self):
-        """The judge's probabilities on the held-out clips themselves."""
-        return self.judge.probabilities(self.held_out.frames)
-
-    @cached_property
     def prior_codes(self):
-        """For each seed codes from the priors, as many as there are held-out clips."""
+        """For each seed, as many codes from the priors as there are held-out clips."""
         codes = []
         with torch.random.fork_rng():
             for seed in SEEDS:
@@ -141,12 +124,11 @@ class Evaluation:
         """Clips uint8 [n, T, 64, 64, 3] from their codes."""
         return as_uint8(self.view.decode(static, dynamic, self.length))
 
-    def judge_notes(self, real):
+    def judge_notes(self, real) -> dict:
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
-        judged, labels = verdicts(real), self.held_out.labels
-        accuracies = shares({factor: judged[factor] == labels[factor] for factor in judged})
-        weak = too_weak(accuracies)
-        return {"judge accuracy": accuracies, "warnings": [weak] if weak else []}
+        shares = accuracies(verdicts(real), self.held_out.labels)
+        weak = too_weak(shares)
+        return {"judge accuracy": shares, "warnings": [weak] if weak else []}
 
     def named(self, protocol, outcome):
         """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
@@ -156,11 +138,10 @@ class Evaluation:
         return Outcome(*parts, outcome.notes)
 
     def reconstruction(self):
-        """PSNR, SSIM and LPIPS, and the measurer's figures of reconstructions and continuations."""
+        """PSNR, SSIM and LPIPS; the measurer's figures of reconstructions and continuations."""
         held, frames_only = self.held_out, self.info.frames_only
         prefix = "reconstruction_" if frames_only else "seq_reconstruction_"
-        distances = {name: Measure(values) for name, values in held.quality.items()}
-        measures = {prefix + name: distances[name] for name in distances if name != "error"}
+        measures = {prefix + n: Measure(v) for n, v in held.quality.items() if n != "error"}
         measures |= self.measurer.reconstructions(held.rebuilt, held.labels, frames_only)
         frames = self.measurer.continue_to
         if frames and not frames_only and getattr(self.view, "continues", True):
@@ -172,7 +153,8 @@ class Evaluation:
 
     def swap(self):
         """Columns (a) and (b) of metrics/swap.py, and the measurer's figures of swaps."""
-        held, judge, real = self.held_out, self.judge, self.judged_real
+        held, judge = self.held_out, self.judge
+        real = judge.probabilities(held.frames)
         labels = {factor: held.labels[factor] for factor in self.classes}
         kind, rounds = "swap" if self.info.frames_only else "transfer", []
         for seed, (static, dynamic) in zip(SEEDS, self.prior_codes, strict=True):
@@ -185,10 +167,10 @@ class Evaluation:
             measures |= judged_prior(self.dataset, labels, real, moving, standing)
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
-        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **self.judge_notes(real)}
-        outcome = over_seeds(rounds, notes)
-        own = {f"judge_{name}_accuracy": share for name, share in notes["judge accuracy"].items()}
-        return outcome._replace(figures=own | outcome.figures)
+        judged = self.judge_notes(real)
+        outcome = over_seeds(rounds, {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged})
+        shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
+        return outcome._replace(figures=shares | outcome.figures)
 
     def consistency(self):
         """The four steps of metrics/consistency.py."""
@@ -197,10 +179,8 @@ class Evaluation:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         agreement = consistency.agreement(real, rebuilt, held.labels)
-        rounds = [
-            consistency.prior_entropies(judge.probabilities(self.decoded(*codes)))
-            for codes in self.prior_codes
-        ]
+        sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
+        rounds = [consistency.prior_entropies(p) for p in sampled]
         notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
         outcome = over_seeds(rounds, notes | {"departs": DEPARTURE})
         train, test = (
@@ -223,7 +203,7 @@ class Evaluation:
         return self.named("dci", Outcome(dci(*sides), {}, {}, notes))
 
     def fid(self):
-        """The Frechet distance of metrics/fid.py, to clips from the prior of the first seed."""
+        """The Frechet distance of metrics/fid.py, with clips from the prior of the first seed."""
         features = Features(self.settings.fid_weights, self.device)
         figure, notes = fid(features, self.held_out.frames, self.decoded(*self.prior_codes[0]))
         return self.named("", Outcome({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
@@ -241,8 +221,7 @@ def evaluate(
     """Measure one stage, trained to `epoch`, on settings.split; returns {figure: number}.
 
     The protocols are 'reconstruction' and those of settings.measured. The figures are printed and
-    added to folder.metrics. The figures of a stage with info.frames_only are named as those of
-    stage 1. Raises UserError if folder.metrics is not a file of figures.
+    added to folder.metrics. Raises UserError if folder.metrics is not a file of figures.
     """
     # Fails now, and not after minutes of measuring.
     results.read(folder.metrics)
@@ -254,17 +233,15 @@ def evaluate(
             outcomes[name] = getattr(task, name)()
         except Missing as missing:
             task.omitted.append(f"{name} is left out: {missing}")
-    clips = {"data": dataset.name, "model": settings.model, "split": settings.split}
+    clips: dict = {"data": dataset.name, "model": settings.model, "split": settings.split}
     clips |= {"n": len(task.held_out.frames), "frames": task.length}
     clips |= {"seed": settings.seed, "epoch": epoch}
     notes = {"spread is": "standard error over clips, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
         notes["warning"] = "not held out: --fidelity release trains on these clips"
     results.add(folder.metrics, info.name, clips, notes, outcomes)
-    print(
-        f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips, "
-        + notes.get("warning", "held out")
-    )
+    measured = f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips"
+    print(f"{measured}, {notes.get('warning', 'held out')}")
     results.show(dataset.name, outcomes)
     for line in task.omitted:
         print(line)

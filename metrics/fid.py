@@ -2,9 +2,8 @@
 
     |mu_1 - mu_2|^2 + Tr(C_1 + C_2 - 2 (C_1 C_2)^1/2)
 
-The paper uses the 2048 pooled features of a 3D ResNeXt-101, whose weights the user supplies
-(--fid_weights). Without them torchvision's R3D-18 is used (512 features). Figures of different
-networks cannot be compared.
+The paper uses features of a 3D ResNeXt-101, whose weights the user supplies (--fid_weights). The
+default is torchvision's R3D-18. Figures of different networks cannot be compared.
 """
 
 from pathlib import Path
@@ -15,13 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
-from metrics.weights import fitted, from_file, from_torchvision
+from metrics.weights import Missing, fitted, from_file
 
 FLAG = "fid_weights"
 # Frames and px of the clips that the networks were trained on.
 FRAMES, SIZE = 16, 112
-# The ResNeXt's training subtracted this mean, of values 0..255; R3D's used values 0..1.
-KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
+# Mean and deviation of pictures in 0..1 that normalise the networks' inputs.
+RESNEXT_MEAN, RESNEXT_STD = np.array((114.7748, 107.7354, 99.4750)) / 255, np.full(3, 1 / 255)
 R3D_MEAN, R3D_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 
@@ -35,35 +34,32 @@ class Bottleneck(nn.Module):
         self.conv2 = nn.Conv3d(planes, planes, 3, stride, 1, groups=32, bias=False)
         self.bn2 = nn.BatchNorm3d(planes)
         self.conv3, self.bn3 = nn.Conv3d(planes, outside, 1, bias=False), nn.BatchNorm3d(outside)
-        self.downsample = None
+        self.downsample = nn.Sequential()
         if stride != 1 or inside != outside:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(inside, outside, 1, stride, bias=False), nn.BatchNorm3d(outside)
-            )
+            shortcut = nn.Conv3d(inside, outside, 1, stride, bias=False)
+            self.downsample.extend([shortcut, nn.BatchNorm3d(outside)])
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class ResNeXt3D(nn.Module):
-    """3D ResNeXt-101 of cardinality 32 (Hara et al. 2018): [N, 3, 16, 112, 112] -> [N, 2048].
-
-    The output is the pooled features. Tensor names are those of the published Kinetics file.
-    """
+    """3D ResNeXt-101 (Hara et al. 2018), pooled features: [N, 3, 16, 112, 112] -> [N, 2048]."""
 
     def __init__(self, blocks=(3, 4, 23, 3)):
         super().__init__()
+        # The names are those of the tensors in the published Kinetics file.
         self.conv1, self.bn1 = nn.Conv3d(3, 64, 7, (1, 2, 2), 3, bias=False), nn.BatchNorm3d(64)
-        inside = 64
+        inside, layers = 64, []
         for i, count in enumerate(blocks):
             planes, layer = 128 << i, []
             for block in range(count):
                 layer.append(Bottleneck(inside, planes, 2 if i and not block else 1))
                 inside = 2 * planes
-            self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
+            layers.append(nn.Sequential(*layer))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def forward(self, x):
         x = F.max_pool3d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -71,11 +67,10 @@ class ResNeXt3D(nn.Module):
 
 
 class Features:
-    """Pooled Kinetics features of clips. `name` says of which network, `size` how many features.
+    """Pooled features of clips: `size` of them, from the network `name`.
 
-    path: a file of weights of the ResNeXt or of R3D-18, recognised by its tensors; None: R3D-18
-    from torchvision. Raises UserError if the file is neither, and Missing if torchvision's weights
-    are not available.
+    path: weights of the ResNeXt or of R3D-18, told apart by their tensors; None: R3D-18 from
+    torchvision. Raises UserError if the file holds neither, and Missing if a download fails.
     """
 
     def __init__(self, path: str | Path | None = None, device: torch.device | str = "cpu"):
@@ -83,23 +78,16 @@ class Features:
         if path and "stem.0.weight" not in tensors:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
             self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
-            mean, std = np.array(KINETICS_MEAN) / 255, np.full(3, 1 / 255)
+            mean, std = RESNEXT_MEAN, RESNEXT_STD
         else:
-            if path:
-                network = fitted(r3d_18(), tensors, path, FLAG, heads=("fc.",))
-            else:
-                hint = (
-                    f"give --{FLAG} FILE with weights of the 3D ResNeXt-101 (Kinetics) that the "
-                    "paper used, or of torchvision's R3D-18"
-                )
-                network = from_torchvision(r3d_18, R3D_18_Weights.KINETICS400_V1, hint)
+            network = fitted(r3d_18(), tensors, path, FLAG, ("fc.",)) if path else _downloaded()
             network.fc = nn.Identity()
             self.name, self.size = "torchvision R3D-18, Kinetics-400", 512
             mean, std = R3D_MEAN, R3D_STD
         self.network, self.device = network.to(device), device
         self.mean, self.std = (
-            torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1, 1)
-            for v in (mean, std)
+            torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+            for values in (mean, std)
         )
 
     @torch.no_grad()
@@ -114,6 +102,17 @@ class Features:
         return np.concatenate(parts)
 
 
+def _downloaded():
+    """R3D-18 with torchvision's weights, which are downloaded unless they are cached."""
+    weights = R3D_18_Weights.KINETICS400_V1
+    try:
+        return r3d_18(weights=weights).eval().requires_grad_(False)
+    # No network, a full disk or a damaged download.
+    except (OSError, RuntimeError):
+        hint = f"give --{FLAG} FILE with weights of R3D-18, or of the paper's 3D ResNeXt-101"
+        raise Missing(f"{weights.url} is not cached and cannot be downloaded: {hint}") from None
+
+
 def looped(clips: np.ndarray) -> np.ndarray:
     """The first FRAMES frames of clips [n, T, ...]; shorter clips are repeated."""
     return clips[:, np.arange(FRAMES) % clips.shape[1]]
@@ -122,27 +121,19 @@ def looped(clips: np.ndarray) -> np.ndarray:
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """The Frechet distance of features a [n, D] and b [m, D], each taken as a Gaussian.
 
-    With A, B the centred features over sqrt(n - 1), sqrt(m - 1), the eigenvalues of (C_1 C_2)^1/2
-    are the singular values of A B^T. This avoids the root of a singular covariance.
+    The eigenvalues of (C_1 C_2)^1/2 are the singular values of A B^T, with A, B the centred
+    features over sqrt(n - 1), sqrt(m - 1). This avoids the root of a singular covariance.
     """
-    roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a, b)]
+    roots = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1)).R for x in (a, b)]
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     common = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return float(apart + sum((root**2).sum() for root in roots) - 2 * common)
 
 
 def fid(features: Features, real: np.ndarray, made: np.ndarray) -> tuple[float, dict]:
-    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and its notes.
-
-    The notes name network, clips and frames; 'warnings' has a line if the clips are too few.
-    """
+    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and notes on it."""
     few, needed = min(len(real), len(made)), features.size + 1
     singular = f"fid: {few} clips are fewer than {needed}: the covariances are singular"
-    notes = {
-        "network": features.name,
-        "features": features.size,
-        "clips": [len(real), len(made)],
-        "frames": real.shape[1],
-        "warnings": [singular] if few < needed else [],
-    }
+    notes = {"network": features.name, "features": features.size, "frames": real.shape[1]}
+    notes |= {"clips": [len(real), len(made)], "warnings": [singular] if few < needed else []}
     return frechet(features(real), features(made)), notes

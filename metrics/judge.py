@@ -1,51 +1,42 @@
 """The judge of both protocols: which value of each factor does a clip show?
 
-It is a strided, DCGAN-like encoder of frames, a bi-LSTM over time and one softmax head per factor.
-For the swap protocol (S3VAE and later papers) it is trained with labels, on real clips of the
-training split only, and its state is chosen on validation clips. Its accuracy on held-out real
-clips is reported first: below 99 % on Sprites its verdicts on a model mean little. For the
-consistency protocol (VDSM) `adapt` trains it further, on real and reconstructed training clips.
-
-Any object with `classes` and `probabilities(frames)` is a judge; metrics/pendulum.py has one that
-measures and needs no training.
+For the swap protocol (S3VAE and later papers) it is trained with labels, on real training clips
+only. For the consistency protocol (VDSM) `adapt` trains it further, on reconstructions too. Any
+object with `classes` and `probabilities(frames)` is a judge.
 """
 
 import copy
 import itertools
-import pickle
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
 
 from data.base import Clips, Dataset
 from metrics.summary import Arrays
 from utils.errors import UserError
 from utils.files import replacing
+from utils.frames import as_float
 
 VERSION = 2
-WIDTH = 16
-BATCH = 64
+WIDTH, BATCH = 16, 64
 # 2 minutes on one core; the accuracy on held-out clips of Sprites is then 0.998 or better.
-STEPS = 300
-PEAK_RATE = 4e-3
+STEPS, PEAK_RATE = 300, 4e-3
+ADAPT_RATE = 1e-3
 CHECK_EVERY = 50
-ADAPT_STEPS, ADAPT_RATE = 100, 1e-3
 # A judge with a lower accuracy on real held-out clips is too weak.
 WEAK = 0.99
-# What reading a judge raises if its file is damaged, and if the file holds something else.
-DAMAGED = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)
-FOREIGN = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class Judge(nn.Module):
-    """p(factor | clip): frames [N, T, 3, 64, 64] in [0, 1] -> {factor: logits [N, C]}.
+    """p(factor | clip): a DCGAN-like encoder of frames, a bi-LSTM over time, a head per factor.
 
-    classes: factor -> number of values C. width: channels of the first convolution; the next three
-    have 2, 4 and 4 times as many.
+    Frames [N, T, 3, 64, 64] in [0, 1] -> {factor: logits [N, C]}. classes: {factor: number of
+    values C}. width: channels of the first convolution.
     """
 
     def __init__(self, classes: dict[str, int], width: int = WIDTH):
@@ -58,67 +49,51 @@ class Judge(nn.Module):
             norm = [nn.BatchNorm2d(after)] if i else []
             convolution = nn.Conv2d(before, after, 4, 2, 1, bias=not i)
             blocks += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
-        self.frame = nn.Sequential(
-            *blocks, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2)
-        )
+        blocks += [nn.Flatten(), nn.Linear(4 * width * 4 * 4, 8 * width), nn.LeakyReLU(0.2)]
+        self.frame = nn.Sequential(*blocks)
         self.time = nn.LSTM(8 * width, 4 * width, batch_first=True, bidirectional=True)
-        self.heads = nn.ModuleDict(
-            {factor: nn.Linear(8 * width, count) for factor, count in self.classes.items()}
-        )
+        heads = {factor: nn.Linear(8 * width, count) for factor, count in classes.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, frames):
-        n, t = frames.shape[:2]
         pictures = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = self.frame(pictures)  # [N T, 8 width]
-        states, _ = self.time(features.unflatten(0, (n, t)))  # [N, T, 8 width]
-        summary = states.mean(1)
+        features = self.frame(pictures).unflatten(0, frames.shape[:2])  # [N, T, 8 width]
+        summary = self.time(features)[0].mean(1)
         return {factor: head(summary) for factor, head in self.heads.items()}
 
     @torch.no_grad()
     def probabilities(self, frames, batch: int = 128) -> Arrays:
-        """The verdict on each clip: {factor: float64 [n, C], rows sum to 1}. Sets eval mode.
-
-        frames: as `as_input` takes them.
-        """
+        """The verdict on each clip: {factor: float64 [n, C], rows sum to 1}. Sets eval mode."""
         device = next(self.parameters()).device
         self.eval()
-        parts = {factor: [] for factor in self.classes}
-        for start in range(0, len(frames), batch):
-            logits = self(as_input(frames[start : start + batch], device))
-            for factor, values in logits.items():
-                parts[factor].append(values.double().softmax(-1).cpu().numpy())
-        return {factor: np.concatenate(values) for factor, values in parts.items()}
+        starts = range(0, len(frames), batch)
+        blocks = [self(as_input(frames[start : start + batch], device)) for start in starts]
+        logits = {factor: torch.cat([block[factor] for block in blocks]) for factor in self.classes}
+        return {name: values.double().softmax(-1).cpu().numpy() for name, values in logits.items()}
 
 
 def as_input(frames, device="cpu") -> torch.Tensor:
-    """Clips as the network takes them: float [n, T, 3, 64, 64] in [0, 1] on `device`.
-
-    frames: uint8 [n, T, 64, 64, 3], or floats [n, T, 3, 64, 64] already.
-    """
+    """Clips uint8 [n, T, 64, 64, 3] as floats [n, T, 3, 64, 64] in [0, 1], or such floats."""
     frames = (frames if torch.is_tensor(frames) else torch.tensor(frames)).to(device)
-    if frames.dtype == torch.uint8:
-        return (frames.float() / 255).permute(0, 1, 4, 2, 3)
-    return frames.float()
+    return as_float(frames) if frames.dtype == torch.uint8 else frames.float()
 
 
 def blurred(frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Clips [n, T, 3, 64, 64] in [0, 1], slightly degraded, each by a random amount.
+    """Clips [n, T, 3, 64, 64] in [0, 1] with random blur, brightness (5 %) and noise (up to 0.02).
 
-    Blur, brightness within 5 %, noise up to 0.02. Without it the judge would mistrust
-    reconstructions only because they are soft.
+    A judge that never saw such clips would mistrust reconstructions only because they are soft.
     """
-    n, t = frames.shape[:2]
 
     def uniform(low, high):
-        share = torch.rand(n, 1, 1, 1, 1, generator=generator, device=frames.device)
-        return low + (high - low) * share
+        size = (len(frames), 1, 1, 1, 1)
+        return low + (high - low) * torch.rand(size, generator=generator, device=frames.device)
 
-    # About a Gaussian with a standard deviation of 1 pixel.
+    # Nearly a Gaussian with a standard deviation of 1 pixel.
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=frames.device) / 16
     kernel = (kernel[:, None] * kernel).expand(3, 1, 5, 5)
     # The grouped convolution is ten times as fast in this memory format.
     images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    soft = F.conv2d(images, kernel, padding=2, groups=3).unflatten(0, (n, t))
+    soft = F.conv2d(images, kernel, padding=2, groups=3).unflatten(0, frames.shape[:2])
     noise = torch.randn(frames.shape, generator=generator, device=frames.device)
     lit = frames.lerp(soft, uniform(0, 1)) * uniform(0.95, 1.05)
     return (lit + noise * uniform(0, 0.02)).clamp(0, 1)
@@ -129,42 +104,34 @@ def verdicts(probabilities: Arrays) -> Arrays:
     return {factor: values.argmax(-1) for factor, values in probabilities.items()}
 
 
-def shares(right: Arrays) -> dict[str, float]:
-    """The share of right verdicts, bool [n], in each factor and 'joint', in all at once."""
-    joint = np.all(list(right.values()), axis=0)
-    return {factor: float(hits.mean()) for factor, hits in (right | {"joint": joint}).items()}
+def accuracies(judged: Arrays, labels: Arrays) -> dict[str, float]:
+    """The share of right verdicts {factor: int [n]} per factor, and 'joint': right in all."""
+    right = {factor: verdict == labels[factor] for factor, verdict in judged.items()}
+    right["joint"] = np.all(list(right.values()), axis=0)
+    return {factor: float(hits.mean()) for factor, hits in right.items()}
 
 
-def accuracy(judge, clips: Clips, length: int | None = None, batch: int = 128) -> dict[str, float]:
-    """The judge's accuracy on the first `length` frames of the clips, per factor and 'joint'."""
-    right = {factor: [] for factor in judge.classes}
-    for start in range(0, len(clips), batch):
-        rows = np.arange(start, min(start + batch, len(clips)))
-        for factor, verdict in verdicts(judge.probabilities(clips.take(rows, 0, length))).items():
-            right[factor].append(verdict == clips.label(factor, rows))
-    return shares({factor: np.concatenate(parts) for factor, parts in right.items()})
+def accuracy(judge, clips: Clips, length: int | None = None) -> dict[str, float]:
+    """The judge's `accuracies` on the first `length` frames (default: all) of the clips."""
+    judged = verdicts(judge.probabilities(clips.take(range(len(clips)), 0, length)))
+    return accuracies(judged, {factor: clips.label(factor) for factor in judged})
 
 
-def too_weak(accuracies: dict[str, float]) -> str | None:
-    """A warning if a judge of these accuracies per factor is too weak, else None."""
-    weak = {name: share for name, share in accuracies.items() if name != "joint" and share < WEAK}
+def too_weak(shares: dict[str, float]) -> str | None:
+    """A warning if `accuracies` of a judge on real held-out clips are too low, else None."""
+    weak = [f"{n} {share:.3f}" for n, share in shares.items() if n != "joint" and share < WEAK]
     if not weak:
         return None
-    listed = ", ".join(f"{name} {share:.3f}" for name, share in weak.items())
-    return (
-        f"the judge is too weak (accuracy on real held-out clips: {listed}; required: {WEAK}): "
-        "its figures mean little"
-    )
+    found = f"accuracy on real held-out clips: {', '.join(weak)}; required: {WEAK}"
+    return f"the judge is too weak ({found}): its figures mean little"
 
 
 def factors_of(dataset: Dataset) -> list[str]:
     """The factors with named values, which a judge can learn. Raises UserError if there is none."""
     factors = [name for name in (*dataset.static, *dataset.dynamic) if name in dataset.classes]
     if not factors:
-        raise UserError(
-            f"{dataset.name} has no labelled factor for --evaluate to judge: "
-            "give labels, or --evaluate none"
-        )
+        problem = "has no labelled factor for --evaluate to judge"
+        raise UserError(f"{dataset.name} {problem}: give labels, or --evaluate none")
     return factors
 
 
@@ -178,122 +145,99 @@ def train_judge(
     device: torch.device | str = "cpu",
     log=print,
 ) -> tuple[Judge, dict]:
-    """Train a judge of every factor with named values; returns it with a report.
+    """Train a judge on the first `length` frames (default: all) of training clips.
 
-    It trains on the first `length` frames (default: all) of real 'train' clips for `steps` batches,
-    keeps the state with the best joint accuracy on 'val' (the later of equal ones) and reports on
-    'test'. The result depends on the seed only. Raises UserError if no factor has named values.
-
-    report: 'accuracy' and 'val_accuracy' {factor: share, 'joint': share}, 'clips' per split,
-    'steps', 'seed' and 'seconds'.
+    Returns the state with the best joint accuracy on validation clips, in eval mode, and a report:
+    'accuracy' on test clips, 'val_accuracy' and 'clips' per split. Raises UserError if no factor
+    has named values.
     """
-    begun, factors = time.monotonic(), factors_of(dataset)
+    factors = factors_of(dataset)
     with torch.random.fork_rng(devices=[]):
-        # The CPU's generator alone: torch.manual_seed would seed every GPU too.
+        # The generator of the CPU only: torch.manual_seed would seed every GPU too.
         torch.default_generator.manual_seed(seed)
         judge = Judge({factor: len(dataset.classes[factor]) for factor in factors}, width)
-    judge = judge.to(device, memory_format=torch.channels_last)
+    # torch's type hints of `to` lack memory_format.
+    judge = judge.to(device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     generator, rng = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
-    optimiser, schedule = _adam(judge, PEAK_RATE, steps)
+    optimiser = Adam(judge.parameters())
+    schedule = OneCycleLR(optimiser, PEAK_RATE, steps, pct_start=0.2)
     train, val = dataset.split("train"), dataset.split("val")
     best, best_state = None, None
     for step in range(1, steps + 1):
         rows = rng.choice(len(train), min(batch, len(train)), replace=False)
         clips = blurred(as_input(train.take(rows, 0, length), device), generator)
         labels = {factor: train.label(factor, rows) for factor in factors}
-        loss = _step(judge.train(), optimiser, schedule, clips, labels)
-
+        loss = learn(judge.train(), optimiser, clips, labels)
+        schedule.step()
         if step % CHECK_EVERY == 0 or step == steps:
             now = accuracy(judge, val, length)
-            log(
-                f"judge: step {step} of {steps}, loss {loss.item():.4f}, "
-                f"validation joint accuracy {now['joint']:.4f}"
-            )
+            figures = f"loss {loss.item():.4f}, validation joint accuracy {now['joint']:.4f}"
+            log(f"judge: step {step} of {steps}, {figures}")
             if best is None or now["joint"] >= best["joint"]:
                 best, best_state = now, copy.deepcopy(judge.state_dict())
     judge.load_state_dict(best_state)
-    report = {
-        "accuracy": accuracy(judge, dataset.split("test"), length),
-        "val_accuracy": best,
-        "clips": {name: len(dataset.split(name)) for name in ("train", "val", "test")},
-        "steps": steps,
-        "seed": seed,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
+    report = {"accuracy": accuracy(judge, dataset.split("test"), length), "val_accuracy": best}
+    report["clips"] = {name: len(dataset.split(name)) for name in ("train", "val", "test")}
     listed = ", ".join(f"{name} {share:.4f}" for name, share in report["accuracy"].items())
     log(f"judge: accuracy on real held-out clips: {listed}")
     return judge.eval(), report
 
 
-def _adam(judge, peak_rate, steps):
-    optimiser = torch.optim.Adam(judge.parameters())
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, peak_rate, total_steps=steps, pct_start=0.2
-    )
-
-
-def _step(judge, optimiser, schedule, clips, labels):
-    """One step on clips with labels {factor: int [n]}; returns the loss."""
-    logits = judge(clips)
-    loss = sum(
-        F.cross_entropy(logits[factor], torch.as_tensor(labels[factor], device=clips.device))
-        for factor in judge.classes
-    )
+def learn(network: nn.Module, optimiser, inputs: torch.Tensor, labels: Arrays) -> torch.Tensor:
+    """One step of `network`, {factor: logits}, on labels {factor: int [n]}; returns the loss."""
+    loss = torch.tensor(0.0)
+    for factor, logits in network(inputs).items():
+        targets = torch.as_tensor(labels[factor], device=logits.device)
+        loss = loss + F.cross_entropy(logits, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
-    schedule.step()
     return loss
 
 
-def adapt(
-    judge: Judge, real, rebuilt, labels: Arrays, seed=0, steps=ADAPT_STEPS, batch=BATCH
-) -> Judge:
-    """The consistency protocol's judge: a copy, trained further; each batch is half reconstructed.
+def adapt(judge: Judge, real, rebuilt, labels: Arrays, seed=0, steps=100, batch=BATCH) -> Judge:
+    """A copy of the judge, trained further on batches of half real, half reconstructed clips.
 
-    real, rebuilt: uint8 [n, T, 64, 64, 3], training clips and their reconstructions; labels
-    {factor: int [n]}.
+    real, rebuilt: uint8 [n, T, 64, 64, 3] with labels {factor: int [n]}.
     """
     judge = copy.deepcopy(judge).train()
     device = next(judge.parameters()).device
     generator, rng = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
-    optimiser, schedule = _adam(judge, ADAPT_RATE, steps)
+    optimiser = Adam(judge.parameters())
+    schedule = OneCycleLR(optimiser, ADAPT_RATE, steps, pct_start=0.2)
     half = min(batch // 2, len(real))
     for _ in range(steps):
         rows, others = (rng.choice(len(real), half, replace=False) for _ in range(2))
         soft = blurred(as_input(real[rows], device), generator)
         clips = torch.cat([soft, as_input(rebuilt[others], device)])
         both = np.concatenate([rows, others])
-        _step(judge, optimiser, schedule, clips, {f: labels[f][both] for f in judge.classes})
+        learn(judge, optimiser, clips, {factor: labels[factor][both] for factor in judge.classes})
+        schedule.step()
     return judge.eval()
 
 
 def load_or_train_judge(
     dataset: Dataset, path: str | Path, length=None, device="cpu", log=print, **training
 ) -> tuple[Judge, dict]:
-    """The judge and report of `train_judge`, read from the file `path` if it has the same settings.
+    """The judge and report of `train_judge`, read from the file `path` if its settings are equal.
 
-    Otherwise (no file, other settings, a file that cannot be read) the judge is trained and written
-    to `path`, whole or not at all. training: seed, steps, batch and width of `train_judge`. Raises
-    UserError if the file is the judge of other data, or cannot be written.
+    Otherwise the judge is trained and written to `path`. training: seed, steps, batch and width of
+    `train_judge`. Raises UserError if the file is the judge of other data or cannot be written.
     """
     path = Path(path)
-    settings = {"length": length, "seed": 0, "steps": STEPS, "batch": BATCH, "width": WIDTH}
-    settings |= training
-    key = {"version": VERSION, "fingerprint": dataset.fingerprint, **settings}
+    settings = {"seed": 0, "steps": STEPS, "batch": BATCH, "width": WIDTH} | training
+    key = {"version": VERSION, "fingerprint": dataset.fingerprint, "length": length, **settings}
     judge, report, reason = _stored(path, key)
     if judge is not None:
         return judge.to(device, memory_format=torch.channels_last).eval(), report
-    refused = UserError(
-        f"cannot write the judge to {path}: make room there or choose another place"
-    )
+    refused = UserError(f"cannot write the judge to {path}: make room or choose another place")
+    # Fails now, and not after minutes of training.
     try:
-        # Before minutes of training.
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         raise refused from None
     log(f"judge: training a new one, since {reason}")
-    judge, report = train_judge(dataset, **settings, device=device, log=log)
+    judge, report = train_judge(dataset, length, **settings, device=device, log=log)
     state = {name: value.cpu().contiguous() for name, value in judge.state_dict().items()}
     content = {"key": key, "classes": judge.classes, "state": state, "report": report}
     try:
@@ -311,16 +255,14 @@ def _stored(path, key):
         return None, None, f"{path} does not exist"
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        if stored["key"]["fingerprint"] != key["fingerprint"]:
-            raise UserError(
-                f"{path} is the judge of another data set: move it away, "
-                "and a judge of this data set will be trained"
-            )
         differing = [name for name, value in key.items() if stored["key"].get(name) != value]
-        if differing:
-            return None, None, f"{path} was trained with another {' and '.join(differing)}"
-        judge = Judge(stored["classes"], key["width"])
-        judge.load_state_dict(stored["state"])
-        return judge, stored["report"], None
-    except (*DAMAGED, *FOREIGN):
+        if not differing:
+            judge = Judge(stored["classes"], key["width"])
+            judge.load_state_dict(stored["state"])
+            return judge, stored["report"], None
+    # Damaged bytes can raise any exception in the unpickler.
+    except Exception:
         return None, None, f"{path} cannot be read"
+    if "fingerprint" in differing:
+        raise UserError(f"{path} is the judge of another data set: move it away")
+    return None, None, f"{path} was trained with another {' and '.join(differing)}"

@@ -1,23 +1,22 @@
-"""The table of measurers: what a data set adds to the evaluation. Most data sets add nothing."""
+"""The table of measurers: what a data set adds to the evaluation."""
 
 import importlib
 
 import numpy as np
 
 from data.base import Dataset
-from metrics.summary import Measure
+from metrics.summary import Arrays, Measures
 
-# Data set -> module:class. A new measurer is one line here.
+# {data set: module:class}. A new measurer is one line here.
 MEASURERS = {"pendulum": "metrics.pendulum:PendulumMeasurer"}
 
 
 class Measurer:
     """The additions of one data set. This base class adds nothing.
 
-    dataset: the data set, with further factors if the measurer knows any; judge: a judge that needs
-    no training, or None; continue_to: frames to which clips are continued, or None for not at all.
-    Clips `made` are uint8 [n, T, 64, 64, 3] and come with the labels {name: [n, ...]} of the n
-    held-out clips. The methods return {figure: Measure}.
+    dataset: the data set, perhaps with further factors; judge: one that needs no training, or None;
+    continue_to: frames to which clips are continued, or None. made: generated clips, uint8
+    [n, T, 64, 64, 3]; labels {name: [n, ...]}: those of the held-out clips.
     """
 
     judge = None
@@ -26,17 +25,15 @@ class Measurer:
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
 
-    def reconstructions(
-        self, made: np.ndarray, labels: dict, frames_only: bool
-    ) -> dict[str, Measure]:
+    def reconstructions(self, made: np.ndarray, labels: Arrays, frames_only: bool) -> Measures:
         """Measures of reconstructions, under their full names in metrics.json."""
         return {}
 
-    def swaps(self, made: np.ndarray, labels: dict, partner: np.ndarray) -> dict[str, Measure]:
+    def swaps(self, made: np.ndarray, labels: Arrays, partner: np.ndarray) -> Measures:
         """Measures of clips with the motion of clip i and the identity of clip partner[i]."""
         return {}
 
-    def continuations(self, made: np.ndarray, labels: dict) -> dict[str, Measure]:
+    def continuations(self, made: np.ndarray, labels: Arrays) -> Measures:
         """Measures of clips that were continued to `continue_to` frames."""
         return {}
 

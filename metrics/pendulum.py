@@ -1,10 +1,7 @@
 """How well a model separates the factors of pendula, measured on the pictures that it generates.
 
-A reader gives colour and angle of each frame from its pixels alone. A frame that it cannot read
-counts as wrong: its colour is -1, its angle NaN, and its angle error 180 degrees.
-
-`with_swing` makes factors of the initial state, so that the protocols have the factors colour,
-amplitude and start. `SwingReader` is the judge of these factors; it measures and is not trained.
+Colour and angle of a frame are read from its pixels alone. A frame that cannot be read counts as
+wrong: its colour is -1, its angle NaN and its angle error 180 degrees.
 """
 
 import dataclasses
@@ -14,29 +11,28 @@ import numpy as np
 from data import pendulum
 from data.base import Dataset
 from metrics.measurers import Measurer
-from metrics.summary import Measure
+from metrics.summary import Arrays, Measure, Measures
 
-# A frame whose brightest channel, in [0, 1], sums to less shows no pendulum; a whole pendulum sums
-# to about 115.
+# The brightest channel, in [0, 1], sums to about 115 for a pendulum; a smaller sum shows none.
 FAINTEST = 25.0
 # Candidates of `period`, in s.
 PERIODS = np.arange(1.0, 6.0, 0.02)
-# Upper limits in degrees; they divide the embedded data set in three.
+# Upper limits in degrees, which divide the built-in data set in three.
 AMPLITUDES = {"small": 49.0, "middle": 76.0, "large": np.inf}
 STARTS = ("left, going left", "left, going right", "right, going left", "right, going right")
 # Derivative at the middle of five frames, of fourth order.
 STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * pendulum.FRAME_TIME)
-# Frames whose state is carried back to the first frame.
+# At most so many frames give an estimate of the initial state.
 VOTES = 6
-# Continued clips have this many frames and are measured from this one on (0-based).
+# Length of continued clips, and the first frame (0-based) that is measured.
 CONTINUE_TO, CONTINUE_FROM = 40, 16
 
 
 def read(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colour index [n, T] and angle [n, T] in rad of frames [n, T, 64, 64, 3].
+    """Colour index [n, T] and angle [n, T] in rad of frames [n, T, 64, 64, 3], uint8 or float.
 
-    frames: uint8, or float in [0, 1]. The angle is that of the centre of brightness seen from the
-    pivot, the colour the nearest hue of the palette.
+    The colour is the nearest hue of the palette, the angle that of the centre of brightness seen
+    from the pivot.
     """
     scale = 255 if frames.dtype == np.uint8 else 1
     frames = np.asarray(frames, np.float32) / np.float32(scale)
@@ -62,13 +58,9 @@ def angle_error(angle: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def period(angles: np.ndarray) -> np.ndarray:
-    """Period in s of each row of angles [n, T] in rad: that of the best-fitting sine with offset.
-
-    The frames are FRAME_TIME apart.
-    """
+    """Period in s of each row of angles [n, T] in rad, by the best-fitting sine with offset."""
     time = np.arange(angles.shape[1]) * pendulum.FRAME_TIME
-    least = np.full(len(angles), np.inf)
-    periods = np.full(len(angles), np.nan)
+    least, periods = np.full(len(angles), np.inf), np.full(len(angles), np.nan)
     for candidate in PERIODS:
         phase = 2 * np.pi * time / candidate
         basis = np.stack([np.ones_like(time), np.sin(phase), np.cos(phase)], 1)
@@ -80,10 +72,7 @@ def period(angles: np.ndarray) -> np.ndarray:
 
 
 def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into AMPLITUDES and STARTS of swings with this state at the first frame.
-
-    angle, velocity: rad and rad/s, of one shape.
-    """
+    """Indices into AMPLITUDES and STARTS of swings that start at this angle (rad) and velocity."""
     # Height of the turning point above the lowest point, in rod lengths.
     height = velocity**2 / 2 * pendulum.LENGTH / pendulum.GRAVITY + 1 - np.cos(angle)
     peak = np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
@@ -93,41 +82,37 @@ def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def with_swing(dataset: Dataset) -> Dataset:
     """The pendula with two further dynamic factors, 'amplitude' and 'start' (see `swing`)."""
     amplitude, start = swing(dataset.labels["angle"], dataset.labels["velocity"])
-    return dataclasses.replace(
-        dataset,
-        labels=dataset.labels | {"amplitude": amplitude, "start": start},
-        classes=dataset.classes | {"amplitude": tuple(AMPLITUDES), "start": STARTS},
-        dynamic=("amplitude", "start"),
-    )
+    labels = dataset.labels | {"amplitude": amplitude, "start": start}
+    classes = dataset.classes | {"amplitude": tuple(AMPLITUDES), "start": STARTS}
+    factors = ("amplitude", "start")
+    return dataclasses.replace(dataset, labels=labels, classes=classes, dynamic=factors)
 
 
 def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Angle and velocity at the first frame, estimated from up to VOTES later frames: each [n, V].
+    """Estimates [n, V <= VOTES] of angle and velocity at the first frame, from angle [n, T] in rad.
 
-    angle [n, T] in rad. The velocity of a frame comes from the two frames before and after it. Its
-    state is then simulated back to frame 0; time runs backward if velocity and damping change their
-    sign. Estimates from NaN are NaN. V is 0 if T < 5.
+    The velocity of a frame comes from the two frames before and after it. The state is then
+    simulated back to frame 0, where velocity and damping have the opposite sign. V is 0 if T < 5.
     """
-    estimates = []
+    angles, velocities = [], []
     for t in range(2, min(angle.shape[1] - 2, 2 + VOTES)):
         apart = (angle[:, t - 2 : t + 3] - angle[:, t : t + 1] + np.pi) % (2 * np.pi) - np.pi
-        back, minus = pendulum.simulate(
-            angle[:, t], -(apart @ STENCIL), t + 1, damping=-pendulum.DAMPING
-        )
-        estimates.append((back[:, -1], -minus[:, -1]))
-    return tuple(np.reshape([part[i] for part in estimates], (-1, len(angle))).T for i in range(2))
+        velocity = apart @ STENCIL
+        back, minus = pendulum.simulate(angle[:, t], -velocity, t + 1, damping=-pendulum.DAMPING)
+        angles.append(back[:, -1])
+        velocities.append(-minus[:, -1])
+    return np.reshape(angles, (-1, len(angle))).T, np.reshape(velocities, (-1, len(angle))).T
 
 
 class SwingReader:
-    """A judge of colour, amplitude and start (see `with_swing`) that measures them in the pictures.
+    """A judge of colour, amplitude and start (see `swing`) that measures and is not trained.
 
-    Each frame votes for a colour, and each estimate of `states` for an amplitude and a start. What
-    cannot be read votes equally for all values.
+    Each frame votes for a colour, and each estimate of `states` for an amplitude and a start.
     """
 
     classes = {"colour": len(pendulum.COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
 
-    def probabilities(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+    def probabilities(self, frames: np.ndarray) -> Arrays:
         """{factor: share of the votes, float64 [n, C]} for clips uint8 [n, T, 64, 64, 3]."""
         colour, angles = read(frames)
         angle, velocity = states(angles)
@@ -138,19 +123,19 @@ class SwingReader:
 
 
 def _shares(votes, classes):
-    """Shares [n, classes] of votes [n, V]; -1 is a vote for all values equally."""
+    """Shares [n, classes] of votes [n, V]; -1 (cannot be read) is a vote for all values equally."""
+    if not votes.shape[1]:
+        votes = np.full((len(votes), 1), -1)
     # Index -1 is the last row.
     ballots = np.concatenate([np.eye(classes), np.full((1, classes), 1 / classes)])
-    return ballots[votes].mean(1) if votes.shape[1] else np.full((len(votes), classes), 1 / classes)
+    return ballots[votes].mean(1)
 
 
-def swap_measures(
-    made: np.ndarray, pose_angles: np.ndarray, pose_colour: np.ndarray, identity_colour: np.ndarray
-) -> dict[str, Measure]:
+def swap_measures(made: np.ndarray, pose_angles, pose_colour, identity_colour) -> Measures:
     """Measures of clips made [n, T, 64, 64, 3] from the poses of one clip, the identity of another.
 
-    pose_angles [n, T] in rad and pose_colour [n]: of the pose source; identity_colour [n]: of the
-    identity source. The leak is measured on pairs whose colours differ.
+    pose_angles [n, T] in rad and pose_colour [n] are those of the pose source. leak_accuracy: how
+    often its colour appears, on pairs whose colours differ.
     """
     colour, angle = read(made)
     leak = (colour == pose_colour[:, None]).mean(1)
@@ -161,15 +146,12 @@ def swap_measures(
     }
 
 
-def continuation_measures(
-    made: np.ndarray, angle: np.ndarray, velocity: np.ndarray, **physics
-) -> dict[str, Measure]:
+def continuation_measures(made: np.ndarray, angle, velocity, **physics) -> Measures:
     """Measures of continued clips made [n, T, 64, 64, 3], from frame CONTINUE_FROM on.
 
-    They are compared with `simulate` from the true state at frame 0: angle, velocity [n] in rad and
-    rad/s; physics: its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5
-    of the true one; period_ok: the period is within 15 %; a clip with an unreadable frame fails
-    both. frames_read: share of readable frames.
+    The true motion is simulated from angle [n] (rad) and velocity [n] (rad/s) at frame 0; physics:
+    its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5 of the true one.
+    period_ok: the period is within 15 %. A clip with an unreadable frame fails both.
     """
     true = pendulum.simulate(angle, velocity, made.shape[1], **physics)[0][:, CONTINUE_FROM:]
     seen = read(made)[1][:, CONTINUE_FROM:]
@@ -187,10 +169,7 @@ def continuation_measures(
 
 
 class PendulumMeasurer(Measurer):
-    """Colour and angle from pixels, continuations, and the judge `SwingReader`.
-
-    `SwingReader` assumes one rod length and one damping; with several, a judge is trained.
-    """
+    """Colour and angle from pixels. A judge is trained only for several rod lengths or dampings."""
 
     continue_to = CONTINUE_TO
 
@@ -201,7 +180,7 @@ class PendulumMeasurer(Measurer):
 
     def reconstructions(self, made, labels, frames_only):
         measures = self.swaps(made, labels, np.arange(len(made)))
-        # The two prefixes are historical: files of older runs have these names.
+        # Two prefixes, because files of older runs have these names.
         identity, pose = ("", "stage1_") if frames_only else ("seq_", "")
         return {
             f"{identity}reconstruction_identity_accuracy": measures["identity_accuracy"],

@@ -3,15 +3,13 @@
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import confusion_matrix
 from sklearn.preprocessing import StandardScaler
 
 from metrics.summary import Arrays
 
-# Side of a panel in inches.
-SIDE = 2.8
-# The names of more values do not fit beside a panel.
-NAMED = 12
+# Side of a panel in inches, and how many names of values fit beside it.
+SIDE, NAMED = 2.8, 12
 
 
 def confusions(true: Arrays, judged: Arrays, classes: dict, title: str) -> Figure:
@@ -21,23 +19,13 @@ def confusions(true: Arrays, judged: Arrays, classes: dict, title: str) -> Figur
     """
     figure, axes = _panels(1, len(classes), 1.3 * SIDE, title)
     for axis, (factor, names) in zip(axes[0], classes.items()):
-        named = len(names) <= NAMED
-        ConfusionMatrixDisplay.from_predictions(
-            true[factor],
-            judged[factor],
-            labels=range(len(names)),
-            display_labels=names if named else None,
-            normalize="true",
-            include_values=False,
-            colorbar=False,
-            xticks_rotation="vertical",
-            ax=axis,
-            im_kw={"vmin": 0, "vmax": 1},
-        )
+        values = range(len(names))
+        shares = confusion_matrix(true[factor], judged[factor], labels=values, normalize="true")
+        axis.imshow(shares, vmin=0, vmax=1)
         axis.set(title=factor, xlabel="judged", ylabel="true")
-        axis.tick_params(labelsize=7)
-        if not named:
-            axis.set(xticks=[], yticks=[])
+        ticks = names if len(names) <= NAMED else ()
+        axis.set_xticks(range(len(ticks)), ticks, rotation="vertical", fontsize=7)
+        axis.set_yticks(range(len(ticks)), ticks, fontsize=7)
     return figure
 
 
@@ -50,10 +38,8 @@ def projections(codes: Arrays, labels: Arrays, classes: dict, title: str) -> Fig
     for line, (name, code) in zip(axes, codes.items()):
         pca = PCA(2)
         x, y = pca.fit_transform(StandardScaler().fit_transform(code)).T
-        xlabel, ylabel = (
-            f"component {i} ({share:.0%})"
-            for i, share in enumerate(pca.explained_variance_ratio_, 1)
-        )
+        shares = pca.explained_variance_ratio_
+        xlabel, ylabel = (f"component {i + 1} ({share:.0%})" for i, share in enumerate(shares))
         for axis, (factor, names) in zip(line, classes.items()):
             top = max(1, len(names) - 1)
             axis.scatter(x, y, s=6, c=labels[factor], cmap="turbo", vmin=0, vmax=top)

@@ -1,14 +1,11 @@
 """Figures printed in papers, shown beside ours as 'reported': none of them was run again here.
 
-The swap figures of the literature are measured on Li & Mandt's Sprites (1296 characters) and on
-MUG; those of VDSM on its own 840 characters and on MUG-FED. Not every row satisfies
-IS = exp(H(y) - H(y|x)): the figures are copied as printed.
+The swap figures are measured on Li & Mandt's Sprites (1296 characters) and on MUG; those of VDSM
+on its own 840 characters and on MUG-FED. Some rows contradict IS = exp(H(y) - H(y|x)) in print too.
 """
 
-# What the columns of SWAP hold.
-COLUMNS = [
-    f"action_{name}" for name in ("accuracy", "inception_score", "intra_entropy", "inter_entropy")
-]
+# What the columns of SWAP hold, of the factor 'action'.
+COLUMNS = ("accuracy", "inception_score", "intra_entropy", "inter_entropy")
 SWAP = {
     "sprites": {
         "MoCoGAN": (0.9289, 8.461, 0.090, 2.192),
@@ -34,15 +31,14 @@ VDSM = {
 
 
 def reported(dataset: str, figure: str) -> dict[str, float]:
-    """What papers print for a figure of metrics.json on a data set, by system; {} if none does."""
-    own = VDSM.get(dataset, {}).get(figure)
-    by_system = {} if own is None else {"VDSM": own}
+    """What papers print for a figure of metrics.json on a data set, by system."""
     kind, _, rest = figure.partition("_")
-    column = rest.removeprefix("prior_")
-    if kind in ("swap", "transfer") and column in COLUMNS:
+    factor, _, column = rest.removeprefix("prior_").partition("_")
+    if kind in ("swap", "transfer") and factor == "action" and column in COLUMNS:
         place = COLUMNS.index(column)
-        by_system |= {system: row[place] for system, row in SWAP.get(dataset, {}).items()}
-    return by_system
+        return {system: row[place] for system, row in SWAP.get(dataset, {}).items()}
+    paper = VDSM.get(dataset, {})
+    return {"VDSM": paper[figure]} if figure in paper else {}
 
 
 def as_text(by_system: dict[str, float], separator: str = ", ") -> str:

@@ -1,7 +1,6 @@
-"""How close generated pictures are to the true ones, per clip: squared error (PSNR), SSIM, LPIPS.
+"""How close generated pictures are to the true ones: squared error (PSNR), SSIM and LPIPS.
 
-Frames are float [n, T, 3, H, W] in [0, 1]. Each function returns the mean over a clip's frames,
-float64 [n].
+Frames are float [n, T, 3, H, W] in [0, 1]. Results are means over each clip, float64 [n].
 """
 
 from pathlib import Path
@@ -24,18 +23,14 @@ def squared_error(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
 
 
 def psnr(error: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of all clips together, from their mean squared errors [n].
-
-    Limited to 100 dB, the value of equal pictures.
-    """
+    """Peak signal-to-noise ratio in dB, 100 at most, of clips with these mean squared errors."""
     return float(-10 * np.log10(max(np.mean(error), 1e-10)))
 
 
 def ssim(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004), 1 for equal pictures.
+    """Structural similarity (Wang et al. 2004), where the window fits; 1 for equal pictures.
 
-    Mean over colours and over the places where the whole window fits. The window is applied as a
-    banded matrix from both sides, in a tenth of the time of torchmetrics' convolution.
+    The window is a banded matrix on both sides: ten times as fast as torchmetrics' convolution.
     """
     at = torch.arange(WINDOW) - WINDOW // 2
     window = torch.exp(-(at**2) / (2 * SIGMA**2))
@@ -58,18 +53,15 @@ def ssim(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
 class LPIPS:
     """Learned perceptual distance (Zhang et al. 2018) over AlexNet, 0 for equal pictures.
 
-    Raises Missing unless torchvision's AlexNet weights are in torch's cache: the default evaluation
-    must not download.
+    Raises Missing unless torch's cache has the weights: the default evaluation downloads nothing.
     """
 
     def __init__(self):
-        name = Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+        url = AlexNet_Weights.IMAGENET1K_V1.url
         cache = Path(torch.hub.get_dir()) / "checkpoints"
-        if not (cache / name).exists():
-            raise Missing(f"put {AlexNet_Weights.IMAGENET1K_V1.url} into {cache}")
-        self.net = LearnedPerceptualImagePatchSimilarity(
-            "alex", reduction="none", normalize=True
-        ).net
+        if not (cache / Path(url).name).exists():
+            raise Missing(f"put {url} into {cache}")
+        self.net = LearnedPerceptualImagePatchSimilarity("alex").net
 
     @torch.no_grad()
     def __call__(self, made: torch.Tensor, true: torch.Tensor) -> np.ndarray:

@@ -1,8 +1,6 @@
 """The figures of a run: metrics.json, metrics.csv and the tables on the terminal.
 
-metrics.json holds {figure: number} at its top level and, under 'details', how each stage was
-measured: split, seeds, judge, spread, warnings, commit. Figures printed in papers are shown beside
-ours as 'reported'.
+metrics.json holds {figure: number} and, under 'details', how each stage was measured.
 """
 
 import csv
@@ -18,10 +16,8 @@ from utils.files import write_text
 
 MEANING = {
     "reconstruction": "clips decoded from their own codes",
-    "consistency": "VDSM's protocol: a judge on real and reconstructed clips; entropies of prior "
-    "samples; an MLP from each code",
-    "swap": "protocol of S3VAE and later papers: the motion of each clip with the identity of "
-    "another clip, or from the prior",
+    "consistency": "VDSM's protocol: judged reconstructions and prior samples; an MLP on each code",
+    "swap": "protocol of S3VAE and later papers: judged clips whose codes have two sources",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
     "fid": "Frechet distance of held-out clips and prior samples",
 }
@@ -29,16 +25,14 @@ HEADER = "protocol,figure,value,standard error,over seeds,clips,split,reported"
 
 
 def read(path: Path) -> tuple[dict, dict]:
-    """What metrics.json holds: ({figure: number}, details). Both are empty if there is no file.
+    """What metrics.json holds: ({figure: number}, details), empty without a file.
 
     Raises UserError if the file holds something else.
     """
     try:
         numbers = json.loads(path.read_text()) if path.exists() else {}
         details = numbers.pop("details", {})
-        return numbers, {
-            stage: notes | {"figures": list(notes["figures"])} for stage, notes in details.items()
-        }
+        return numbers, {s: n | {"figures": list(n["figures"])} for s, n in details.items()}
     except (ValueError, AttributeError, KeyError, TypeError):
         raise UserError(f"{path} is not a file of figures: move it away") from None
 
@@ -46,8 +40,8 @@ def read(path: Path) -> tuple[dict, dict]:
 def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[str, Outcome]):
     """Add the outcomes {protocol: Outcome} of a stage to metrics.json, `path`, and to metrics.csv.
 
-    clips: which clips and epoch were measured; notes: how. Protocols that were not run again keep
-    their figures if they measured the same clips after the same epoch.
+    clips: which clips and epoch were measured; notes: how. Other protocols keep their figures if
+    these are of the same clips and epoch.
     """
     numbers, details = read(path)
     old = details.get(stage_name, {"figures": [], "protocols": {}, "spread": {}})
@@ -70,8 +64,8 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
             "reported": {figure: by_system for figure, by_system in papers.items() if by_system},
         }
     figures = sorted(figure for protocol in protocols.values() for figure in protocol["figures"])
-    details[stage_name] = clips | notes
-    details[stage_name] |= {"spread": spread, "figures": figures, "protocols": protocols}
+    measured = {"spread": spread, "figures": figures, "protocols": protocols}
+    details[stage_name] = clips | notes | measured
     numbers = {name: value for name, value in numbers.items() if value is not None}
     write_text(path, json.dumps({**numbers, "details": details}, indent=1) + "\n")
     write_text(path.with_suffix(".csv"), table(numbers, details))
@@ -105,9 +99,7 @@ def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
         for warning in outcome.notes["warnings"]:
             print(f"  warning: {warning}")
         for name, value in outcome.figures.items():
-            spread, over_seeds = (
-                f"{part[name]:.2g}" if name in part else ""
-                for part in (outcome.spread, outcome.seed_spread)
-            )
+            both = outcome.spread, outcome.seed_spread
+            spread, over_seeds = (f"{part[name]:.2g}" if name in part else "" for part in both)
             papers = as_text(reported(dataset_name, name))
             print(f"  {name:<52} {value:<9.4g} {spread:<13} {over_seeds:<11} {papers}".rstrip())

@@ -1,17 +1,19 @@
 """From values measured per clip to a figure and its spread."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 200
-Arrays = dict[str, np.ndarray]  # one array per name, of a factor or a code
+# One array per name of a factor, a label or a code.
+Arrays = dict[str, np.ndarray]
 
 
 class Measure(NamedTuple):
-    """Values [n] or [n, ...], one row per clip, and how one figure comes from them.
+    """Values [n] or [n, ...], one row per clip, whose mean or median (`how`) over all is a figure.
 
-    NaN marks a value that does not count. how: 'mean' or 'median' over all values.
+    NaN marks a value that does not count.
     """
 
     values: np.ndarray
@@ -24,13 +26,17 @@ class Measure(NamedTuple):
         return float(getattr(np, self.how)(values)) if values.size else float("nan")
 
 
-def figures(measures: dict[str, Measure]) -> dict[str, float]:
+# One measure per name of a figure.
+Measures = dict[str, Measure]
+
+
+def figures(measures: Measures) -> dict[str, float]:
     """The figure of each measure, by name."""
     return {name: measure.figure() for name, measure in measures.items()}
 
 
-def spreads(measures: dict[str, Measure], seed: int = 0) -> dict[str, float]:
-    """The standard error of each figure: clips are resampled 200 times (bootstrap)."""
+def spreads(measures: Measures, seed: int = 0) -> dict[str, float]:
+    """The standard error of each figure: clips are resampled RESAMPLES times (bootstrap)."""
     rng = np.random.default_rng(seed)
     errors = {}
     for name, measure in measures.items():
@@ -42,10 +48,9 @@ def spreads(measures: dict[str, Measure], seed: int = 0) -> dict[str, float]:
 
 
 class Outcome(NamedTuple):
-    """The result of one protocol, by name of the figure.
+    """The result of one protocol: figures by name, and notes for metrics.json ('warnings', ...).
 
-    spread: standard error over clips; seed_spread: standard deviation over seeds; notes: seeds,
-    judge and warnings, for metrics.json.
+    spread: standard error over clips; seed_spread: standard deviation over seeds.
     """
 
     figures: dict[str, float]
@@ -54,17 +59,17 @@ class Outcome(NamedTuple):
     notes: dict
 
 
-def over_seeds(rounds: list[dict[str, Measure | float]], notes: dict) -> Outcome:
+def over_seeds(rounds: Sequence[Mapping[str, Measure | float]], notes: dict) -> Outcome:
     """The `Outcome` of several seeds, each measured on the same clips.
 
-    A Measure's figure is taken over the values of all seeds at once, and its standard error comes
-    from resampling clips. A plain number is averaged and has only a deviation over the seeds.
+    The figure of a Measure is that of all seeds' values at once; numbers are averaged.
     """
     measures, means, seed_spread = {}, {}, {}
-    for name, first in rounds[0].items():
-        values = [one_round[name] for one_round in rounds]
-        if isinstance(first, Measure):
-            measures[name] = Measure(np.stack([each.values for each in values], 1), first.how)
-            values = [each.figure() for each in values]
+    for name in rounds[0]:
+        results = [one_round[name] for one_round in rounds]
+        parts = [result for result in results if isinstance(result, Measure)]
+        if parts:
+            measures[name] = Measure(np.stack([part.values for part in parts], 1), parts[0].how)
+        values = [result.figure() if isinstance(result, Measure) else result for result in results]
         means[name], seed_spread[name] = float(np.mean(values)), float(np.std(values))
     return Outcome(means | figures(measures), spreads(measures), seed_spread, notes)

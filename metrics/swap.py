@@ -1,8 +1,6 @@
 """The swap protocol of S3VAE and later papers: judged clips whose two codes have two sources.
 
-(a) both codes from held-out clips; (b) one of them from the prior. The judge is asked for the
-dynamic factors where the static code was replaced, and for the static factors where the dynamic
-code was replaced.
+Column (a): both codes from held-out clips; column (b): one of them from the prior.
 """
 
 import numpy as np
@@ -16,7 +14,7 @@ SEEDS = (0, 1, 2)
 
 
 def pairing(n: int, seed: int) -> np.ndarray:
-    """The identity source of each of n clips: another clip, each used once. int64 [n]."""
+    """The identity source of each of n clips, int64 [n]: another clip, each used once."""
     partner = np.empty(n, np.int64)
     circle = np.random.default_rng(seed).permutation(n)
     partner[circle] = np.roll(circle, 1)
@@ -29,8 +27,7 @@ def judged_swap(dataset, labels: dict, probabilities: dict, partner: np.ndarray)
     probabilities {factor: [n, C]}: the judge's, of these clips; labels {factor: int [n]}: of the
     clips i. {factor}_accuracy: the verdict is the value of the factor's source (the partner for
     static factors, clip i for dynamic ones). {factor}_leak: it is the value of the other source,
-    on pairs that differ; {factor}_leak_excess: the leak less what chance agreement gives on these
-    pairs. Dynamic factors also have the figures of `entropy_figures`.
+    on pairs that differ; {factor}_leak_excess: the leak less `chance_agreement` on these pairs.
     """
     measures = {}
     for factor, judged in verdicts(probabilities).items():
@@ -50,13 +47,11 @@ def judged_swap(dataset, labels: dict, probabilities: dict, partner: np.ndarray)
 def judged_prior(dataset, labels: dict, real: dict, moving: dict, standing: dict) -> dict:
     """Column (b): measures of clips with one code from the prior.
 
-    real, moving, standing: the judge's probabilities {factor: [n, C]} of clip i itself, of the
-    motion of clip i with a static code from the prior, and of the identity of clip i with a dynamic
-    code from the prior. prior_{factor}_variety: how varied a static factor is over the draws (see
-    `variety`); prior_variety: its mean over factors. An accuracy over draws that all show the same
-    character means little.
+    real, moving, standing: the judge's probabilities {factor: [n, C]} of clip i itself, of its
+    motion with a static code from the prior, and of its identity with a dynamic code from the
+    prior. Accuracies mean little if all draws show the same character (prior_variety 0).
     """
-    measures, varieties = {}, {}
+    measures, varieties = {}, []
     for factor, own in labels.items():
         dynamic = factor in dataset.dynamic
         judged = verdicts(moving if dynamic else standing)[factor]
@@ -64,28 +59,24 @@ def judged_prior(dataset, labels: dict, real: dict, moving: dict, standing: dict
         if dynamic:
             measures |= entropy_figures(f"prior_{factor}", moving[factor], own)
         else:
-            varieties[factor] = variety(moving[factor], real[factor])
-            measures[f"prior_{factor}_variety"] = varieties[factor]
-    if not np.all(np.isnan(list(varieties.values()))):
-        measures["prior_variety"] = float(np.nanmean(list(varieties.values())))
+            varieties.append(variety(moving[factor], real[factor]))
+            measures[f"prior_{factor}_variety"] = varieties[-1]
+    if not np.all(np.isnan(varieties)):
+        measures["prior_variety"] = float(np.nanmean(varieties))
     return measures
 
 
 def entropy_figures(name: str, p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """H(y|x), H(y) and IS of verdicts p [n, C], class-balanced by the true values labels [n]."""
     balanced = entropies(p, labels)
-    return {
-        f"{name}_intra_entropy": balanced.intra,
-        f"{name}_inter_entropy": balanced.inter,
-        f"{name}_inception_score": balanced.inception_score,
-    }
+    measures = {f"{name}_intra_entropy": balanced.intra, f"{name}_inter_entropy": balanced.inter}
+    return measures | {f"{name}_inception_score": balanced.inception_score}
 
 
 def chance_agreement(judged: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """How often verdict i would agree with the other source if it knew nothing of it: [n].
+    """How often verdict i would agree by chance with the other source, [n], from integers [n].
 
-    For each clip i, among the clips j with wrong_j unequal to right_i, the share of those with
-    wrong_j = judged_i. All arguments are integers [n].
+    The share of clips j with wrong_j = judged_i among those with wrong_j unequal to right_i.
     """
     top = int(max(judged.max(), right.max(), wrong.max())) + 1
     counts = np.bincount(wrong, minlength=top)

@@ -1,4 +1,4 @@
-"""Weights of networks trained by others: from a user's file, or from torchvision."""
+"""Weights of networks that others trained, from a file of the user."""
 
 from pathlib import Path
 
@@ -24,15 +24,11 @@ def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
         raise UserError(f"--{flag} {path}: {error.strerror}: give a file of weights") from None
     # Damaged bytes can raise any exception in the unpickler.
     except Exception:
-        raise UserError(
-            f"--{flag} {path} is truncated or not a file of torch weights: fetch it again"
-        ) from None
+        problem = "is truncated or not a file of torch weights"
+        raise UserError(f"--{flag} {path} {problem}: fetch it again") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    tensors = {
-        str(name).removeprefix("module."): value
-        for name, value in content.items()
-        if torch.is_tensor(value)
-    }
+    named = {str(name).removeprefix("module."): value for name, value in content.items()}
+    tensors = {name: value for name, value in named.items() if torch.is_tensor(value)}
     if not tensors:
         raise UserError(f"--{flag} {path} holds no tensors by name: give a file of torch weights")
     return tensors
@@ -41,31 +37,17 @@ def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
 def fitted(network: nn.Module, tensors: dict, path, flag: str, heads: tuple = ()) -> nn.Module:
     """`network` with the tensors of --`flag`'s file, in eval mode and without gradients.
 
-    heads: prefixes of tensor names that may be absent or have another shape. Raises UserError that
-    names the first other tensor that is absent or has another shape.
+    Raises UserError if a tensor is absent or has another shape. heads: prefixes of the names of
+    tensors that may.
     """
-    own = network.state_dict()
-    for name, value in own.items():
+    needed = network.state_dict()
+    for name, value in needed.items():
         if name.startswith(heads) or name.endswith("num_batches_tracked"):
             continue
         if name not in tensors or tensors[name].shape != value.shape:
             shape = list(tensors[name].shape) if name in tensors else "nothing"
-            raise UserError(
-                f"--{flag} {path}: found {shape} as '{name}', expected {list(value.shape)}: "
-                "give the weights of this network"
-            )
-    known = {n: v for n, v in tensors.items() if n in own and not n.startswith(heads)}
+            problem = f"found {shape} as '{name}', expected {list(value.shape)}"
+            raise UserError(f"--{flag} {path}: {problem}: give the weights of this network")
+    known = {n: v for n, v in tensors.items() if n in needed and not n.startswith(heads)}
     network.load_state_dict(known, strict=False)
     return network.eval().requires_grad_(False)
-
-
-def from_torchvision(build, weights, hint: str) -> nn.Module:
-    """torchvision's network build(weights=weights), in eval mode and without gradients.
-
-    The weights are downloaded unless they are cached. Raises Missing, with `hint`, on failure.
-    """
-    try:
-        return build(weights=weights).eval().requires_grad_(False)
-    # No network, a full disk or a damaged download.
-    except (OSError, RuntimeError):
-        raise Missing(f"{weights.url} is not cached and cannot be downloaded: {hint}") from None

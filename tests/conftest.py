@@ -1,6 +1,7 @@
 """Fixtures: the pendula, made once, and `command`, which runs main.py in an empty folder."""
 
 import functools
+import os
 import shutil
 from typing import NamedTuple
 
@@ -8,6 +9,10 @@ import pytest
 
 from data import pendulum
 from tests.tiny import FEW, TINY
+
+# The networks of the tests are tiny: a second thread costs more than it gives. Torch reads this
+# when it is imported, here and in the processes that the tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 make = pendulum.make
 

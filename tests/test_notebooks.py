@@ -1,4 +1,4 @@
-"""The two notebooks, run from top to bottom on small exports."""
+"""The two notebooks run on small exports, and an export that is read back is divided cleanly."""
 
 import functools
 import os
@@ -16,6 +16,7 @@ import main
 from data import sprites
 from data.base import SPLITS
 from data.sprites import compose
+from metrics.published import VDSM
 from tests import made
 from tests.tiny import TINY
 from utils.errors import UserError
@@ -25,15 +26,14 @@ FLAGS = [*TINY, "--epochs", 1, "--num_test_ids", 4, "--export_codes", "True", "-
 
 
 def real_sprites(clone, folder):
-    """Eight characters of real art in folder/sprites: one value of legs, two of other parts."""
+    """Eight characters of real art in folder/sprites: one value of the legs, two of other parts."""
     values = {factor: names[: 1 + (factor != "legs")] for factor, names in compose.FACTORS.items()}
-    layers = {
-        factor: [
-            compose.Layer(compose.cut(compose.read_sheet(clone / compose.sheet_path(factor, name))))
-            for name in names
-        ]
-        for factor, names in values.items()
-    }
+
+    def layer(factor, name):
+        sheet = compose.read_sheet(clone / compose.sheet_path(factor, name))
+        return compose.Layer(compose.cut(sheet))
+
+    layers = {factor: [layer(factor, name) for name in names] for factor, names in values.items()}
     every = compose.labels()
     keep = np.all([every[factor] < len(names) for factor, names in values.items()], axis=0)
     labels = {name: label[keep] for name, label in every.items()}
@@ -51,7 +51,7 @@ def real_sprites(clone, folder):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """exported(data set): the codes folder of a tiny run on a small set; do not write to it."""
+    """exported(data set): the codes folder of a tiny run on a small set of that name. Read-only."""
 
     @functools.cache
     def make(name):
@@ -62,18 +62,8 @@ def exported(tmp_path_factory):
             real_sprites(clone, folder)
         else:
             made.sprites(folder)
-        flags = [
-            *FLAGS,
-            "--dataset_name",
-            name,
-            "--data_dir",
-            folder,
-            "--runs_dir",
-            folder,
-            "--seq_len",
-            4,
-        ]
-        assert main.main([str(flag) for flag in flags]) == 0
+        places = ["--dataset_name", name, "--data_dir", folder, "--runs_dir", folder]
+        assert main.main([str(flag) for flag in (*FLAGS, *places, "--seq_len", 4)]) == 0
         return folder / "demo" / "codes"
 
     return make
@@ -86,37 +76,34 @@ def test_a_notebook_runs_from_top_to_bottom(exported, notebook, name):
     page = nbformat.read(ROOT / f"{notebook}.ipynb", 4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in page.cells)
     first = next(cell for cell in page.cells if cell.cell_type == "code")
-    first.source, paths = re.subn(
-        r"CODES = .*", f"CODES = Path({str(exported(name))!r})", first.source
-    )
+    codes = f"CODES = Path({str(exported(name))!r})"
+    first.source, paths = re.subn(r"CODES = .*", codes, first.source)
     first.source, steps = re.subn(r"STEPS = \d+", "STEPS = 6", first.source)
     assert paths == steps == 1
-    nbclient.NotebookClient(
-        page, timeout=300, resources={"metadata": {"path": ROOT / "tests"}}
-    ).execute()
-    said = "".join(str(output) for cell in page.cells for output in cell.get("outputs", []))
+    started_in = {"metadata": {"path": ROOT / "tests"}}
+    nbclient.NotebookClient(page, timeout=300, resources=started_in).execute()
+    shown = "".join(str(output) for cell in page.cells for output in cell.get("outputs", []))
     for words in (
         "reported, not re-run",
         "inter H(y)",
         "dynamics code, shuffled",
         "commonest value",
         "too weak",
+        f"VDSM {VDSM[name]['consistency_accuracy']}",
     ):
-        assert words in said
-    assert said.count("image/png") == 5 and (str(0.9953) in said or str(0.9333) in said)
+        assert words in shown, words
+    assert shown.count("image/png") == 5
 
 
 def test_an_export_is_divided_without_leak(exported, tmp_path):
     codes = shutil.copytree(exported("MUG-FED"), tmp_path / "codes")
     whole = export.load_export(codes, "MUG-FED")
     known = np.concatenate([np.load(path)["split"] for path in sorted(codes.glob("labels_*"))])
-    assert [len(whole.dataset.splits[name]) for name in SPLITS] == [
-        np.sum(known == name) for name in SPLITS
-    ]
+    for name in SPLITS:
+        assert np.array_equal(whole.dataset.splits[name], np.flatnonzero(known == name)), name
     real, rebuilt, parts, labels = whole.part("test")
-    assert real.shape == rebuilt.shape and {
-        len(part) for part in (*parts.values(), *labels.values())
-    } == {len(real)}
+    assert len(real) == np.sum(known == "test") > 0 and real.shape == rebuilt.shape
+    assert {len(part) for part in (*parts.values(), *labels.values())} == {len(real)}
     with pytest.raises(UserError, match="an export of MUG-FED, expected sprites"):
         export.load_export(codes, "sprites")
     path = codes / "dynamics_1.npz"
@@ -128,16 +115,11 @@ def test_an_export_is_divided_without_leak(exported, tmp_path):
         export.load_export(codes, "MUG-FED")
 
 
-def test_groups_are_not_torn_apart():
+def test_a_group_stays_in_one_split():
     groups = np.random.default_rng(0).integers(0, 12, 100)
     splits = export.divide(groups)
     assert np.array_equal(np.sort(np.concatenate(list(splits.values()))), np.arange(100))
-    kinds = [set(groups[rows]) for rows in splits.values()]
-    assert (
-        not kinds[0] & kinds[1]
-        and not kinds[0] & kinds[2]
-        and not kinds[1] & kinds[2]
-        and all(kinds)
-    )
+    members = [set(groups[rows]) for rows in splits.values()]
+    assert all(members) and sum(map(len, members)) == len(set.union(*members)) == 12
     with pytest.raises(UserError, match="expected some for each split"):
         export.divide(np.array([0, 0, 1]))

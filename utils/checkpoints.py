@@ -1,25 +1,16 @@
 """Checkpoints: written whole or not at all, read without running what they hold.
 
-A checkpoint is a dict of types that `weights_only=True` loads:
-
-    epoch      the next epoch to run; with the settings, it gives the position in every schedule
-    model      state dict of the network
-    optimizer  state dict of Adam, or {'moments': {name: Adam's state}} in an adopted checkpoint
-    settings   of the stage, {flag: value}
-    data       fingerprint of the data set
-    rng        states of the random-number generators
-    place      where training stands (see `Place`)
-
-The checksum is that of the zip archive which torch writes: a CRC-32 per record, checked before a
-tensor is used. A checkpoint of the authors' code is adopted by a function of the model. Its
-'settings' are the sizes alone, and 'data' and 'rng' are None.
+A checkpoint is a dict (see `state_of`) of types that `weights_only=True` loads, in torch's zip
+archive, which holds a CRC-32 per record. A checkpoint of the authors' code is adopted by a function
+of the model. Its 'settings' are the sizes alone, its 'data' and 'rng' are None, and its 'optimizer'
+is {'moments': {parameter name: Adam's state}}.
 """
 
 import errno
 import math
-import threading
 import zipfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +25,7 @@ KEYS = {"epoch", "model", "optimizer", "settings", "rng"}
 
 
 class Damaged(UserError):
-    """A file that cannot be used: truncated, changed since it was written, or no checkpoint."""
+    """A file that is truncated, changed since it was written, or no checkpoint."""
 
     def __init__(self, path, why):
         super().__init__(f"{path} {why}: use another epoch's, or train it again")
@@ -43,41 +34,34 @@ class Damaged(UserError):
 
 @dataclass
 class Place:
-    """Where the training of a stage stands, beside weights, optimiser and random numbers.
+    """Where the training of a stage stands, beside weights, optimiser and random numbers."""
 
-    step     optimiser steps done
-    losses   {term: list of tensors [2]}, raw and weighted, of the steps done of the current epoch;
-             in a checkpoint {term: tensor [steps, 2]}
-    best     epoch of the best validation ELBO among the checkpoints, and that ELBO
-    rate     learning rate that the flags gave; scale: what losses that were not finite left of it;
-             retries: how often there was such a loss
-    """
-
-    step: int = 0
+    step: int = 0  # optimiser steps done
+    # {term: [raw, weighted] of each step of the current epoch}; in a checkpoint tensors [steps, 2]
     losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    best: tuple[int, float] | None = None
-    rate: float = math.nan
-    scale: float = 1.0
-    retries: int = 0
+    best: tuple[int, float] | None = None  # epoch and validation ELBO of the best checkpoint
+    rate: float = math.nan  # learning rate that the flags gave
+    scale: float = 1.0  # factor on the rate, lowered after each loss that was not finite
+    retries: int = 0  # how often a loss was not finite
 
     @classmethod
     def of(cls, state: dict, bs_per_epoch: int, device: torch.device) -> "Place":
-        """The place of a checkpoint. One that has none was written after an epoch."""
+        """The place of a checkpoint. A checkpoint without a place was written after an epoch."""
         saved = dict(state.get("place", {"step": state["epoch"] * bs_per_epoch}))
         losses = saved.pop("losses", {})
-        if isinstance(losses, list):  # of an earlier version, which did not name the terms
+        if isinstance(losses, list):  # an earlier version did not name the terms
             losses = {}
         losses = {term: list(values.to(device).unbind()) for term, values in losses.items()}
         return cls(**saved, losses=losses)
 
     def as_dict(self) -> dict:
-        """What a checkpoint holds of it."""
+        """The place as a checkpoint holds it."""
         return {**vars(self), "losses": {t: torch.stack(v) for t, v in self.losses.items()}}
 
     def train_at(self, rate: float, lowered: "Place | None" = None) -> None:
-        """Set the learning rate to `rate` of the flags, keeping `scale` unless the rate is new.
+        """Take `rate` from the flags; a new rate resets `scale`.
 
-        lowered: the place whose lowered rate counts, after a loss that was not finite.
+        lowered: after a loss that was not finite, the place whose rate and scale count instead.
         """
         if lowered is not None:
             self.rate, self.scale, self.retries = lowered.rate, lowered.scale, lowered.retries
@@ -85,20 +69,17 @@ class Place:
             self.rate, self.scale, self.retries = rate, 1.0, 0
 
 
-# --- writing ---
-
-
 class Saver:
     """Writes the checkpoints of a stage, one at a time, in a thread of its own.
 
     Training waits for a copy on the CPU and not for the disk. keep: how many checkpoints to keep
-    (0: all). An error is raised by the next call, at the latest by `wait` or the end of the block.
-    folder: a utils.run_folder.RunFolder.
+    (0: all). An error is raised by the next call, at the latest at the end of the block. folder: a
+    utils.run_folder.RunFolder.
     """
 
-    def __init__(self, folder, stage: str, keep: int = 0):
-        self.folder, self.stage, self.keep = folder, stage, keep
-        self._thread = self._error = None
+    def __init__(self, folder, stage_name: str, keep: int = 0):
+        self.folder, self.stage_name, self.keep = folder, stage_name, keep
+        self._thread, self._writing = ThreadPoolExecutor(1), None
 
     def __enter__(self):
         return self
@@ -107,35 +88,28 @@ class Saver:
         try:
             self.wait()
         except UserError:
-            if kind is None:  # an error that is under way says more
+            if kind is None:  # otherwise an earlier error is on its way
                 raise
 
     def save(self, path: Path, state: dict, spared: Iterable[int] = ()) -> None:
         """Write a copy of `state` to `path`, then prune all but the epochs `spared`."""
         self.wait()
-        self._thread = threading.Thread(target=self._write, args=(path, snapshot(state), spared))
-        self._thread.start()
+        self._writing = self._thread.submit(self._write, path, snapshot(state), spared)
 
     def wait(self) -> None:
         """Wait until the file is on the disk. UserError if it could not be written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def check(self) -> None:
-        """Raise an error of the thread, if it has ended, without waiting."""
-        if self._thread is not None and not self._thread.is_alive():
+        """Raise the error of a write that has ended, without waiting for one that has not."""
+        if self._writing is not None and self._writing.done():
             self.wait()
 
     def _write(self, path, state, spared):
-        try:
-            save_checkpoint(path, state)
-            self.folder.prune(self.stage, path, self.keep, spared)
-        except BaseException as error:  # raised again by the thread that waits
-            self._error = error
+        save_checkpoint(path, state)
+        self.folder.prune(self.stage_name, path, self.keep, spared)
 
 
 def snapshot(value):
@@ -158,15 +132,14 @@ def save_checkpoint(path: Path, state: dict) -> None:
         while not isinstance(error, OSError) and error.__context__:
             error = error.__context__  # torch reports a full disk as an unfinished archive
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot write {path} ({reason}): free some space; the older checkpoints are whole"
-        ) from None
+        todo = "free some space; the older checkpoints are whole"
+        raise UserError(f"cannot write {path} ({reason}): {todo}") from None
 
 
 def state_of(stage, stepper, place: Place, fingerprint: str, device: torch.device) -> dict:
-    """What a checkpoint of `stage` holds, without copying. fingerprint: of the data set."""
+    """The checkpoint of `stage`, without copying tensors. fingerprint: of the data set."""
     return {
-        "epoch": place.step // stage.settings.bs_per_epoch,
+        "epoch": place.step // stage.settings.bs_per_epoch,  # the next epoch to run
         "model": stage.network.state_dict(),
         "optimizer": stepper.adam.state_dict(),
         "settings": dict(vars(stage.settings)),
@@ -176,17 +149,14 @@ def state_of(stage, stepper, place: Place, fingerprint: str, device: torch.devic
     }
 
 
-# --- reading ---
-
-
 def load_checkpoint(
     path: Path, adopt: Callable[[dict], dict | None] | None = None, mapped: bool = False
 ) -> dict:
-    """The checkpoint at `path`, on the CPU.
+    """The checkpoint at `path`, on the CPU. Raises `Damaged` for an unusable file.
 
-    adopt: turns what a file of the authors' code holds into a checkpoint of ours, returns None for
-    other files, and raises ValueError for a file that does not fit. mapped: leave the tensors on
-    disk until they are read, and skip the checksum. Raises `Damaged` for an unusable file.
+    adopt: turns the content of a file of the authors' code into a checkpoint of ours, returns None
+    for other files, and raises ValueError for a file that does not fit. mapped: leave the tensors
+    on disk until they are read, and skip the checksum.
     """
     state = read_checkpoint(path, mapped)
     try:
@@ -201,14 +171,14 @@ def load_checkpoint(
 
 
 def read_checkpoint(path: Path, mapped: bool = False):
-    """What the file at `path` holds, on the CPU, without unpickling freely.
+    """The content of the file at `path`, on the CPU; only plain types are unpickled.
 
     Raises `Damaged` if the file cannot be understood, UserError if it cannot be read.
     """
     if not mapped:
         check_sum(path)
     try:
-        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no zip archive
+        mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no archive
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # damaged bytes raise anything from the unpickler; a short file raises EINVAL from a seek
@@ -218,16 +188,12 @@ def read_checkpoint(path: Path, mapped: bool = False):
 
 
 def check_sum(path: Path) -> None:
-    """Raise `Damaged` unless every record of the archive at `path` has its CRC-32.
-
-    A file of another kind passes: a file of torch before 1.6 has no checksum.
-    """
+    """Raise `Damaged` if a record of the archive at `path` differs from its CRC-32."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()
-            if bad is not None:
-                raise zipfile.BadZipFile
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except Exception:  # damaged bytes raise anything from the reader
@@ -237,21 +203,14 @@ def check_sum(path: Path) -> None:
 def check_sizes(state: dict, path: Path, settings, names: Iterable[str]) -> None:
     """Raise UserError unless the settings `names` of the checkpoint are those of `settings`."""
     saved = state["settings"]
-    wrong = [n for n in names if n in saved and shown(saved[n]) != shown(getattr(settings, n))]
+    here = {n: shown(getattr(settings, n)) for n in names if n in saved}
+    there = {n: shown(saved[n]) for n in here}
+    wrong = [n for n in here if here[n] != there[n]]
     if wrong:
-        differing = ", ".join(
-            f"--{n} is {shown(getattr(settings, n))} here and {shown(saved[n])} there"
-            for n in wrong
-        )
-        flags = " ".join(
-            f"no --{n}" if saved[n] is None else f"--{n} {shown(saved[n])}" for n in wrong
-        )
-        raise UserError(
-            f"{path} is of another kind: {differing}: give the flags it was trained with: {flags}"
-        )
-
-
-# --- random numbers ---
+        differing = ", ".join(f"--{n} is {here[n]} here and {there[n]} there" for n in wrong)
+        flags = " ".join(f"no --{n}" if saved[n] is None else f"--{n} {there[n]}" for n in wrong)
+        todo = f"give the flags it was trained with: {flags}"
+        raise UserError(f"{path} is of another kind: {differing}: {todo}")
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
@@ -263,7 +222,7 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Restore what `rng_state` gave. Without a state of the GPU, its generator stays as it is."""
+    """Restore what `rng_state` returned. A GPU without a saved state keeps its own."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can mend, and how a command reports it."""
+"""Mistakes that a user can mend, and how a command reports them."""
 
 import functools
 import sys
@@ -11,6 +11,11 @@ class UserError(Exception):
     The message is one line: what was found, what was expected, what to do. `main.py` prints it on
     stderr and exits with code 2.
     """
+
+
+def warn(text: str) -> None:
+    """Print a line of main.py on stderr."""
+    print(f"main.py: {text}", file=sys.stderr)
 
 
 def in_one_line(main: Callable) -> Callable:

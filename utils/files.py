@@ -10,10 +10,10 @@ PART = ".part"  # ending of a file that is being written
 
 @contextmanager
 def replacing(path: Path, sync: bool = False, shared: bool = False) -> Generator[Path]:
-    """Give the path of a new file, which takes the place of `path` when the block ends.
+    """Give the path of a new file, which replaces `path` when the block ends.
 
-    If the block raises, the new file is removed and `path` stays as it was. sync: flush the file to
-    disk first. shared: other processes may write the same `path` at the same time.
+    If the block raises, the new file is removed. sync: flush the file to disk before it replaces
+    `path`. shared: other processes may write the same `path` at the same time.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}{PART}" if shared else path.name + PART)
     try:

@@ -1,7 +1,7 @@
-"""Flags as fields of a settings dataclass: the flag, its default, its check and its help text.
+"""Flags as fields of a settings dataclass, each declared by `flag`.
 
-A field is declared by `flag`, and the docstring under the field is the help text. Nothing here
-imports torch or NumPy, so that `--help` and a wrong flag answer at once.
+The docstring under a field is the help text. Nothing here imports torch or NumPy, so that `--help`
+answers at once.
 """
 
 import argparse
@@ -19,12 +19,11 @@ from utils.errors import UserError
 
 
 def flag(default, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
-    """A settings field with its default, in the `--help` group `group`.
+    """A settings field with its default, in the group `group` of `--help`.
 
-    kind: function that reads the text of the flag (default: the default's type). low, high:
-    inclusive bounds of a number. free: may differ when a run is resumed, because it does not change
-    what is learnt. stage: the only stage that reads the flag, so that it may differ when another
-    stage is resumed.
+    kind: function that reads the text of the flag, by default the default's type. low, high:
+    inclusive bounds. free: the flag may differ when a run is resumed, because it does not change
+    what is learnt. stage: name of the only stage that reads it; it may differ for another stage.
     """
     kind = kind or (boolean if isinstance(default, bool) else type(default))
     meta = {"group": group, "kind": kind, "choices": choices, "low": low, "high": high}
@@ -38,7 +37,7 @@ def redefault(cls, name, value):
 
 @functools.cache
 def help_texts(cls: type) -> dict[str, str]:
-    """{field: help text}: the docstrings under the fields of `cls` and of the classes above it."""
+    """{field: help text} of `cls`: the docstrings under its fields and those of its bases."""
     texts = {}
     for base in reversed(cls.__mro__[:-1]):
         definition = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
@@ -49,17 +48,18 @@ def help_texts(cls: type) -> dict[str, str]:
     return texts
 
 
-# --- kinds: text -> value ---
+def wrong_value(text: str, expected: str) -> argparse.ArgumentTypeError:
+    """The error of a flag whose value is `text`."""
+    return argparse.ArgumentTypeError(f"found '{text}', expected {expected}")
 
 
 def boolean(text) -> bool:
-    """True, true, 1, yes or False, false, 0, no. Any other text is refused."""
-    lowered = str(text).lower()
-    if lowered in ("true", "1", "yes"):
+    """True, 1 or yes; False, 0 or no; in upper or lower case."""
+    if text.lower() in ("true", "1", "yes"):
         return True
-    if lowered in ("false", "0", "no"):
+    if text.lower() in ("false", "0", "no"):
         return False
-    raise argparse.ArgumentTypeError(f"found '{text}', expected True or False")
+    raise wrong_value(text, "True or False")
 
 
 def number(text) -> float:
@@ -67,49 +67,41 @@ def number(text) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a number") from None
+        raise wrong_value(text, "a number") from None
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a finite number")
+        raise wrong_value(text, "a finite number")
     return value
 
 
 def integers(text) -> tuple[int, ...]:
     """Positive integers joined by commas."""
-    if isinstance(text, (list, tuple)):
-        return tuple(text)
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or min(values) < 1:
-        expected = "expected positive integers joined by commas"
-        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
-    return values
+    return _positive(text, int, "positive integers joined by commas")
 
 
 def numbers(text) -> tuple[float, ...]:
     """Positive finite numbers joined by commas, none of them twice."""
-    if isinstance(text, (list, tuple)):
-        return tuple(text)
+    expected = "different positive numbers joined by commas"
+    values = _positive(text, number, expected)
+    if len(set(values)) < len(values):
+        raise wrong_value(text, expected)
+    return values
+
+
+def _positive(text, kind, expected):
     try:
-        values = tuple(number(part) for part in text.split(","))
-    except argparse.ArgumentTypeError:
-        values = ()
-    if not values or min(values) <= 0 or len(set(values)) < len(values):
-        expected = "expected different positive numbers joined by commas"
-        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+        values = tuple(kind(part) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise wrong_value(text, expected) from None
+    if min(values) <= 0:
+        raise wrong_value(text, expected)
     return values
 
 
 def plain_name(text) -> str:
     """The name of a folder: letters, digits, '.', '_' and '-'."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text) or set(text) == {"."}:
-        expected = "expected a plain name of letters, digits, '.', '_' and '-'"
-        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+        raise wrong_value(text, "a plain name of letters, digits, '.', '_' and '-'")
     return text
-
-
-# --- settings and lists of flags ---
 
 
 def shown(value: Any) -> str:
@@ -118,9 +110,9 @@ def shown(value: Any) -> str:
 
 
 def as_flags(settings, **defaults) -> list[str]:
-    """The list of flags that gives `settings`: those away from their defaults.
+    """The list of flags that gives `settings`; flags at their defaults are left out.
 
-    defaults: of flags whose default is not that of the settings class.
+    defaults: defaults that count in place of those of the settings class.
     """
     flags = []
     for field in dataclasses.fields(settings):
@@ -151,9 +143,6 @@ def without(flags, name) -> list[str]:
     return kept
 
 
-# --- the parser ---
-
-
 class Parser(argparse.ArgumentParser):
     """argparse's parser, which reports a wrong flag as UserError."""
 
@@ -163,13 +152,9 @@ class Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     def _get_help_string(self, action):
-        plain = action.default is argparse.SUPPRESS or not action.option_strings
-        if plain or action.dest in ("help", "preset", "config"):
+        if action.dest in ("help", "preset", "config"):
             return action.help
         return f"{action.help} [{action.default}]"
-
-    def _get_default_metavar_for_optional(self, action):
-        return "VALUE"
 
 
 def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:
@@ -177,47 +162,41 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) 
 
     first_flags: {flag: (metavar, help text)} of flags that are no settings, shown in `first_group`.
     """
-    made = Parser(
+    parser = Parser(
         prog="main.py",
         usage="python main.py [--preset NAME | --config FILE] [--FLAG VALUE ...]",
         description="VDSM: identity, dynamics and pose, learnt from unlabelled videos.",
         epilog="Booleans are written True or False. docs/FLAGS.md lists the flags of every model.",
         formatter_class=lambda prog: _Help(prog, max_help_position=30, width=100),
         allow_abbrev=False,
-        argument_default=None,
     )
-    groups = {first_group: made.add_argument_group(first_group)}
+    groups = {first_group: parser.add_argument_group(first_group)}
     for name, (metavar, text) in first_flags.items():
         groups[first_group].add_argument(f"--{name}", metavar=metavar, help=text)
     for field in dataclasses.fields(cls):
-        meta = field.metadata
-        if meta["group"] not in groups:
-            groups[meta["group"]] = made.add_argument_group(meta["group"])
-        groups[meta["group"]].add_argument(
+        meta, group = field.metadata, field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        groups[group].add_argument(
             f"--{field.name}",
-            type=_bounded(meta),
+            type=functools.partial(_read, meta),
             choices=meta["choices"],
             default=shown(field.default) if isinstance(field.default, tuple) else field.default,
             help=help_texts(cls)[field.name].replace("%", "%%"),
             metavar=None if meta["choices"] else "VALUE",
         )
-    return made
+    return parser
 
 
-def _bounded(meta):
-    """The function that reads a flag's text and checks its bounds."""
-
-    def read(text):
-        kind = meta["kind"]
-        try:
-            value = kind(text)
-        except ValueError:
-            expected = "an integer" if kind is int else kind.__name__
-            raise argparse.ArgumentTypeError(f"found '{text}', expected {expected}") from None
-        if meta["low"] is not None and value < meta["low"]:
-            raise argparse.ArgumentTypeError(f"found {text}, expected at least {meta['low']}")
-        if meta["high"] is not None and value > meta["high"]:
-            raise argparse.ArgumentTypeError(f"found {text}, expected at most {meta['high']}")
-        return value
-
-    return read
+def _read(meta, text):
+    """The value of a flag with the field metadata `meta`; refused if it is out of bounds."""
+    kind = meta["kind"]
+    try:
+        value = kind(text)
+    except ValueError:
+        raise wrong_value(text, "an integer" if kind is int else kind.__name__) from None
+    if meta["low"] is not None and value < meta["low"]:
+        raise wrong_value(text, f"at least {meta['low']}")
+    if meta["high"] is not None and value > meta["high"]:
+        raise wrong_value(text, f"at most {meta['high']}")
+    return value

@@ -1,7 +1,6 @@
 """`python -m utils.flags_page` writes docs/FLAGS.md: every flag of every model and data set."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 from utils.flags import help_texts, shown
@@ -25,46 +24,40 @@ date.
 
 def page() -> str:
     """The text of docs/FLAGS.md."""
-    parts = [OPENING, *_tables("Every model", RunSettings, {})]
-    shared = _names(RunSettings)
+    lines = [OPENING, "## Every model\n", *_tables(RunSettings)]
     for model in MODELS:
         cls = settings_class(model)
-        parts += _tables(f"`--model {model}`", cls, shared, RunSettings)
+        lines += [f"## `--model {model}`\n", *_changed_defaults(cls), *_tables(cls, RunSettings)]
+    default_model = settings_class(RunSettings.model)
     for name in DATASETS:
-        cls = settings_class(RunSettings.model, name)
-        known = _names(settings_class(RunSettings.model))
-        parts += _tables(f"`--dataset_name {name}`", cls, known)
-    return "\n".join(parts)
+        tables = _tables(settings_class(RunSettings.model, name), default_model)
+        lines += [f"## `--dataset_name {name}`\n", *tables] if tables else []
+    return "\n".join(lines)
 
 
-def _names(cls):
-    return {field.name for field in dataclasses.fields(cls)}
+def _changed_defaults(cls):
+    """A line that lists the defaults of `cls` which differ from those of every model."""
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    changed = [
+        f"`--{field.name} {shown(defaults[field.name])}`"
+        for field in dataclasses.fields(RunSettings)
+        if defaults[field.name] != field.default and field.name != "model"
+    ]
+    return [f"Other defaults than above: {', '.join(changed)}.\n"] if changed else []
 
 
-def _tables(title, cls, known, base=None):
-    """A heading and one table per group of the flags of `cls` that are not in `known`.
-
-    base: a class whose defaults `cls` changes; these flags are listed first.
-    """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    lines = []
-    if base is not None:
-        changed = [
-            f"`--{field.name} {shown(fields[field.name].default)}`"
-            for field in dataclasses.fields(base)
-            if fields[field.name].default != field.default and field.name != "model"
-        ]
-        if changed:
-            lines.append(f"Other defaults than above: {', '.join(changed)}.\n")
+def _tables(cls, base=None):
+    """A table per group of the flags of `cls` that its class `base` does not have."""
     groups = {}
-    for name, field in fields.items():
-        if name not in known:
+    for field in dataclasses.fields(cls):
+        if base is None or field.name not in base.__dataclass_fields__:
             groups.setdefault(field.metadata["group"], []).append(field)
-    for group, members in groups.items():
+    lines = []
+    for group, fields in groups.items():
         lines.append(f"| {group} | default | |\n| --- | --- | --- |")
-        lines += [_row(field, help_texts(cls)[field.name]) for field in members]
+        lines += [_row(field, help_texts(cls)[field.name]) for field in fields]
         lines.append("")
-    return [f"## {title}\n", *lines] if lines else []
+    return lines
 
 
 def _row(field, text):
@@ -78,11 +71,5 @@ def _row(field, text):
     return f"| {name} | {default} | {text.replace('|', chr(92) + '|')} |"
 
 
-def main(argv=None) -> int:
-    """Write the page."""
-    PAGE.write_text(page())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    PAGE.write_text(page())

@@ -1,7 +1,4 @@
-"""What stops a command: a folder that it must not write to, a missing earlier stage, a bad loss.
-
-What a stage needs is read from its StageInfo; no stage is known here by name.
-"""
+"""What stops a command: a folder of another run, a missing earlier stage, a bad loss."""
 
 import shlex
 from dataclasses import replace
@@ -22,9 +19,9 @@ NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that
 
 
 def saves(settings: RunSettings, epoch: int) -> bool:
-    """Whether a checkpoint is written after `epoch`.
+    """Whether a checkpoint is written after `epoch`: at the interval, and after the last epoch.
 
-    As in the release: at the interval but not after the first epoch, and after the last.
+    As in the release, none is written at the interval of epoch 0.
     """
     at_interval = epoch > 0 and epoch % settings.model_save_interval == 0
     return at_interval or epoch == settings.epochs - 1
@@ -34,33 +31,31 @@ def saves(settings: RunSettings, epoch: int) -> bool:
 
 
 def refuse_damaged(plan: Plan, folder: RunFolder) -> None:
-    """Raise UserError if a stage that is needed has checkpoints and none of them is whole.
+    """Raise UserError if a stage that is needed has checkpoints but no whole one.
 
-    Such a stage would otherwise begin anew without a word.
+    Without this refusal the stage would silently start over.
     """
     needed = set(plan.asked) | {folder.stages[name].stands_on for name in plan.training}
-    for name, info in folder.stages.items():
-        lost = [path for path in folder.damaged if path.name.endswith(f"_{info.suffix}.pth")]
-        if name in needed and lost and not folder.newest(name):
-            raise UserError(
-                f"{lost[0]} {folder.damaged[lost[0]]}, and no other of its stage is whole: move it "
-                "away, or give --fresh True to start over and keep it"
-            )
+    for path, why in folder.damaged.items():
+        stage_name = folder.stage_of(path)
+        if stage_name and stage_name in needed and not folder.newest(stage_name):
+            lost = f"{path} {why}, and no other of its stage is whole"
+            raise UserError(f"{lost}: move it away, or start over with --fresh True")
 
 
-def refuse_other_run(plan: Plan, folder: RunFolder, fingerprints: dict[str, str]) -> None:
-    """Raise UserError if `folder` holds a run of other settings or data, which must not go on.
+def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
+    """Raise UserError if `folder` holds a run of other settings or data, which cannot be resumed.
 
-    fingerprints: {stage: fingerprint of the data set} of the stages that train.
+    datasets: {stage name: data.base.Dataset} of the stages that train.
     """
     ways = "another --RUN, or --fresh True to start over and keep the old"
-    for name, fingerprint in fingerprints.items():
+    for name, dataset in datasets.items():
         newest = folder.newest(name)
         if newest is None:
             continue
         settings, state = plan.stages[name], folder.load(newest, name, mapped=True)
         saved, info = state["settings"], settings.info(name)
-        if state["data"] is None:  # of the release, which saves no settings but sizes
+        if state["data"] is None:  # the release's files hold no settings but the sizes
             check_sizes(state, newest, settings, info.sizes)
             continue
         wrong = differences(saved, settings, name)
@@ -72,15 +67,11 @@ def refuse_other_run(plan: Plan, folder: RunFolder, fingerprints: dict[str, str]
         if wrong:
             changes = ", ".join(_change(flag, saved, settings) for flag in wrong[:NAMED])
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-            raise UserError(
-                f"{folder.root} holds another run ({changes}{more}): give its flags to resume it, "
-                f"{ways}"
-            )
-        if state["data"] != fingerprint:
-            raise UserError(
-                f"{folder.root} was trained on other data of the name {saved['dataset_name']}: "
-                f"give {ways}"
-            )
+            found = f"{folder.root} holds another run ({changes}{more})"
+            raise UserError(f"{found}: give its flags to resume it, {ways}")
+        if state["data"] != dataset.fingerprint:
+            data = f"other data of the name {dataset.name}"
+            raise UserError(f"{folder.root} was trained on {data}: give {ways}")
 
 
 def _change(flag, saved, settings):
@@ -90,10 +81,7 @@ def _change(flag, saved, settings):
 
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:
-    """Raise UserError if the checkpoint was trained on other data than `dataset`.
-
-    Clips that it was trained on may be held out here.
-    """
+    """Raise UserError if a checkpoint to measure was trained on other data than `dataset`."""
     if state.get("data") not in (None, dataset.fingerprint):
         raise UserError(
             f"{path} was trained on other data of the name {dataset.name}: give its --data_dir, "
@@ -102,11 +90,10 @@ def refuse_other_data(state: dict, path: Path, dataset) -> None:
 
 
 def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) -> Path | None:
-    """Raise UserError unless a stage that trains finds the stage that it stands on.
+    """Raise UserError if a stage that trains lacks the stage that it stands on.
 
-    That stage is trained by the same command, or has a checkpoint of the same sizes. Returns the
-    path of the checkpoint if it is not trained by the same command, else None. datasets: {stage:
-    data.base.Dataset} of the stages that train.
+    Returns the checkpoint of the earlier stage, or None if the same command trains that stage.
+    datasets: {stage name: data.base.Dataset} of the stages that train.
     """
     for name in plan.training:
         settings = plan.stages[name]
@@ -120,13 +107,12 @@ def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) 
             continue
         path = folder.choose(earlier.name, wanted)
         if path is None:
-            number, below = settings.number(name), settings.number(earlier.name)
-            raise UserError(
-                f"stage {number} needs a stage-{below} checkpoint in {folder.checkpoints}: train "
-                f"one first (--{earlier.train} True)"
-            )
+            needed = f"a stage-{settings.number(earlier.name)} checkpoint in {folder.checkpoints}"
+            number, flag = settings.number(name), f"--{earlier.train} True"
+            raise UserError(f"stage {number} needs {needed}: train one first ({flag})")
         names = [*earlier.sizes, "dataset_name"]
-        if datasets[name].split_flag:  # another split would train on the test clips of that stage
+        # with another split, stage 2 would train on test clips of stage 1
+        if datasets[name].split_flag:
             names.append(datasets[name].split_flag)
         check_sizes(folder.load(path, earlier.name, mapped=True), path, settings, names)
         return path
@@ -134,19 +120,17 @@ def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) 
 
 
 def _refuse_unlike(first, second, info, wanted):
-    """Raise UserError if two stages of one command do not fit. info: of the first of them."""
+    """Raise UserError if two stages of one command do not fit. info: of the first stage."""
     wrong = [n for n in info.sizes if shown(getattr(first, n)) != shown(getattr(second, n))]
     if wrong:
         raise UserError(f"the stages differ in --{', --'.join(wrong)}: give both the same")
     if wanted is not None and not (wanted < first.epochs and saves(first, wanted)):
-        raise UserError(
-            f"--{info.pretrained} {wanted}: stage {first.number(info.name)} of this command leaves "
-            f"{first.epochs - 1}: give that, or none"
-        )
+        leaves = f"stage {first.number(info.name)} of this command leaves {first.epochs - 1}"
+        raise UserError(f"--{info.pretrained} {wanted}: {leaves}: give that, or none")
 
 
 def refuse_export(plan: Plan, folder: RunFolder) -> None:
-    """Raise UserError if --export_codes asks for codes that nothing makes: the last stage's."""
+    """Raise UserError if --export_codes has no last stage to export: neither trained nor saved."""
     (name, settings), number = list(plan.stages.items())[-1], len(plan.stages)
     info = settings.info(name)
     if not settings.export_codes or name in plan.training:
@@ -170,7 +154,7 @@ class NotFinite(Exception):
     """A loss or gradient is not finite. No update was made from that step on.
 
     step: the optimiser step, counted over the stage. begun: the step at which this attempt at the
-    stage began, None if the checkpoint that it began from is not to blame.
+    stage began, None if its checkpoint is not to blame.
     """
 
     def __init__(self, what, step, begun, place):
@@ -181,8 +165,8 @@ class NotFinite(Exception):
 def raise_not_finite(stepper, place: Place, stage, batches, annealed, saving=False) -> None:
     """Raise `NotFinite` if the stepper has refused an update. Waits for the device.
 
-    The message names the term, the losses, the schedules' values `annealed` of the last step, and
-    the clips of the batch. saving: also check the weights that the updates made.
+    The message names the term or gradient, the losses and the clips of the bad step, and the
+    schedules' values `annealed`. saving: also check the weights that the updates made.
     """
     bad, begun = stepper.bad_step(), place.step - stepper.calls
     if bad is None:
@@ -191,17 +175,14 @@ def raise_not_finite(stepper, place: Place, stage, batches, annealed, saving=Fal
             what = "what an update made of the weights is not finite"
             raise NotFinite(what, place.step - 1, None, place)
         return
-    back = place.step - (begun + bad)  # steps since, with the bad one
-    values = {term: steps[-back] for term, steps in place.losses.items()}
-    raw = ", ".join(f"{term} {pair[0].item():.4g}" for term, pair in values.items())
-    schedules = dict(annealed.weights)
-    if annealed.temperature is not None:
-        schedules["temperature"] = annealed.temperature
-    at = ", ".join(f"{name} {value:.4g}" for name, value in schedules.items())
-    clips = ", ".join(str(row) for row in np.unique(batches.draw(begun + bad)[0]))
-    where = f"losses per sequence: {raw}; weights: {at}; training clips {clips}"
-    what = f"{_culprit(values, stage.network)} is not finite ({where})"
-    raise NotFinite(what, begun + bad, begun, place)
+    bad += begun
+    values = {term: steps[bad - place.step] for term, steps in place.losses.items()}
+    losses = ", ".join(f"{term} {pair[0].item():.4g}" for term, pair in values.items())
+    schedules = annealed.weights | {"temperature": annealed.temperature}
+    at = ", ".join(f"{name} {v:.4g}" for name, v in schedules.items() if v is not None)
+    clips = ", ".join(str(row) for row in np.unique(batches.draw(bad)[0]))
+    where = f"losses per sequence: {losses}; weights: {at}; training clips {clips}"
+    raise NotFinite(f"{_culprit(values, stage.network)} is not finite ({where})", bad, begun, place)
 
 
 def _culprit(values, network):
@@ -215,42 +196,29 @@ def _culprit(values, network):
     return "the loss's gradient"
 
 
-def recover(
-    bad: NotFinite, settings: RunSettings, stage: str, folder: RunFolder, argv, warn
-) -> Place:
-    """The `Place` whose learning rate, scale and retries the next attempt at `stage` takes.
+def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, warn) -> Place:
+    """The `Place` whose learning rate, scale and retries the next attempt at a stage takes.
 
     A checkpoint whose very first step failed is put away, so that the one before it is next. Raises
     UserError once --nan_retries are used up. warn: function that shows a line.
     """
     place, rate = bad.place, bad.place.rate * bad.place.scale
-    (epoch, step), newest = divmod(bad.step, settings.bs_per_epoch), folder.newest(stage)
+    (epoch, step), newest = divmod(bad.step, settings.bs_per_epoch), folder.newest(stage_name)
     if place.retries >= settings.nan_retries:
-        raise stop_not_finite(bad, argv, stage, settings, epoch, rate, newest)
+        # at a start, --lr_resume counts with --fidelity release alone
+        resumes = newest or settings.fidelity == "release"
+        flag = "--lr_resume" if resumes else f"--{settings.info(stage_name).rate}"
+        flags = [*without(without(argv, flag), "--fresh"), flag, f"{rate / 2:g}"]
+        command = shlex.join(["python", "main.py", *flags])
+        start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
+        where = f" is not finite in stage {settings.number(stage_name)}, epoch {epoch}"
+        what = str(bad).replace(" is not finite", where, 1)
+        raise UserError(f"{what}; {start}; go on with: {command}")
     if newest and bad.step == bad.begun:
         folder.damaged[newest] = "leads to a loss that is not finite at once"
-        for line in folder.put_away():
-            warn(line)
-        newest = folder.newest(stage)
-    warn(
-        f"epoch {epoch}, step {step}: {bad}; back to {newest or 'the start'} at learning rate "
-        f"{rate * NAN_LR_FACTOR:g}, time {place.retries + 1} of {settings.nan_retries} "
-        "(--nan_retries)"
-    )
+        folder.put_away(warn)
+        newest = folder.newest(stage_name)
+    back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
+    times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
+    warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
     return replace(place, scale=place.scale * NAN_LR_FACTOR, retries=place.retries + 1)
-
-
-def stop_not_finite(bad, argv, stage, settings, epoch, rate, kept) -> UserError:
-    """The error that stops a run in `epoch` of `stage` and names the command that resumes it.
-
-    The command takes half the learning rate. kept: the checkpoint to resume, None for the start.
-    """
-    # at a start, --lr_resume counts with --fidelity release alone
-    resumes = kept or settings.fidelity == "release"
-    name = "--lr_resume" if resumes else f"--{settings.info(stage).rate}"
-    flags = without(without(argv, name), "--fresh")
-    command = shlex.join(["python", "main.py", *flags, name, f"{rate / 2:g}"])
-    start = f"{kept} is whole" if kept else "no checkpoint of this stage yet"
-    where = f" is not finite in stage {settings.number(stage)}, epoch {epoch}"
-    what = str(bad).replace(" is not finite", where, 1)
-    return UserError(f"{what}; {start}; go on with: {command}")

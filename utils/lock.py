@@ -3,13 +3,12 @@
 import json
 import os
 import socket
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 
 try:
     import fcntl
@@ -22,8 +21,8 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
     """Hold the lock of the run folder `root`; gives whether it is held.
 
     The lock is the file .NAME.lock beside the folder, because --fresh renames the folder. If
-    another process holds it, raises UserError, which names the process; with `override` this is
-    only a warning. A file system without locks is a warning too.
+    another process holds it, UserError names the process; with `override`, only warns. Also warns
+    if the file system has no locks.
     """
     path = root.with_name(f".{root.name}.lock")
     try:
@@ -32,10 +31,9 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
     except BlockingIOError:
         in_use = f"{root} is in use by {_holder(path)}"
         if not override:
-            raise UserError(
-                f"{in_use}: wait for it, choose another --RUN, or give --override_lock True"
-            ) from None
-        print(f"main.py: {in_use}; training anyway (--override_lock)", file=sys.stderr)
+            ways = "wait for it, choose another --RUN, or give --override_lock True"
+            raise UserError(f"{in_use}: {ways}") from None
+        warn(f"{in_use}; training anyway (--override_lock)")
         file = None
     except OSError as error:
         raise UserError(
@@ -50,16 +48,16 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
 
 
 def _hold(path):
-    """Lock the file at `path` and write into it who holds it.
+    """Lock the file at `path` and write its holder into it.
 
-    Returns the open file, or None where there are no locks. Raises BlockingIOError if another
+    Returns the open file, or None if there are no locks here. Raises BlockingIOError if another
     process holds the lock.
     """
     while fcntl is not None:
         file = open(path, "a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # between open and flock the last owner may have removed the file
+            # the last holder may have removed the file between open and flock
             still_there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
         except BlockingIOError:
             file.close()
@@ -68,8 +66,7 @@ def _hold(path):
             still_there = False
         except OSError as error:  # for example a network file system
             file.close()
-            text = f"no lock on {path} ({error.strerror}): let no other run write there"
-            print(f"main.py: {text}", file=sys.stderr)
+            warn(f"no lock on {path} ({error.strerror}): let no other run write there")
             return None
         if still_there:
             file.truncate(0)

@@ -9,9 +9,8 @@ import torch
 
 def commit() -> str:
     """The commit of this program, with '-dirty' if files have changed; 'unknown' without git."""
-    root = Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -1,7 +1,4 @@
-"""The plan that one command line asks for, from flags, presets and saved configurations.
-
-Nothing here imports torch.
-"""
+"""From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
 import dataclasses
 import json
@@ -25,7 +22,7 @@ ACTIONS = ("fresh", "dry_run", "convert", "to", "override_lock")
 class Plan:
     """What one command asks for."""
 
-    stages: dict[str, RunSettings]  # by the stages' names, in order
+    stages: dict[str, RunSettings]  # {stage name: settings}, in order
     preset: str | None = None
     idle: tuple[str, ...] = ()  # given flags that do nothing
 
@@ -58,8 +55,8 @@ def parser_of(cls: type[RunSettings]) -> Parser:
 def parse(argv: list[str]) -> Plan:
     """The Plan that the flags `argv` (without the program's name) ask for.
 
-    --preset NAME or --config FILE gives each stage its own list of flags. The flags of the command
-    line override both. Raises UserError. `--help` exits with code 0.
+    --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Raises
+    UserError. `--help` exits with code 0.
     """
     first = Parser(add_help=False, allow_abbrev=False)
     for name in ("--preset", "--config", "--model", "--dataset_name"):
@@ -67,11 +64,10 @@ def parse(argv: list[str]) -> Plan:
     chosen, _ = first.parse_known_args(argv)
     if chosen.preset and chosen.config:
         raise UserError("found both --preset and --config: give one of them")
-    if chosen.preset:
-        lists = _preset(chosen.preset)
-    else:
-        lists = _saved(chosen.config) if chosen.config else []
-    given = [*(lists[0] if lists else []), *argv]
+    lists = []
+    if chosen.preset or chosen.config:
+        lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config)
+    given = [*lists[0], *argv] if lists else argv
     model = value_of(given, "--model") or RunSettings.model
     if model not in MODELS:
         raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
@@ -82,28 +78,19 @@ def parse(argv: list[str]) -> Plan:
     cls, stages = settings_class(model, dataset_name), {}
     lists = lists or [[] for _ in cls.STAGES]
     if len(lists) != len(cls.STAGES):
-        raise UserError(
-            f"--model {model} has {len(cls.STAGES)} stages, and --preset or --config names "
-            f"{len(lists)}: leave one of the flags out"
-        )
+        names = f"--preset or --config names {len(lists)}"
+        raise UserError(f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one out")
     for info, flags in zip(cls.STAGES, lists):
         values = parser_of(cls).parse_args([*flags, *argv])
         settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})
         settings.check()
         stages[info.name] = settings
+        # a preset with another seed than its own has a folder of its own
+        if chosen.preset and not value_of(argv, "--RUN"):
+            if settings.seed != int(value_of(flags, "--seed") or 0):
+                settings.RUN += f"-s{settings.seed}"
     names = {part.split("=")[0] for part in argv}
-    plan = Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
-    if chosen.preset and "--RUN" not in names:
-        _own_folder(plan, lists)
-    return plan
-
-
-def _own_folder(plan, lists):
-    """Give a preset with another seed than its own a folder of its own."""
-    seed = next(iter(plan.stages.values())).seed
-    if seed != int(value_of(lists[0], "--seed") or 0):
-        for settings in plan.stages.values():
-            settings.RUN = f"{settings.RUN}-s{seed}"
+    return Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
 
 
 def preset_names() -> list[str]:
@@ -114,7 +101,7 @@ def preset_names() -> list[str]:
 def _preset(name):
     """The lists of flags of a preset, one per stage.
 
-    The file has a line '[stage 1]', flags, a line '[stage 2]', flags; '#' begins a comment.
+    Each begins with a line '[stage 1]', '[stage 2]' in the file; '#' begins a comment.
     """
     if name not in preset_names():
         names = ", ".join(preset_names())
@@ -122,15 +109,12 @@ def _preset(name):
     text = (PRESETS / f"{name}.txt").read_text()
     parts = re.split(r"^\[stage [0-9]\]\s*$", text, flags=re.MULTILINE)
     if len(parts) == 1:
-        raise UserError(
-            f"presets/{name}.txt: expected a line [stage 1], and [stage 2] if there is a second "
-            "stage, each followed by flags"
-        )
+        raise UserError(f"presets/{name}.txt: expected a line [stage 1] above the flags of stage 1")
     return [shlex.split(part, comments=True) for part in parts[1:]]
 
 
 def opening_lines(plan: Plan) -> list[str]:
-    """What a reader is told before anything runs: idle flags, and the commands of a preset."""
+    """Lines to print before anything runs: flags that do nothing, and the commands of a preset."""
     lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
     if any(plan.stages[name].trains_on_test for name in plan.training):
         lines.append(
@@ -142,9 +126,6 @@ def opening_lines(plan: Plan) -> list[str]:
             command = shlex.join(["python", "main.py", *settings.as_flags()])
             lines.append(f"preset {plan.preset}, stage {i}: {command}")
     return lines
-
-
-# --- saved settings ---
 
 
 def of_today(values: dict, stage_name: str | None) -> dict:
@@ -173,13 +154,13 @@ def _saved(path):
     """
     try:
         saved = json.loads(Path(path).read_text())
-        one = next(iter(saved.values()))
-        cls, lists = settings_class(one["model"], one.get("dataset_name")), []
-        known, names = {f.name for f in dataclasses.fields(cls)}, [i.name for i in cls.STAGES]
+        any_stage = next(iter(saved.values()))
+        cls, lists = settings_class(any_stage["model"], any_stage.get("dataset_name")), []
+        names = [info.name for info in cls.STAGES]
         for name in names:
             source = name if name in saved else next(n for n in names if n in saved)
             values = of_today(saved[source], source)
-            unknown = sorted(set(values) - known)
+            unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
             if unknown:
                 setting = f"setting '{unknown[0]}' ({shown(values[unknown[0]])})"
                 raise UserError(
@@ -190,28 +171,18 @@ def _saved(path):
             lists.append([f"--{n}={shown(value)}" for n, value in given.items()])
         return lists
     except OSError as error:
-        raise UserError(
-            f"--config {path}: {error.strerror}: give the config.json of a run"
-        ) from None
+        why = error.strerror
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
-        raise UserError(
-            f"--config {path}: not a saved configuration: give the config.json of a run"
-        ) from None
+        why = "not a saved configuration"
+    raise UserError(f"--config {path}: {why}: give the config.json of a run")
 
 
 def differences(saved: dict, settings: RunSettings, stage_name: str) -> list[str]:
     """Names of the settings because of which a run saved with `saved` cannot be resumed."""
-    fields = {
-        f.name: f
-        for f in dataclasses.fields(settings)
-        if not f.metadata["free"] and f.metadata["stage"] in (None, stage_name)
-    }
-    idle, known = settings.without_effect, {f.name for f in dataclasses.fields(settings)}
-    changed = [
-        name
-        for name in fields
-        if name in saved
-        and name not in idle
-        and shown(saved[name]) != shown(getattr(settings, name))
-    ]
-    return changed + sorted(set(saved) - known)
+    flags = {field.name: field.metadata for field in dataclasses.fields(settings)}
+    may_differ = set(settings.without_effect)
+    may_differ |= {n for n, meta in flags.items() if meta["free"]}
+    may_differ |= {n for n, meta in flags.items() if meta["stage"] not in (None, stage_name)}
+    fixed = [name for name in flags if name in saved and name not in may_differ]
+    changed = [name for name in fixed if shown(saved[name]) != shown(getattr(settings, name))]
+    return changed + sorted(set(saved) - set(flags))

@@ -1,14 +1,11 @@
-"""What a person sees while a run trains, and what TensorBoard is given.
-
-On a terminal a bar, elsewhere plain lines, with --quiet only warnings.
-"""
+"""Progress of training, on a terminal as a bar and elsewhere as lines, and in TensorBoard."""
 
 import math
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +15,9 @@ SECONDS_BETWEEN_LINES = 15
 
 
 class Progress:
-    """Shows the steps of a stage, its losses, its speed and the time left.
+    """Shows the losses, the speed and the time left of a stage.
 
-    name: the stage, as shown. done, total: steps. log: file that also takes the warnings, or None.
+    name: of the stage, as shown. done, total: steps. log: file for the warnings, or None.
     """
 
     def __init__(
@@ -47,11 +44,8 @@ class Progress:
         if self.bar is not None:
             self.bar.update()
 
-    def epoch(self, number: int, last: int, losses: dict[str, tuple[float, float]]) -> None:
-        """Show the losses after epoch `number` of `last`.
-
-        losses: {term: (raw, weighted)} in nats per sequence.
-        """
+    def epoch(self, number: int, last: int, losses: Mapping[str, Sequence[float]]) -> None:
+        """Show the losses of epoch `number` of `last`: {term: (raw, weighted)} per sequence."""
         text = "  ".join(
             f"{name} {raw:.1f}" + (f" ({weighted:.1f})" if abs(weighted - raw) > 0.05 else "")
             for name, (raw, weighted) in losses.items()
@@ -66,11 +60,9 @@ class Progress:
             return
         self.last_line = now
         speed = (self.done - self.first) / max(now - self.began, 1e-9)
-        left = _clock((self.total - self.done) / max(speed, 1e-9))
-        print(
-            f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {left} left",
-            flush=True,
-        )
+        left = timedelta(seconds=int((self.total - self.done) / max(speed, 1e-9)))
+        line = f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {left} left"
+        print(line, flush=True)
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -90,16 +82,13 @@ class Progress:
                 file.write(f"{datetime.now().isoformat(' ', 'seconds')}  {self.name}: {text}\n")
 
     def trouble(self, warnings: dict[str, str]) -> None:
-        """Show the keywords of {keyword: a line} beside the losses from now on.
-
-        A line is printed when its keyword appears, and again only after it had disappeared.
-        """
+        """Show the keywords of {keyword: line} beside the losses; print the lines of new ones."""
         for keyword in warnings.keys() - self.troubles.keys():
             self.warn(warnings[keyword])
         self.troubles = warnings
 
     def close(self) -> None:
-        """Leave the bar on the terminal as it is."""
+        """End the bar and leave it on the terminal."""
         if self.bar is not None:
             self.bar.close()
 
@@ -110,8 +99,8 @@ def tensorboard(
 ) -> Generator[Callable]:
     """Give a function log(tag, number or picture [H, W, 3], epoch) that writes into `folder`.
 
-    wanted: if not, the function does nothing. begin: the first epoch to come; TensorBoard drops
-    what a killed run logged from there on. origin: commit and machine, logged as text.
+    wanted: if False, the function does nothing. begin: the next epoch; TensorBoard drops what a
+    killed run logged from there on. origin: commit and machine, logged as text.
     """
     if not wanted:
         yield lambda tag, value, epoch: None
@@ -129,8 +118,3 @@ def tensorboard(
                 writer.add_scalar(tag, value, epoch)
 
         yield log
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

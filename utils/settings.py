@@ -1,10 +1,9 @@
 """Settings of a run: the flags that every model shares, and the registries of models and data sets.
 
-A model brings a dataclass derived from `RunSettings`, which `MODELS` names. A data set may bring a
-dataclass `Flags` in its module, which `DATASETS` names. Nothing here imports torch.
+A model declares its flags in a dataclass derived from `RunSettings`, a data set in a dataclass
+`Flags` of its module. Nothing here imports torch.
 """
 
-import argparse
 import functools
 import importlib
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from utils.errors import UserError
-from utils.flags import as_flags, flag, number, plain_name
+from utils.flags import as_flags, flag, number, plain_name, wrong_value
 
 MODELS = {  # name: module and class of its settings
     "vdsm": ("models.vdsm.settings", "VDSMSettings"),
@@ -32,7 +31,7 @@ BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output
 
 
 class StageInfo(NamedTuple):
-    """What flags and files know of one stage. A settings class lists its stages as STAGES."""
+    """What flags and files know of one stage. A settings class lists its stages in STAGES."""
 
     name: str  # in config.json and metrics.json
     made_by: str  # module:class of the stage (a models.stage.Stage), imported when it is needed
@@ -42,7 +41,7 @@ class StageInfo(NamedTuple):
     pretrained: str = "pretrained_model"  # flag that names the epoch of its checkpoint
     rate: str = "lr"  # flag of its learning rate
     joins: bool = False  # a sample joins as many clips of one identity as the data set says
-    frames_only: bool = False  # it models frames without their order: it swaps poses, not motion
+    frames_only: bool = False  # it models single frames: poses can be swapped, motion cannot
     stands_on: str | None = None  # name of the stage whose trained network it is built over
 
     def stage(self) -> Any:
@@ -52,22 +51,21 @@ class StageInfo(NamedTuple):
 
 
 class Renamed(NamedTuple):
-    """Old flags and the flags that say the same today. See `RunSettings.RENAMED`."""
+    """Flags of earlier versions and the flags that replace them. See `RunSettings.RENAMED`."""
 
-    stage: str | None  # the stage whose settings it reads; None: every stage
+    stage: str | None  # stage whose settings this row converts; None: every stage
     old: dict  # {old flag: its value, ... for any value, or a function of all the settings}
-    new: dict  # {flag of today: its value, or ... for the value of the first old flag}
+    new: dict  # {new flag: its value, or ... for the value of the first old flag}
 
 
 def protocols(text) -> str:
     """'none', 'default' (True and False mean these), or names of PROTOCOLS joined by commas."""
     text = {"true": "default", "false": "none"}.get(text.lower(), text)
-    names = text.split(",")
     if text in ("none", "default"):
         return text
+    names = text.split(",")
     if not set(names) <= set(PROTOCOLS):
-        expected = f"expected none, default or some of {','.join(PROTOCOLS)} joined by commas"
-        raise argparse.ArgumentTypeError(f"found '{text}', {expected}")
+        raise wrong_value(text, f"none, default or some of {','.join(PROTOCOLS)} joined by commas")
     return ",".join(name for name in PROTOCOLS if name in names)
 
 
@@ -102,8 +100,7 @@ class RunSettings:
     data_dir: str = flag("./data/", DATA, free=True)
     "Folder that holds the data sets."
     source: str = flag(None, DATA, kind=str, free=True)
-    """What to make the data set from if data_dir lacks it: a clone of its art, a folder of its
-    files, or a folder of your videos."""
+    "If data_dir lacks the data set: folder of its art, of its files, or of your videos."
     data_seed: int = flag(0, DATA, low=0, high=2**31 - 1)
     "Seed of a generated data set and of its split."
     num_clips: int = flag(0, DATA, low=0, high=2**31 - 1)
@@ -149,11 +146,9 @@ class RunSettings:
     """What to measure after training or testing, into metrics.json: some of
     consistency,swap,dci,fid, or default: what applies to the data set and needs no download."""
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
-    """File with the weights of the network for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default:
-    torchvision's R3D-18, which is downloaded."""
+    "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
-    """Clips that --evaluate measures (val to choose settings, test to report) or that
-    --export_codes writes."""
+    "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)
     "After training the last stage or testing, write codes and pictures to runs/RUN/codes."
     report: bool = flag(False, OUTPUT, free=True)
@@ -179,21 +174,20 @@ class RunSettings:
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # module:function that turns a checkpoint of the authors' code into ours, or returns None
     ADOPT: ClassVar[str | None] = None
-    # Flags of earlier versions, as config.json files and checkpoints hold them. An old flag that
-    # no row matches is reported as an unknown setting.
+    # flags of earlier versions in config.json files and checkpoints; others are refused
     RENAMED: ClassVar[tuple[Renamed, ...]] = (
         Renamed(None, {"nan_lr_factor": 0.5}, {}),
         # flags of data sets were once in the configuration of every run
-        *(
-            Renamed(None, {name: ...}, {})
-            for name in ("pendulum_lengths", "pendulum_dampings", "video_step", "split_by")
-        ),
+        Renamed(None, {"pendulum_lengths": ...}, {}),
+        Renamed(None, {"pendulum_dampings": ...}, {}),
+        Renamed(None, {"video_step": ...}, {}),
+        Renamed(None, {"split_by": ...}, {}),
     )
 
     @property
     def code_size(self) -> int:
         """Numbers in the codes of one clip."""
-        raise NotImplementedError("a model says how large its codes are")
+        raise NotImplementedError
 
     @property
     def trains_on_test(self) -> bool:
@@ -239,22 +233,17 @@ class RunSettings:
     @property
     def measured(self) -> tuple[str, ...]:
         """What to measure: () for nothing, ('default',), or some of PROTOCOLS."""
-        default = self.test_harness and self.evaluate == "none"
-        asked = "default" if default else self.evaluate
-        return () if asked == "none" else tuple(asked.split(","))
+        if self.evaluate == "none":
+            return ("default",) if self.test_harness else ()
+        return tuple(self.evaluate.split(","))
 
     def check(self) -> None:
         """Raise UserError where two flags contradict each other."""
         if self.measured and self.split not in ("test", "val"):
-            raise UserError(
-                f"--split {self.split} is for --export_codes alone: --evaluate measures on test or "
-                "val; give one of them, or --evaluate none"
-            )
+            found = f"--split {self.split} is for --export_codes alone"
+            raise UserError(f"{found}: give --split test or val, or --evaluate none")
         if self.fid_weights and not Path(self.fid_weights).is_file():
-            raise UserError(
-                f"--fid_weights {self.fid_weights}: found no such file: give a file of weights, or "
-                "leave the flag out"
-            )
+            raise UserError(f"--fid_weights {self.fid_weights}: found no such file: leave it out")
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 
@@ -264,9 +253,7 @@ def settings_class(model: str, dataset_name: str | None = None) -> type[RunSetti
     """The settings dataclass of `model`, with the flags that the data set declares."""
     module, name = MODELS[model]
     cls = getattr(importlib.import_module(module), name)
-    declared = None
-    if dataset_name in DATASETS:
-        declared = getattr(importlib.import_module(DATASETS[dataset_name]), "Flags", None)
-    if declared is None:
+    if dataset_name not in DATASETS:
         return cls
-    return dataclass(type(name, (cls, declared), {"__module__": module}))
+    flags = getattr(importlib.import_module(DATASETS[dataset_name]), "Flags", None)
+    return dataclass(type(name, (cls, flags), {"__module__": module})) if flags else cls

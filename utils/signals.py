@@ -23,9 +23,9 @@ class Stopped(KeyboardInterrupt):
 class Signals:
     """A context in which the first SIGINT or SIGTERM raises `Stopped`.
 
-    Inside `patiently()` the signal waits for the end of that block; `asked` holds its number, else
-    None. The second signal is left to the system, which ends the process at once. No file is
-    damaged by this, because files are written beside their place and renamed.
+    Inside `patiently()` it is raised at the end of that block; `asked` is the signal's number, or
+    None. The second signal ends the process at once; files are whole, because they are renamed into
+    place.
     """
 
     def __init__(self):
@@ -52,7 +52,7 @@ class Signals:
 
     @contextmanager
     def patiently(self) -> Generator[None]:
-        """Keep a signal that comes inside the block until the block ends."""
+        """Raise a signal that comes inside the block when the block ends."""
         self._patient = True
         try:
             yield

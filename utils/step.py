@@ -4,6 +4,8 @@ import ctypes
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -14,31 +16,21 @@ MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory that a step frees for the next step.
-
-    This makes a step on a CPU up to twice as fast. Other C libraries are left as they are.
-    """
-    if sys.platform == "linux":
-        try:
+    """Let glibc keep the memory that a step frees: a step on a CPU is up to twice as fast."""
+    # other systems and C libraries have no mallopt
+    with suppress(OSError, AttributeError):
+        if sys.platform == "linux":
             mallopt = ctypes.CDLL(None).mallopt
-        except (OSError, AttributeError):  # another C library
-            return
-        for option, value in MALLOC.items():
-            mallopt(option, value)
+            for option, value in MALLOC.items():
+                mallopt(option, value)
 
 
 def choose_device(name: str, threads: int = 0) -> torch.device:
-    """The device that --device asks for, made ready; sets the CPU threads if `threads` > 0.
-
-    Raises UserError if CUDA is asked for and there is no GPU.
-    """
+    """The device of --device, made ready, with the number of CPU threads set if `threads` > 0."""
     if threads:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda: found no CUDA GPU: use --device cpu, or --device auto for a GPU if "
-            "there is one"
-        )
+        raise UserError("--device cuda: found no CUDA GPU: use --device cpu or --device auto")
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -50,10 +42,7 @@ def choose_device(name: str, threads: int = 0) -> torch.device:
 
 
 def learning_rate(base: float, step: int, steps: int, warmup: int = 0, final: float = 1.0) -> float:
-    """The learning rate at `step` of `steps`: a linear warm-up times a cosine decay.
-
-    The decay goes from `base` to final * base; it is constant with final = 1.
-    """
+    """The learning rate at `step` of `steps`: linear warm-up, cosine decay to final * base."""
     decay = final + (1 - final) * (1 + math.cos(math.pi * step / steps)) / 2
     return base * decay * min(1.0, (step + 1) / warmup if warmup else 1.0)
 
@@ -61,19 +50,16 @@ def learning_rate(base: float, step: int, steps: int, warmup: int = 0, final: fl
 class Stepper:
     """Adam over groups of parameters; calling it makes one step.
 
-    groups: {share of the learning rate: parameters}. clip: largest norm of the whole gradient; 0 is
-    off.
-
-    Once a loss or gradient is not finite, neither weights nor moments are updated any more. A
-    gradient whose square overflows counts as not finite, because it would stay in Adam's second
-    moment. The device decides this; the host asks with `bad_step` when it likes.
+    groups: {share of the learning rate: parameters}. clip: largest norm of the whole gradient; 0:
+    no clipping. From the first loss or gradient that is not finite, nothing is updated. A gradient
+    whose square overflows counts as not finite, because it would stay in Adam's second moment. The
+    device decides; the host may ask with `bad_step` at any time.
     """
 
     def __init__(self, groups: Mapping[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
         self.shares = list(groups)
-        self.adam = torch.optim.Adam(
-            [{"params": list(group)} for group in groups.values()], fused=True
-        )
+        params = [{"params": list(group)} for group in groups.values()]
+        self.adam: Any = torch.optim.Adam(params, fused=True)
         self.parameters = [p for group in self.adam.param_groups for p in group["params"]]
         self.clip, self.calls = clip, 0
         self.updates = torch.zeros((), dtype=torch.int64, device=self.parameters[0].device)
@@ -84,10 +70,7 @@ class Stepper:
         return [names[parameter] for parameter in self.parameters]
 
     def adam_state(self, saved: dict, network: torch.nn.Module) -> dict:
-        """The 'optimizer' of a checkpoint as a state dict for Adam.
-
-        A released file gives {'moments': {name: state}} instead, which is put in Adam's order.
-        """
+        """The 'optimizer' of a checkpoint as a state dict of Adam, in the order of its tensors."""
         if "moments" not in saved:
             return saved
         moments, names = saved["moments"], self.names(network)
@@ -111,7 +94,7 @@ class Stepper:
         finite = torch.isfinite(loss.detach() + norm) & (self.updates == self.calls)
         self.calls += 1
         self.updates += finite
-        # fused Adam updates nothing where this is 1, as for a gradient scaler
+        # fused Adam updates nothing if found_inf is 1, which torch sets for its gradient scaler
         self.adam.found_inf = (~finite).float()
         return norm
 

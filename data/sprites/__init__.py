@@ -4,26 +4,27 @@
 labels and split). release.py reads the folders that the authors' script writes instead.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from data.base import Dataset, fingerprint, flat
+from data.base import Dataset, fingerprint
 from data.sprites import compose
-from data.store import Store, unpack
+from data.store import Store, dataset, unpack
 from utils.errors import UserError
 
+VERSION = 1
 COMMAND = "python data/sprites/create_lpc_dataset.py --lpc CLONE"
 RELEASE_NOTE = (
     "sprites: the script behind the authors' files may have cut slash from rows 14 to 16 of the "
     "sheets: then slash 'left', 'front', 'right' show slash front, slash right and another action"
 )
-VERSION = 1
 
 
-def stored(folder) -> Store:
+def stored(folder: Path) -> Store:
     """The set in `folder`, whose metadata hold the characters of each split."""
-    return Store("sprites", Path(folder), VERSION, _unpack)
+    return Store(folder, VERSION, _unpack)
 
 
 def _unpack(metadata, frames):
@@ -35,33 +36,28 @@ def _unpack(metadata, frames):
     unpack(metadata, frames)
 
 
-def write(folder, shape, fill, origin: str) -> None:
-    """Write the set into `folder`.
+def write(folder: Path, shape: tuple[int, ...], fill: Callable, origin: str) -> None:
+    """Write the set into `folder`. origin: 'composed' or 'release'. Raises UserError.
 
-    fill(frames) fills uint8 `shape` and returns the labels, int64 [n] by name, and the characters
-    of each split. origin: 'composed' or 'release'. Raises UserError if the disk refuses.
+    fill(frames) fills uint8 `shape` and returns labels, int64 [n] by name, and characters by split.
     """
 
     def fill_and_describe(frames):
         labels, split = fill(frames)
-        positions = compose.positions(labels["character"], split)
+        digest = fingerprint(frames, labels, compose.positions(labels["character"], split))
         facts = {"origin": origin, "split_seed": compose.SPLIT_SEED, "split": split}
-        return facts | {"labels": labels, "fingerprint": fingerprint(frames, labels, positions)}
+        return facts | {"labels": labels, "fingerprint": digest}
 
     stored(folder).write(shape, fill_and_describe)
 
 
-def make(clone, folder) -> None:
-    """Compose the set from a clone into `folder`.
-
-    Raises UserError if the clone's art is missing or wrong, or if the disk refuses.
-    """
+def make(clone, folder: Path) -> None:
+    """Compose the set into `folder`. Raises UserError if the art or the disk is at fault."""
     if not Path(clone).is_dir():
-        problem = f"found no folder {clone}"
-        raise UserError(f"sprites: {problem}: --lpc takes a clone of {compose.UPSTREAM}")
+        raise UserError(f"found no folder {clone}: give a clone of {compose.UPSTREAM}")
 
     def fill(frames):
-        compose.compose(clone, frames)
+        compose.compose(Path(clone), frames)
         labels = compose.labels()
         return labels, compose.draw_split(labels["character"])
 
@@ -75,25 +71,13 @@ def load(config) -> Dataset:
     the clone `config.source`. Raises UserError, with the command to run, if there is neither.
     """
     folder = Path(config.data_dir) / "sprites"
-    metadata, clips = stored(folder).load(lambda why: _make_anew(folder, config.source, why))
-    frames, lengths = flat(clips)
-    return Dataset(
-        name="sprites",
-        frames=frames,
-        lengths=lengths,
-        labels=metadata["labels"],
-        classes=compose.FACTORS | {"action": compose.ACTIONS},
-        splits=metadata["splits"],
-        static=tuple(compose.FACTORS),
-        dynamic=("action",),
-        fingerprint=metadata["fingerprint"],
-        group="character",
-        # The authors' stage 1 joins two random clips of one character.
-        clips_per_sample=2,
-    )
+    metadata, clips = stored(folder).load(lambda problem: _make(folder, config.source, problem))
+    classes = compose.FACTORS | {"action": compose.ACTIONS}
+    factors = {"static": tuple(compose.FACTORS), "dynamic": ("action",)}
+    return dataset("sprites", metadata, clips, classes, **factors, **compose.JOINED)
 
 
-def _make_anew(folder, clone, problem):
+def _make(folder, clone, problem):
     from data.sprites import release
 
     root = release.find(folder)
@@ -105,7 +89,6 @@ def _make_anew(folder, clone, problem):
         print(f"sprites: composing the set from {clone} once", flush=True)
         make(clone, folder)
     else:
-        raise UserError(
-            f"sprites: {problem}: the set needs {np.prod(compose.SHAPE):,} bytes; make it with "
-            f"`{COMMAND} --data_dir {folder.parent}`, where CLONE is a clone of {compose.UPSTREAM}"
-        )
+        how = f"`{COMMAND} --data_dir {folder.parent}`; CLONE is a clone of {compose.UPSTREAM}"
+        size = f"{np.prod(compose.SHAPE):,} bytes"
+        raise UserError(f"sprites: {problem}: the set needs {size}; make it with {how}")

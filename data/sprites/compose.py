@@ -1,14 +1,12 @@
 """The Sprites set of the VDSM paper, composed from LPC art: pixels, labels and split.
 
 7 bodies x 4 shirts x 5 legs x 6 hair colours = 840 characters, 9 actions each, 8 frames of 64x64.
-The layers are sheets of 13 x 21 cells from a clone of
-github.com/jrconway3/Universal-LPC-spritesheet (GPL 3.0 and CC-BY-SA 3.0).
+The layers are sheets of 13 x 21 cells (GPL 3.0 and CC-BY-SA 3.0).
 
-The earlier script that the authors adapted reads slash from rows 14, 15, 16, which show slash
-front, slash right and the first row of shooting. Here slash left, front, right are rows 13, 14, 15.
+The script that the authors adapted reads slash left, front, right from rows 14, 15, 16, which show
+slash front, slash right and shooting. Here they are rows 13, 14, 15.
 """
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +15,9 @@ from PIL import Image, UnidentifiedImageError
 from data.base import SPLITS
 from utils.errors import UserError
 
-CELL = 64
-SHEET_ROWS, SHEET_COLUMNS = 21, 13
+CELL, SHEET_ROWS, SHEET_COLUMNS = 64, 21, 13
 UPSTREAM = "github.com/jrconway3/Universal-LPC-spritesheet"
-
-# Names and order are the authors': a label is a position in its tuple, and a character is the
-# mixed-radix number of its four labels.
+# Names and order are the authors': a label is a position in its tuple.
 FACTORS = {
     "body": ("light", "dark", "dark2", "darkelf", "darkelf2", "tanned", "tanned2"),
     "shirt": ("brown", "teal", "maroon", "white"),
@@ -37,10 +32,8 @@ SHEETS = {
     "hair": "hair/male/plain/{}.png",
 }
 ROBE = "legs/skirt/male/robe_skirt_male.png"
-
 DIRECTIONS = ("left", "front", "right")
-# kind -> sheet rows of left, front, right, and columns of the 8 frames (short actions repeat the
-# last column).
+# kind -> sheet rows of left, front, right, and columns of the 8 frames
 KINDS = {
     "walk": ((9, 10, 11), (0, 1, 2, 3, 4, 5, 6, 7)),
     "spellcast": ((1, 2, 3), (0, 1, 2, 3, 4, 5, 6, 6)),
@@ -50,15 +43,13 @@ ACTIONS = tuple(f"{kind} {direction}" for kind in KINDS for direction in DIRECTI
 NUM_FRAMES = 8
 NUM_CHARACTERS = int(np.prod([len(names) for names in FACTORS.values()]))
 SHAPE = (NUM_CHARACTERS * len(ACTIONS), NUM_FRAMES, CELL, CELL, 3)
-# The number of values of each label.
-COUNTS = {name: len(values) for name, values in FACTORS.items()}
-COUNTS |= {"action": len(ACTIONS), "character": NUM_CHARACTERS}
-
+# As in the authors' code, a sample of stage 1 joins two clips of one character.
+JOINED = {"group": "character", "clips_per_sample": 2}
+FACTOR_COUNTS = {name: len(values) for name, values in FACTORS.items()}
+COUNTS = FACTOR_COUNTS | {"action": len(ACTIONS), "character": NUM_CHARACTERS}
 SPLIT_SEED = 0
-# 84 of 840 characters, as published.
-TEST_SHARE = 0.1
-# 42 of the other 756, so that settings are never chosen on test clips.
-VAL_SHARE = 1 / 18
+TEST_SHARE = 0.1  # 84 of 840 characters, as published
+VAL_SHARE = 1 / 18  # 42 of the other 756, so that settings are never chosen on test clips
 
 
 def sheet_path(factor: str, name: str) -> str:
@@ -66,30 +57,24 @@ def sheet_path(factor: str, name: str) -> str:
     return ROBE if name == "robe skirt" else SHEETS[factor].format(name)
 
 
-def read_sheet(path, name="sprites", flag="--lpc", upstream=UPSTREAM) -> np.ndarray:
-    """One layer as uint8 RGBA [1344, 832, 4].
-
-    name: the data set; flag: the flag that takes a clone of `upstream`; both for messages. Raises
-    UserError if the file is missing, not a picture or of another size.
-    """
+def read_sheet(path, upstream: str = UPSTREAM) -> np.ndarray:
+    """The cells of a sheet, uint8 RGBA [21, 13, 64, 64, 4]. Raises UserError."""
     try:
         with Image.open(path) as image:
             sheet = np.asarray(image.convert("RGBA"))
     except FileNotFoundError:
-        root = f"{flag} takes the root of a clone of {upstream}"
-        raise UserError(f"{name}: found no {path}: {root}") from None
+        raise UserError(f"found no {path}: give the root of a clone of {upstream}") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{name}: cannot read {path} ({error}): clone {upstream} again") from None
+        raise UserError(f"cannot read {path} ({error}): clone {upstream} again") from None
     height, width = SHEET_ROWS * CELL, SHEET_COLUMNS * CELL
     if sheet.shape[:2] != (height, width):
         problem = f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, expected {width}x{height}"
-        raise UserError(f"{name}: {problem}: {flag} takes a clone of {upstream}")
-    return sheet
+        raise UserError(f"{problem}: give a clone of {upstream}")
+    return sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4).swapaxes(1, 2)
 
 
-def cut(sheet: np.ndarray) -> np.ndarray:
-    """The cells of the nine actions, uint8 [9, 8, 64, 64, 4], from a sheet [1344, 832, 4]."""
-    cells = sheet.reshape(SHEET_ROWS, CELL, SHEET_COLUMNS, CELL, 4).swapaxes(1, 2)
+def cut(cells: np.ndarray) -> np.ndarray:
+    """The cells of the nine actions, uint8 [9, 8, 64, 64, 4], from those of `read_sheet`."""
     rows = np.array([row for kind_rows, _ in KINDS.values() for row in kind_rows])
     columns = np.array([columns for _, columns in KINDS.values() for _ in DIRECTIONS])
     return cells[rows[:, None], columns]
@@ -106,8 +91,7 @@ class Layer:
     def over(self, below: np.ndarray) -> np.ndarray:
         """'Alpha over' an opaque picture: round((colour alpha + below (255 - alpha)) / 255).
 
-        `below` and the result are uint8 [9, 8, 64, 64, 3]. The sum is at most 255 x 255 + 127, so
-        16 bits hold it. Halves cannot occur.
+        `below` and the result are uint8 [9, 8, 64, 64, 3]. Sums fit into 16 bits.
         """
         mixed = below * self.keep
         mixed += self.colour
@@ -116,27 +100,25 @@ class Layer:
         return mixed.astype(np.uint8)
 
 
-def character_number(body, shirt, legs, hair):
-    """The character 0..839 of four labels (integers or arrays), in the authors' loop order."""
-    shirts, leg_kinds, hairs = COUNTS["shirt"], COUNTS["legs"], COUNTS["hair"]
-    return ((body * shirts + shirt) * leg_kinds + legs) * hairs + hair
+def character_number(labels: dict) -> np.ndarray:
+    """The character 0..839 with these labels (integers or arrays), in the authors' loop order."""
+    return np.ravel_multi_index([labels[name] for name in FACTORS], [*FACTOR_COUNTS.values()])
 
 
-def compose(clone, frames: np.ndarray) -> None:
-    """Draw all clips over black into `frames`, uint8 [7560, 8, 64, 64, 3].
+def compose(clone: Path, frames: np.ndarray) -> None:
+    """Draw all clips over black into `frames`, uint8 [7560, 8, 64, 64, 3]. Raises UserError.
 
     The position of a clip is 9 character + action. Each combination of lower layers is drawn once.
-    Raises UserError if a sheet of the clone is missing or wrong.
     """
     layers = {
-        factor: [Layer(cut(read_sheet(Path(clone) / sheet_path(factor, name)))) for name in names]
+        factor: [Layer(cut(read_sheet(clone / sheet_path(factor, name)))) for name in names]
         for factor, names in FACTORS.items()
     }
     black = np.zeros((len(ACTIONS), NUM_FRAMES, CELL, CELL, 3), np.uint8)
 
     def draw(below, undrawn, chosen):
         if not undrawn:
-            start = len(ACTIONS) * character_number(**chosen)
+            start = len(ACTIONS) * character_number(chosen)
             frames[start : start + len(ACTIONS)] = below
             return
         factor, *rest = undrawn
@@ -146,19 +128,17 @@ def compose(clone, frames: np.ndarray) -> None:
     draw(black, DRAW_ORDER, {})
 
 
-def labels() -> dict[str, np.ndarray]:
-    """Labels of the composed set, int64 [7560]: body, shirt, legs, hair, action, character."""
-    values = [range(len(names)) for names in FACTORS.values()]
-    table = np.array(list(itertools.product(*values, range(len(ACTIONS)))), np.int64)
-    by_name = dict(zip([*FACTORS, "action"], np.ascontiguousarray(table.T), strict=True))
-    return by_name | {"character": character_number(*(by_name[factor] for factor in FACTORS))}
+def labels(counts: dict[str, int] = FACTOR_COUNTS) -> dict[str, np.ndarray]:
+    """Labels, int64 [clips] by name, of every combination of values; actions change fastest."""
+    table = np.indices((*counts.values(), len(ACTIONS)), np.int64).reshape(len(counts) + 1, -1)
+    by_name = dict(zip((*counts, "action"), table, strict=True))
+    return by_name | {"character": np.arange(table.shape[1]) // len(ACTIONS)}
 
 
 def draw_split(train, test=None) -> dict[str, np.ndarray]:
-    """Sorted characters by split, drawn by SPLIT_SEED.
+    """Sorted characters by split: validation, and test if it is not given, are drawn from `train`.
 
-    Validation is drawn from the characters `train`; so is test if it is not given. Raises UserError
-    if a split is left without a character.
+    Raises UserError if a split has no character.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     train = rng.permutation(np.unique(train))
@@ -167,12 +147,11 @@ def draw_split(train, test=None) -> dict[str, np.ndarray]:
         test, train = train[:count], train[count:]
     count = max(1, round(len(train) * VAL_SHARE))
     split = {"train": train[count:], "val": train[:count], "test": test}
-    if not all(len(characters) for characters in split.values()):
-        problem = "found too few characters for training, validation and test"
-        raise UserError(f"sprites: {problem}: make the data again")
+    if not all(map(len, split.values())):
+        raise UserError("sprites: found too few characters for three splits: make the data again")
     return {name: np.unique(characters) for name, characters in split.items()}
 
 
 def positions(characters: np.ndarray, split: dict) -> dict[str, np.ndarray]:
-    """Clip positions by split, int64, from the character of each clip [n] and those of a split."""
+    """Positions of clips by split, from the character of each clip and the characters by split."""
     return {name: np.flatnonzero(np.isin(characters, split[name])) for name in SPLITS}

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Compose the Sprites set from a clone of Universal-LPC-spritesheet: --lpc CLONE [--data_dir DIR].
 
-Writes DIR/sprites/frames.npy and dataset.json (743 MB). DIR is the project's data/ by default,
-whatever the working folder. A complete set is kept. Needs no torch.
+Writes DIR/sprites/frames.npy and dataset.json (743 MB), unless they are complete. Needs no torch.
 """
 
 import argparse
@@ -21,13 +20,11 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lpc", metavar="CLONE", help=f"folder of a clone of {compose.UPSTREAM}")
-    parser.add_argument(
-        "--data_dir", metavar="DIR", default=str(ROOT / "data"), help="default: the project's data/"
-    )
+    place = "default: the project's data/"
+    parser.add_argument("--data_dir", metavar="DIR", default=str(ROOT / "data"), help=place)
     options = parser.parse_args(arguments)
     if options.lpc is None:
-        what = f"the folder of a clone of {compose.UPSTREAM}"
-        raise UserError(f"found no --lpc: pass --lpc CLONE, {what} (see --help)")
+        raise UserError(f"found no --lpc: pass --lpc CLONE, a clone of {compose.UPSTREAM}")
     folder = Path(options.data_dir) / "sprites"
     if stored(folder).verify():
         print(f"{folder} already holds the complete set")

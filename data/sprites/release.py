@@ -1,6 +1,6 @@
 """The Sprites files of the authors' script: folders train/ and test/ of `1.sprite`, `2.sprite`...
 
-Known from the authors' reader and from the public script that theirs was adapted from
+The format is that of the authors' reader and of the public script that they adapted
 (yatindandi/Disentangled-Sequential-Autoencoder): each file is a dict saved by torch, with integers
 body, shirt, pant, hair and action, and with `sprite`, a float tensor [8, 3, 64, 64] in [-1, 1].
 Nine files in a row show one character: walk, spellcast and slash in three directions each. `action`
@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from data.sprites import compose
-from data.sprites.compose import ACTIONS, CELL, DIRECTIONS, FACTORS, NUM_FRAMES
+from data.sprites.compose import ACTIONS, CELL, DIRECTIONS, NUM_FRAMES
 from utils.errors import UserError
 
 KEYS = {"body": "body", "shirt": "shirt", "legs": "pant", "hair": "hair", "action": "action"}
 SHAPE = (NUM_FRAMES, 3, CELL, CELL)
+# What reading a file of another format may raise.
+FORMAT_ERRORS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
+FORMAT_ERRORS += (LookupError, TypeError, ValueError, AttributeError)
 
 
 def find(folder) -> Path | None:
@@ -33,8 +36,7 @@ def find(folder) -> Path | None:
 def reader(root: Path) -> tuple[tuple, Callable]:
     """Shape and `fill` for data.sprites.write, from the files in `root`.
 
-    The test characters stay the authors'; validation characters are drawn from those of train/.
-    Raises UserError, as `fill` does, if a file differs from this module's description.
+    Test characters are the authors'; validation is drawn from train/. Both raise UserError.
     """
     train_paths, test_paths = _numbered(root / "train"), _numbered(root / "test")
     paths = train_paths + test_paths
@@ -47,12 +49,12 @@ def reader(root: Path) -> tuple[tuple, Callable]:
             for name in KEYS:
                 labels[name][row] = values[name]
         labels["action"] = _directed(labels["action"], numbers % len(ACTIONS), root)
-        character = compose.character_number(*(labels[factor] for factor in FACTORS))
+        character = compose.character_number(labels)
         train, test = np.split(character, [len(train_paths)])
         both = np.intersect1d(train, test)
         if len(both):
             problem = f"character {both[0]} is in both train/ and test/ of {root}"
-            raise UserError(f"sprites: {problem}: make the files again")
+            raise UserError(f"{problem}: make the files again")
         return labels | {"character": character}, compose.draw_split(train, test)
 
     return (len(paths), NUM_FRAMES, CELL, CELL, 3), fill
@@ -62,8 +64,7 @@ def _numbered(folder):
     paths = list(folder.glob("*.sprite"))
     for path in paths:
         if not path.stem.isdecimal():
-            expected = "expected 1.sprite, 2.sprite, ..."
-            raise UserError(f"sprites: {path} is not a number, {expected}: move it away")
+            raise UserError(f"sprites: {path} is not called by a number: move it away")
     return sorted(paths, key=lambda path: int(path.stem))
 
 
@@ -81,16 +82,12 @@ def _read(path):
             and -1 <= sprite.min() < 0
             and sprite.max() <= 1
         )
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError):
-        valid = False
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except FORMAT_ERRORS:
         valid = False
     if not valid:
-        raise UserError(
-            f"sprites: {path} is not a dict of integers {', '.join(KEYS.values())} and a float "
-            f"tensor sprite {[*SHAPE]} in [-1, 1]: make it again, or compose the set with "
-            "data/sprites/create_lpc_dataset.py"
-        )
+        content = f"integers {', '.join(KEYS.values())} and a float tensor sprite {[*SHAPE]}"
+        advice = "make it again, or compose the set with data/sprites/create_lpc_dataset.py"
+        raise UserError(f"{path} is not a dict of {content} in [-1, 1]: {advice}")
     frames = ((sprite + 1) * 127.5).round().to(torch.uint8)
     return labels, frames.permute(0, 2, 3, 1).numpy()
 
@@ -101,5 +98,5 @@ def _directed(action, by_number, root):
         return action
     if not np.array_equal(action, by_number // len(DIRECTIONS)):
         problem = f"{root} has actions 0..2 that do not follow the files' numbers"
-        raise UserError(f"sprites: {problem}: make the files again")
+        raise UserError(f"{problem}: make the files again")
     return by_number

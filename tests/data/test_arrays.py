@@ -56,7 +56,7 @@ def test_files_of_numpy_1_and_2(tmp_path):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_what_numpy_saves(tmp_path, save):
-    for array in (objects(*ITEMS), np.arange(6).reshape(2, 3), np.float32([1, 2])):
+    for array in (objects(*ITEMS), np.arange(6).reshape(2, 3), np.array([1, 2], np.float32)):
         save(tmp_path / "a.npz", array)
         loaded = arrays.load(tmp_path / "a.npz")
         assert loaded.dtype == array.dtype and loaded.shape == array.shape

@@ -142,7 +142,7 @@ def test_other_idx_files_are_named(tmp_path, harm, kind):
 
 
 def test_missing_and_wrong_files_are_named(tmp_path):
-    with pytest.raises(UserError, match="--source torchvision"):
+    with pytest.raises(UserError, match="--source FOLDER or torchvision"):
         moving_mnist.load(config(tmp_path))
     with pytest.raises(UserError, match="found neither"):
         moving_mnist.load(config(tmp_path, tmp_path / "none"))

@@ -184,12 +184,12 @@ def test_palettes_with_transparency_are_read(tmp_path, transparency, alpha):
     image.putpalette([9, 9, 9, 10, 20, 30])
     image.paste(1, (0, 64, 64, 128))
     image.save(tmp_path / "sheet.png", transparency=transparency)
-    sheet = compose.read_sheet(tmp_path / "sheet.png")
-    assert sheet.shape == (1344, 832, 4) and sheet[0, 0, 3] == 0
-    assert sheet[64, 0].tolist() == [10, 20, 30, alpha]
+    cells = compose.read_sheet(tmp_path / "sheet.png")
+    assert cells.shape == (21, 13, 64, 64, 4) and cells[0, 0, 0, 0, 3] == 0
+    assert cells[1, 0, 0, 0].tolist() == [10, 20, 30, alpha]
     black = np.zeros((9, 8, 64, 64, 3), np.uint8)
     # Spellcast left, the fourth action, is row 1 of the sheet.
-    frame = compose.Layer(compose.cut(sheet)).over(black)[3, 0]
+    frame = compose.Layer(compose.cut(cells)).over(black)[3, 0]
     assert frame[0, 0].tolist() == [round(value * alpha / 255) for value in (10, 20, 30)]
 
 

@@ -17,8 +17,8 @@ SHADES = (40, 90, 140, 190, 240)
 
 def config(data_dir, source=None, **other):
     flags = {"seq_len": 4, "data_seed": 0, "video_step": 1, "split_by": "clip", "quiet": True}
-    flags |= {"data_dir": str(data_dir), "source": source and str(source)} | other
-    return SimpleNamespace(**flags)
+    places = {"data_dir": str(data_dir), "source": source and str(source)}
+    return SimpleNamespace(**(flags | places | other))
 
 
 def clip(shade, frames=6, height=48, width=80):

@@ -1,4 +1,4 @@
-"""python -m metrics.compare: seeds of one kind of run share a column, in three formats, and what it refuses."""
+"""python -m metrics.compare: columns of seeds, the three formats, and what is refused."""
 
 import csv
 import dataclasses
@@ -27,9 +27,13 @@ def runs(tmp_path):
         (folder / "config.json").write_text(json.dumps({"Seq": settings}))
         figures = {"seq_reconstruction_psnr": psnr, "consistency_accuracy": psnr / 100}
         notes = {
-            "data": "sprites", "model": "vdsm", "split": "test", "seed": seed, "spread": {"consistency_accuracy": 0.01},
+            "data": "sprites",
+            "model": "vdsm",
+            "split": "test",
+            "seed": seed,
+            "spread": {"consistency_accuracy": 0.01},
             "protocols": {"consistency": {"figures": list(figures), "seed spread": {}}},
-        }  # fmt: skip
+        }
         (folder / "metrics.json").write_text(json.dumps(figures | {"details": {"Seq": notes}}))
     return tmp_path / "runs"
 
@@ -41,14 +45,13 @@ def compared(capsys, runs, *flags):
 
 def test_seeds_share_a_column(runs, capsys):
     lines = compared(capsys, runs, "demo", "demo-s1", "small").splitlines()
-    assert (
-        lines[0]
-        == "| figure | demo (vdsm, sprites, test), 2 seeds | small (vdsm, sprites, test) | reported |"
-    )
+    titles = ["demo (vdsm, sprites, test), 2 seeds", "small (vdsm, sprites, test)"]
+    assert lines[0] == f"| figure | {titles[0]} | {titles[1]} | reported |"
     assert "| `seq_reconstruction_psnr` | 35 ± 1.4 | 20 |  |" in lines
     assert "| `consistency_accuracy` | 0.35 ± 0.014 | 0.2 ± 0.01 | VDSM 0.9953 |" in lines
     alone = compared(capsys, runs, "demo", str(runs / "small"))
-    assert "0.34 ± 0.01 | 0.2 ± 0.01" in alone  # a folder will do
+    # A run can also be given by its folder.
+    assert "0.34 ± 0.01 | 0.2 ± 0.01" in alone
 
 
 def test_csv_and_latex(runs, capsys):
@@ -67,10 +70,10 @@ def test_what_it_refuses(runs, capsys):
     (runs / "odd").mkdir()
     (runs / "odd" / "metrics.json").write_text('{"details": {}}')
     for name, words in (
-        ("nowhere", "no run nowhere"),
+        ("nowhere", "found no run nowhere"),
         ("untrained", "measure the run first"),
         ("odd", "not a file of figures"),
     ):
         assert main(["demo", name, "--runs_dir", str(runs)]) == 2
-        said = capsys.readouterr()
-        assert words in said.err and said.err.count("\n") == 1 and said.out == ""
+        printed = capsys.readouterr()
+        assert words in printed.err and printed.err.count("\n") == 1 and printed.out == ""

@@ -1,4 +1,4 @@
-"""DCI's closed forms, and codes that a forest reads."""
+"""DCI: its closed forms, and codes that a forest reads."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from metrics.dci import completeness, dci, disentanglement
 
 
-def test_a_factor_a_dimension_scores_1():
+def test_one_factor_per_dimension_scores_1():
     assert disentanglement(np.eye(5)) == completeness(np.eye(5)) == 1
 
 
@@ -19,7 +19,8 @@ def test_one_dimension_that_carries_two_factors_equally(factors):
 
 
 def test_dimensions_weigh_by_their_importance():
-    table = np.array([[1.0, 0, 0], [0, 0.0, 0], [0.5, 0.5, 0]])  # an idle dimension does not count
+    # The second dimension carries nothing and does not count.
+    table = np.array([[1.0, 0, 0], [0, 0.0, 0], [0.5, 0.5, 0]])
     assert disentanglement(table) == pytest.approx((1 + 1 - np.log(2) / np.log(3)) / 2)
     assert disentanglement(np.ones((4, 3))) == pytest.approx(0)
     assert np.isnan(disentanglement(np.ones((4, 1)))) and np.isnan(completeness(np.ones((1, 3))))
@@ -40,17 +41,9 @@ def test_codes_that_hold_a_factor_each_and_codes_that_mix():
         return dci(codes[0], halves[0], codes[1], halves[1])
 
     apart = scores(hair[:, None] + 0.0, action[:, None, None] + 0.0)
-    for name in (
-        "disentanglement",
-        "completeness",
-        "informativeness",
-        "subset_disentanglement",
-        "subset_completeness",
-    ):
-        assert apart[name] == pytest.approx(1), name
-    swapped = scores(
-        action[:, None] + 0.0, hair[:, None] + 0.0
-    )  # each subset still carries one kind
+    assert apart == {name: pytest.approx(1) for name in apart} and len(apart) == 7
+    # Each subset still carries factors of one kind.
+    swapped = scores(action[:, None] + 0.0, hair[:, None] + 0.0)
     assert swapped["subset_disentanglement"] == pytest.approx(1)
     both = np.stack([hair, action], 1) + 0.0
     mixed = scores(both, both)

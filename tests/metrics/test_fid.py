@@ -1,4 +1,4 @@
-"""The Frechet distance has its known answers, and weights are taken for what they are."""
+"""The Frechet distance has its known answers, and files of weights are recognised."""
 
 import numpy as np
 import pytest
@@ -13,33 +13,30 @@ from utils.errors import UserError
 def test_a_set_against_itself_is_0():
     features = np.random.default_rng(0).normal(size=(30, 8))
     assert video.frechet(features, features) == pytest.approx(0, abs=1e-9)
-    few = features[:4]  # a singular covariance
+    # Fewer clips than features: the covariance is singular.
+    few = features[:4]
     assert video.frechet(few, few) == pytest.approx(0, abs=1e-9)
 
 
 def sample(mean, cov, n=50):
-    """Features [n, D] of just this mean and covariance."""
+    """Features [n, D] with exactly this mean and covariance."""
     x = np.random.default_rng(3).normal(size=(n, len(mean)))
     x = np.linalg.qr(x - x.mean(0))[0] * np.sqrt(n - 1)
     return mean + x @ np.linalg.cholesky(cov).T
 
 
 def test_two_gaussians_in_closed_form():
-    """Covariances that commute: |a - b|^2 + sum (sqrt p - sqrt q)^2; and two that do not, by the root of their product."""
+    """|a - b|^2 + sum (sqrt p - sqrt q)^2 where covariances commute, else the product's root."""
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    p, q, zero, far = (
-        np.array([1.0, 4, 9]),
-        np.array([4.0, 1, 16]),
-        np.zeros(3),
-        np.array([1.0, 2, 2]),
-    )
+    p, q = np.array([1.0, 4, 9]), np.array([4.0, 1, 16])
+    zero, far = np.zeros(3), np.array([1.0, 2, 2])
     first, second, third = turn @ np.diag(p) @ turn.T, turn @ np.diag(q) @ turn.T, np.diag(q)
     assert video.frechet(sample(zero, first), sample(far, second, 70)) == pytest.approx(9 + 3)
     expected = np.trace(first + third - 2 * sqrtm(first @ third).real)
     assert video.frechet(sample(zero, first), sample(zero, third)) == pytest.approx(expected)
 
 
-def test_gaussian_samples_come_near_it():
+def test_samples_of_gaussians_come_near_the_closed_form():
     draw = np.random.default_rng(2)
     a, b = draw.normal(size=(20_000, 2)), 1 + 2 * draw.normal(size=(20_000, 2))
     assert video.frechet(a, b) == pytest.approx(2 + 2, rel=0.03)
@@ -53,7 +50,7 @@ def test_short_clips_loop():
 
 @pytest.fixture
 def small(monkeypatch):
-    """Both networks small: one block a layer in place of 3, 4, 23, 3; pictures of 16 px."""
+    """A small ResNeXt: one block per layer instead of 3, 4, 23, 3, on pictures of 32 px."""
     whole = video.ResNeXt3D
     monkeypatch.setattr(video, "ResNeXt3D", lambda: whole((1, 1, 1, 1)))
     monkeypatch.setattr(video, "SIZE", 32)
@@ -62,23 +59,20 @@ def small(monkeypatch):
 
 def test_the_users_resnext_as_it_is_published(small, tmp_path):
     tensors = small((1, 1, 1, 1)).state_dict()
-    wrapped = {f"module.{name}": value for name, value in tensors.items()} | {
-        "module.fc.weight": torch.zeros(400, 2048)
-    }
+    wrapped = {f"module.{name}": value for name, value in tensors.items()}
+    wrapped["module.fc.weight"] = torch.zeros(400, 2048)
     path = tmp_path / "resnext-101-kinetics.pth"
     torch.save({"arch": "resnext-101", "state_dict": wrapped}, path)
     features = video.Features(path)
     assert (features.name, features.size) == ("3D ResNeXt-101, Kinetics", 2048)
     clips = np.random.default_rng(0).integers(0, 256, (3, 5, 32, 32, 3), dtype=np.uint8)
-    seen = features(clips)
-    assert seen.shape == (3, 2048) and np.allclose(features(clips, batch=1), seen, atol=1e-5)
+    values = features(clips)
+    assert values.shape == (3, 2048) and np.allclose(features(clips, batch=1), values, atol=1e-5)
+    assert values.std() > 0
     figure, notes = video.fid(features, clips, clips)
     assert figure == pytest.approx(0, abs=1e-6)
-    assert (
-        notes["clips"] == [3, 3]
-        and notes["frames"] == 5
-        and "fewer than 2049" in notes["warnings"][0]
-    )
+    assert notes["clips"] == [3, 3] and notes["frames"] == 5
+    assert "fewer than 2049" in notes["warnings"][0]
     torch.save({name: v for name, v in tensors.items() if name != "layer4.0.conv2.weight"}, path)
     with pytest.raises(UserError, match="found nothing as 'layer4.0.conv2.weight'"):
         video.Features(path)
@@ -87,18 +81,15 @@ def test_the_users_resnext_as_it_is_published(small, tmp_path):
 def test_the_published_resnext_has_its_names_and_sizes():
     with torch.device("meta"):
         own = video.ResNeXt3D().state_dict()
-    assert (
-        own["layer3.22.conv2.weight"].shape == (512, 16, 3, 3, 3)
-        and own["layer4.2.conv3.weight"].shape[0] == 2048
-    )
+    assert own["layer3.22.conv2.weight"].shape == (512, 16, 3, 3, 3)
+    assert own["layer4.2.conv3.weight"].shape[0] == 2048
     assert own["layer1.0.downsample.0.weight"].shape == (256, 64, 1, 1, 1)
     count = sum(v.numel() for name, v in own.items() if name.endswith(("weight", "bias")))
-    assert (
-        round((count + 2049 * 600) / 1e6, 2) == 48.75
-    )  # with Kinetics-600's head, as Kopuklu et al. 2019 print
+    # Millions of parameters with the head of Kinetics-600, as printed by Kopuklu et al. (2019).
+    assert round((count + 2049 * 600) / 1e6, 2) == 48.75
 
 
-def test_without_weights_and_network_a_line_says_how_to_supply_them(monkeypatch):
+def test_missing_weights_are_one_line_with_advice(monkeypatch):
     def offline(*_, **__):
         raise OSError("no route to host")
 
@@ -108,7 +99,7 @@ def test_without_weights_and_network_a_line_says_how_to_supply_them(monkeypatch)
 
 
 @pytest.mark.parametrize("harm", [b"", b"nothing of the kind"])
-def test_files_that_are_no_weights(tmp_path, harm):
+def test_files_without_weights_are_refused(tmp_path, harm):
     path = tmp_path / "weights.pth"
     path.write_bytes(harm)
     with pytest.raises(UserError, match="truncated or not a file of torch weights"):

@@ -1,4 +1,4 @@
-"""metrics/judge.py: it learns what can be learnt, is the same for a seed, and its file is trusted only for its data."""
+"""The judge learns, repeats itself for a seed, and its file is used for its own data only."""
 
 import itertools
 
@@ -56,11 +56,12 @@ def test_learns_and_reports_held_out_accuracy(data, trained):
     judge, report = trained
     assert report["accuracy"] == {"colour": 1.0, "action": 1.0, "joint": 1.0}
     assert report["clips"] == {"train": 72, "val": 24, "test": 24}
-    assert judge.classes == {"colour": 3, "action": 2}  # 'speed' has no classes
+    # 'speed' has no classes.
+    assert judge.classes == {"colour": 3, "action": 2}
     assert not judge.training
 
 
-def test_predict_takes_both_layouts_and_any_batch(data, trained):
+def test_probabilities_of_both_layouts_and_any_batch(data, trained):
     judge, _ = trained
     clips = data.split("test").take(range(24))
     floats = clips.transpose(0, 1, 4, 2, 3) / 255
@@ -80,7 +81,7 @@ def test_predict_takes_both_layouts_and_any_batch(data, trained):
     assert shares["colour"].shape == (24, 3)
 
 
-def test_slightly_blurred_clips_stay_in_range():
+def test_blurred_clips_stay_in_range():
     frames = torch.rand(3, 2, 3, 64, 64)
     soft = judging.blurred(frames, torch.Generator().manual_seed(0))
     assert soft.shape == frames.shape
@@ -89,7 +90,7 @@ def test_slightly_blurred_clips_stay_in_range():
     assert soft.std() < frames.std()
 
 
-def test_the_same_for_a_seed_and_random_numbers_outside_untouched(data):
+def test_a_seed_repeats_the_judge_and_leaves_the_generator_alone(data):
     before = torch.get_rng_state()
     few = QUICK | {"steps": 3}
     first, second, other = (
@@ -102,18 +103,18 @@ def test_the_same_for_a_seed_and_random_numbers_outside_untouched(data):
 
 def test_keeps_the_state_that_is_best_on_validation(data, monkeypatch):
     shares = iter([0.5, 0.9, 0.3])
-    seen, real = [], judging.accuracy
+    states, real = [], judging.accuracy
 
     def fake(judge, clips, length):
-        seen.append({name: value.clone() for name, value in judge.state_dict().items()})
+        states.append({name: value.clone() for name, value in judge.state_dict().items()})
         return real(judge, clips, length) | {"joint": next(shares, 0.0)}
 
     monkeypatch.setattr(judging, "accuracy", fake)
     monkeypatch.setattr(judging, "CHECK_EVERY", 1)
     judge, report = judging.train_judge(data, **QUICK | {"steps": 3})
     assert report["val_accuracy"]["joint"] == 0.9
-    assert all(torch.equal(value, seen[1][name]) for name, value in judge.state_dict().items())
-    assert not torch.equal(seen[1]["heads.colour.weight"], seen[2]["heads.colour.weight"])
+    assert all(torch.equal(value, states[1][name]) for name, value in judge.state_dict().items())
+    assert not torch.equal(states[1]["heads.colour.weight"], states[2]["heads.colour.weight"])
 
 
 def test_data_without_classes_are_refused():
@@ -159,13 +160,10 @@ def test_adapt_learns_reconstructions_and_leaves_the_judge_unchanged(data, train
     judge = trained[0]
     state = {name: value.clone() for name, value in judge.state_dict().items()}
     train = data.split("train")
-    clips, labels = (
-        train.take(np.arange(len(train))),
-        {factor: train.label(factor) for factor in CLASSES},
-    )
-    cyan = np.where(
-        clips.any(-1, keepdims=True), 255 - clips, 0
-    )  # reconstructions that show red as cyan, and so on
+    clips = train.take(np.arange(len(train)))
+    labels = {factor: train.label(factor) for factor in CLASSES}
+    # Reconstructions that show the complementary colour: red as cyan, and so on.
+    cyan = np.where(clips.any(-1, keepdims=True), 255 - clips, 0)
     few = [
         judging.adapt(judge, clips, cyan, labels, steps=1, batch=8).state_dict() for _ in range(2)
     ]
@@ -173,8 +171,8 @@ def test_adapt_learns_reconstructions_and_leaves_the_judge_unchanged(data, train
     adapted = judging.adapt(judge, clips, cyan, labels, steps=120, batch=16)
     assert all(torch.equal(value, judge.state_dict()[name]) for name, value in state.items())
     for video in (clips, cyan):
-        said = judging.verdicts(adapted.probabilities(video))
-        assert min((said[factor] == labels[factor]).mean() for factor in CLASSES) > 0.8
+        judged = judging.verdicts(adapted.probabilities(video))
+        assert min((judged[factor] == labels[factor]).mean() for factor in CLASSES) > 0.8
     assert (judging.verdicts(judge.probabilities(cyan))["colour"] == labels["colour"]).mean() < 0.7
 
 

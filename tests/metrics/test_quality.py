@@ -1,4 +1,4 @@
-"""PSNR, SSIM and LPIPS clip by clip."""
+"""PSNR, SSIM and LPIPS per clip."""
 
 import numpy as np
 import pytest
@@ -20,28 +20,26 @@ def test_psnr_of_a_tenth_off_is_20_dB():
 def test_ssim_by_hand():
     clips = torch.rand(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert quality.ssim(clips, clips) == pytest.approx(1)
-    found = quality.ssim(torch.full((1, 1, 3, 16, 16), 0.5), torch.full((1, 1, 3, 16, 16), 0.7))
-    assert found == pytest.approx(
-        (2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4
-    )  # only the means differ
+    # Only the means differ.
+    flat = quality.ssim(torch.full((1, 1, 3, 16, 16), 0.5), torch.full((1, 1, 3, 16, 16), 0.7))
+    assert flat == pytest.approx((2 * 0.35 + 1e-4) / (0.25 + 0.49 + 1e-4), abs=1e-4)
     noisy = quality.ssim(torch.cat([clips[:1], clips[:1]]), torch.cat([clips[:1], clips[1:2]]))
     assert noisy[0] == pytest.approx(1) and noisy[1] < 0.5
 
 
-def test_ssim_is_that_of_torchmetrics():
+def test_ssim_agrees_with_torchmetrics():
     made, true = torch.rand(2, 3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     made = (0.3 * made + 0.7 * true).clamp(0, 1)
     pictures = made.flatten(0, 1), true.flatten(0, 1)
     _, places = structural_similarity_index_measure(
         *pictures, data_range=1.0, return_full_image=True
     )
-    inner = (
-        places[..., 5:-5, 5:-5].reshape(3, -1).mean(1)
-    )  # Wang's places: where the window fits; it counts mirrored edges too
+    # The places where the window fits: torchmetrics counts mirrored edges too.
+    inner = places[..., 5:-5, 5:-5].reshape(3, -1).mean(1)
     assert quality.ssim(made, true) == pytest.approx(inner.numpy(), abs=1e-5)
 
 
-def test_lpips_downloads_nothing_and_measures_where_the_weights_are(tmp_path, monkeypatch):
+def test_lpips_downloads_nothing_and_reads_cached_weights(tmp_path, monkeypatch):
     from torchvision.models import alexnet
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

@@ -1,4 +1,4 @@
-"""metrics/swap.py: chance agreement as counting finds it, and measures of clips that swap perfectly or not at all."""
+"""The swap protocol: chance agreement by counting, and clips that swap perfectly or not at all."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def brute_force(judged, right, wrong):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_chance_agreement_is_what_counting_finds(seed):
+def test_chance_agreement_by_counting(seed):
     draw = np.random.default_rng(seed)
     judged, right, wrong = draw.integers(0, 5, (3, 40))
     assert chance_agreement(judged, right, wrong) == pytest.approx(
@@ -29,13 +29,10 @@ def test_chance_agreement_is_what_counting_finds(seed):
 
 def test_chance_agreement_at_the_edges():
     same = np.zeros(4, np.int64)
-    assert chance_agreement(same, same, same).tolist() == [0, 0, 0, 0]  # no pair differs
-    assert chance_agreement(same + 7, same, same + 1).tolist() == [
-        0,
-        0,
-        0,
-        0,
-    ]  # a verdict that no source has
+    # No pair differs.
+    assert chance_agreement(same, same, same).tolist() == [0, 0, 0, 0]
+    # No source has the judged value.
+    assert chance_agreement(same + 7, same, same + 1).tolist() == [0, 0, 0, 0]
     assert chance_agreement(same + 1, same, same + 1).tolist() == [1, 1, 1, 1]
 
 
@@ -43,27 +40,23 @@ def test_a_judge_at_random_leaks_no_more_than_chance():
     draw = np.random.default_rng(0)
     judged, right, wrong = draw.integers(0, 4, (3, 20_000))
     differ = right != wrong
-    excess = (judged == wrong)[differ].mean() - chance_agreement(judged, right, wrong)[
-        differ
-    ].mean()
-    assert abs(excess) < 0.01
+    leak = (judged == wrong)[differ].mean()
+    assert leak == pytest.approx(chance_agreement(judged, right, wrong)[differ].mean(), abs=0.01)
+    assert leak == pytest.approx(1 / 4, abs=0.02)
 
 
-# --- both columns, from what a judge is sure of ---
+# --- both columns, with a judge that is sure of its verdicts ---
 
 DATASET = SimpleNamespace(static=("hair",), dynamic=("action",))
 
 
 def sure(**values):
-    """A judge's probabilities that are 0 and 1."""
+    """Probabilities of 0 and 1 with these verdicts."""
     return {factor: np.eye(9)[value] for factor, value in values.items()}
 
 
-def numbers(found):
-    return {
-        name: value.figure() if isinstance(value, Measure) else value
-        for name, value in found.items()
-    }
+def numbers(measures):
+    return {n: v.figure() if isinstance(v, Measure) else v for n, v in measures.items()}
 
 
 @pytest.fixture
@@ -75,7 +68,7 @@ def labels():
     }
 
 
-def test_an_oracle_scores_1_and_one_that_ignores_its_static_code_leaks(labels):
+def test_a_perfect_swap_scores_1_and_an_ignored_static_code_leaks(labels):
     hair, action, partner = labels["hair"], labels["action"], pairing(90, 0)
     perfect = numbers(
         judged_swap(DATASET, labels, sure(hair=hair[partner], action=action), partner)
@@ -96,23 +89,19 @@ def test_an_oracle_scores_1_and_one_that_ignores_its_static_code_leaks(labels):
 
 def test_a_model_that_ignores_its_codes_scores_chance(labels):
     always = np.zeros(90, np.int64)
-    found = numbers(judged_swap(DATASET, labels, sure(hair=always, action=always), pairing(90, 0)))
-    assert found["hair_accuracy"] == pytest.approx(1 / 3) and found[
-        "action_accuracy"
-    ] == pytest.approx(1 / 9)
-    assert found["action_inception_score"] == pytest.approx(1) and found[
-        "action_inter_entropy"
-    ] == pytest.approx(0)
-    prior = numbers(
-        judged_prior(DATASET, labels, sure(**labels), *[sure(hair=always, action=always)] * 2)
-    )
-    assert prior["prior_hair_accuracy"] == pytest.approx(1 / 3) and prior[
-        "prior_variety"
-    ] == pytest.approx(0)
+    judged = sure(hair=always, action=always)
+    constant = numbers(judged_swap(DATASET, labels, judged, pairing(90, 0)))
+    assert constant["hair_accuracy"] == pytest.approx(1 / 3)
+    assert constant["action_accuracy"] == pytest.approx(1 / 9)
+    assert constant["action_inception_score"] == pytest.approx(1)
+    assert constant["action_inter_entropy"] == pytest.approx(0)
+    prior = numbers(judged_prior(DATASET, labels, sure(**labels), judged, judged))
+    assert prior["prior_hair_accuracy"] == pytest.approx(1 / 3)
+    assert prior["prior_variety"] == pytest.approx(0)
 
 
-def test_draws_that_are_all_the_same_character_are_unmasked(labels):
-    """The prior of s at the paper's size: the action is right on every draw, and the draws do not vary."""
+def test_variety_exposes_draws_of_one_character(labels):
+    """As with VDSM's prior of s at the paper's size: right actions, always the same character."""
     always = np.zeros(90, np.int64)
     moving, standing = sure(hair=always, action=labels["action"]), sure(**labels)
     same = numbers(judged_prior(DATASET, labels, sure(**labels), moving, standing))
@@ -122,7 +111,7 @@ def test_draws_that_are_all_the_same_character_are_unmasked(labels):
     assert varied["prior_variety"] == pytest.approx(1)
 
 
-def test_pairs_are_of_two_clips_each_used_once():
+def test_each_pair_has_two_clips_and_each_clip_is_used_once():
     for seed in range(5):
         partner = pairing(40, seed)
         assert sorted(partner) == list(range(40)) and (partner != np.arange(40)).all()

@@ -1,4 +1,4 @@
-"""Schedules against their formulas and against the numbers that the release's runs show."""
+"""Schedules against their formulas and against values from runs of the release."""
 
 import dataclasses
 import math
@@ -28,8 +28,8 @@ STAGE_2 = """
 
 def curves_of(settings):
     """All schedules by name, the temperature among them."""
-    found = schedules(settings)
-    return {"temperature": found.temperature, **found.weights}
+    curves = schedules(settings)
+    return {"temperature": curves.temperature, **curves.weights}
 
 
 def settings(flags, **changes):
@@ -53,7 +53,7 @@ def test_cosine_ramp_of_the_release():
 @pytest.mark.parametrize("frac", range(1, 8))
 @pytest.mark.parametrize("epochs", [*range(1, 13), 200, 250])
 def test_cosine_ramp_formula(epochs, frac):
-    """Also where frac does not divide the epochs, or exceeds them."""
+    """Also if frac does not divide the epochs, or exceeds them."""
     values = cosine_ramp(0.1, 0.6, frac, epochs)
     n = -(-epochs // frac)
     assert len(values) == epochs
@@ -63,7 +63,7 @@ def test_cosine_ramp_formula(epochs, frac):
     assert values[n - 1] == pytest.approx(0.6, abs=1e-12) and (np.diff(values) > -1e-12).all()
 
 
-def test_cosine_ramp_falls_too():
+def test_cosine_ramp_downwards():
     np.testing.assert_allclose(cosine_ramp(2, 1, 1, 50), 3 - cosine_ramp(1, 2, 1, 50))
 
 
@@ -100,23 +100,20 @@ def test_schedules_of_the_first_stage_in_the_readme(epochs):
     z = curves["z"]
     assert z[0] == 30 and z[-1] == pytest.approx(1) and z.min() == LOWEST
     assert z[epochs // 2] == pytest.approx(0.2) and z[int(0.8 * epochs)] == pytest.approx(0.4)
-    # the curve undershoots for about a fifth of the epochs
+    # The curve undershoots for about a fifth of the epochs
     assert 0.15 < (z == LOWEST).mean() < 0.25
 
 
 def test_schedules_of_the_second_stage_in_the_readme():
     curves = curves_of(settings(STAGE_2, epochs=200))
     assert (curves["temperature"] == 10).all()
-    assert curves["z"][0] == pytest.approx(0.1) and curves["z"][100] == curves["z"][
-        160
-    ] == pytest.approx(0.4)
-    assert curves["z"][-1] == pytest.approx(1)
+    assert curves["z"][[0, 100, 160, 199]] == pytest.approx([0.1, 0.4, 0.4, 1])
     assert curves["d"][-1] == pytest.approx(1)
     assert curves["s"][65] < 0.9999 and curves["s"][66:] == pytest.approx(np.ones(134))
 
 
 def ramp(start, end, frac, epochs, e):
-    """The description's cosine ramp at epoch e; n epochs long, the last of which is the end."""
+    """The cosine ramp of the description at epoch e."""
     n = math.ceil(epochs / frac)
     if e >= n:
         return end
@@ -124,13 +121,13 @@ def ramp(start, end, frac, epochs, e):
 
 
 def through(nodes, values, epochs):
-    """interp1d itself through the nodes, in whatever order they are; linear where two coincide."""
+    """interp1d through the nodes, in any order; linear if two nodes coincide."""
     kind = "quadratic" if len(set(nodes)) == 4 else "linear"
     return np.clip(interp1d(nodes, values, kind=kind)(np.arange(epochs)), 0.005, 80)
 
 
 def in_logarithm(start, end, first, last, share):
-    """From start at the share `first` to end at `last`, evenly in the logarithm."""
+    """Linear in the logarithm from start, at the share `first` of the run, to end, at `last`."""
     part = min(max((share - first) / (last - first), 0), 1)
     return start ** (1 - part) * end**part
 
@@ -170,15 +167,14 @@ def vdsm_presets():
 
 @pytest.mark.parametrize("preset", vdsm_presets())
 def test_schedules_of_every_preset(preset):
-    for name, own in parse(["--preset", preset] if preset else []).stages.items():
-        for epochs in (own.epochs, *range(1, 13)):
-            c = dataclasses.replace(own, epochs=epochs)
+    for name, stage_settings in parse(["--preset", preset] if preset else []).stages.items():
+        for epochs in (stage_settings.epochs, *range(1, 13)):
+            c = dataclasses.replace(stage_settings, epochs=epochs)
             curves, expected = curves_of(c), expected_schedules(c)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
-                np.testing.assert_allclose(
-                    curve, expected[key], rtol=1e-12, err_msg=f"{name}, {epochs}: {key}"
-                )
+                case = f"{name}, {epochs}: {key}"
+                np.testing.assert_allclose(curve, expected[key], rtol=1e-12, err_msg=case)
 
 
 @pytest.mark.parametrize("epochs", range(1, 13))
@@ -197,19 +193,18 @@ def test_clip():
 
 def test_geometric():
     values = geometric([16, 1], [0.25, 0.75], 101)
-    assert values[:26] == pytest.approx(np.full(26, 16.0)) and values[75:] == pytest.approx(
-        np.ones(26)
-    )
-    assert values[50] == pytest.approx(4)  # half way in the logarithm
+    assert values[:26] == pytest.approx(np.full(26, 16.0))
+    assert values[75:] == pytest.approx(np.ones(26))
+    assert values[50] == pytest.approx(4)
     assert geometric([16, 1], [0.25, 0.75], 1) == pytest.approx([16])
 
 
 def test_geometric_schedules():
     curves = curves_of(settings(STAGE_1, epochs=101, schedule="geometric"))
-    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0)) and curves["z"][
-        80:
-    ] == pytest.approx(np.ones(21))
-    assert curves["z"][65] == pytest.approx(np.sqrt(30))  # through no middle value
+    assert curves["z"][:51] == pytest.approx(np.full(51, 30.0))
+    assert curves["z"][80:] == pytest.approx(np.ones(21))
+    # Between the nodes, the middle values of the flags do not count.
+    assert curves["z"][65] == pytest.approx(np.sqrt(30))
     assert curves["s"][0] == pytest.approx(0.1) and curves["s"][34:] == pytest.approx(np.ones(67))
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])
 

@@ -1,4 +1,4 @@
-"""Shapes, starts and ranges of VDSM's networks."""
+"""Shapes, initial weights and ranges of VDSM's networks."""
 
 import math
 
@@ -43,7 +43,7 @@ def seeded():
     torch.manual_seed(0)
 
 
-def test_encoder_shapes_and_sizes_of_the_pictures_on_the_way():
+def test_encoder_shapes_and_sizes_of_its_feature_maps():
     encoder = FrameEncoder(POSE, K)
     sizes = []
     for conv in encoder.convs:
@@ -58,9 +58,8 @@ def test_every_encoder_blur_is_a_buffer_of_the_released_name_and_shape():
     state = FrameEncoder(POSE, K).state_dict()
     row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     for i, width in enumerate(ENCODER_WIDTHS[:4]):
-        torch.testing.assert_close(
-            state[f"blurs.{i}.filt"], torch.outer(row, row).expand(width, 1, 4, 4)
-        )
+        blur = torch.outer(row, row).expand(width, 1, 4, 4)
+        torch.testing.assert_close(state[f"blurs.{i}.filt"], blur)
 
 
 @pytest.mark.parametrize("fidelity, slope", [("paper", 0.01), ("release", 1.0)])
@@ -73,7 +72,7 @@ def test_slope_of_the_encoder(fidelity, slope):
     assert affine == (fidelity == "release")
 
 
-def test_decoder_start():
+def test_initial_weights_of_the_decoder_give_grey():
     decoder = MixtureOfExpertsDecoder(30, 3)
     channels = (33, *DECODER_WIDTHS, 3)
     assert DECODER_WIDTHS == (512, 256, 128, 64)
@@ -84,44 +83,40 @@ def test_decoder_start():
         assert biases.abs().max() == 0
     pictures = torch.sigmoid(decoder(torch.randn(N, T, 30), torch.full((N, 3), 1 / 3)))
     assert pictures.shape == (N, T, 3, 64, 64)
-    assert (pictures - 0.5).abs().max() < 1e-3  # grey
+    assert (pictures - 0.5).abs().max() < 1e-3
 
 
 def test_decoder_starts_at_a_colour():
     decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
     colour = torch.tensor([0.1, 0.5, 0.8])
     decoder.start_at(colour)
-    pictures = torch.sigmoid(decoder(torch.randn(N, T, POSE), torch.softmax(torch.randn(N, K), -1)))
-    torch.testing.assert_close(
-        pictures, colour[:, None, None].expand_as(pictures), atol=0.03, rtol=0
-    )
+    w = torch.softmax(torch.randn(N, K), -1)
+    pictures = torch.sigmoid(decoder(torch.randn(N, T, POSE), w))
+    expected = colour[:, None, None].expand_as(pictures)
+    torch.testing.assert_close(pictures, expected, atol=0.03, rtol=0)
 
 
-def test_a_clip_of_one_expert_is_that_experts_decoder():
+def test_a_clip_with_one_expert_is_decoded_by_that_expert():
     decoder = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
-    alone = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
+    expert_2 = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"])
     with torch.no_grad():
-        for k in range(K):  # every bank of `alone` is expert 2 of `decoder`
-            for mine, theirs in zip(
-                [*alone.kernels, *alone.biases], [*decoder.kernels, *decoder.biases]
-            ):
-                mine[k] = theirs[2]
-    w = torch.eye(K)[[2]]
-    z = torch.randn(1, T, POSE)
-    torch.testing.assert_close(decoder(z, w), alone(z, w))
+        for only, bank in zip(expert_2.parameters(), decoder.parameters()):
+            only.copy_(bank[2].expand_as(bank))
+    w, z = torch.eye(K)[[2]], torch.randn(1, T, POSE)
+    torch.testing.assert_close(decoder(z, w), expert_2(z, w))
+    assert not torch.allclose(decoder(z, torch.eye(K)[[1]]), decoder(z, w), atol=1e-6)
 
 
 def test_the_single_decoder_reads_the_weights_as_a_code_and_blends_nothing():
-    single = EncDec(settings(n_decoders=1)).decoder.double()
-    assert isinstance(single, SingleDecoder) and {
-        len(bank) for bank in [*single.kernels, *single.biases]
-    } == {1}
-    same = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
+    single = EncDec(settings(single_decoder=True)).decoder.double()
+    assert isinstance(single, SingleDecoder)
+    assert {len(bank) for bank in single.parameters()} == {1}
+    equal_experts = MixtureOfExpertsDecoder(POSE, K, SMALL["dec_widths"]).double()
     with torch.no_grad():
-        for mine, theirs in zip([*same.kernels, *same.biases], [*single.kernels, *single.biases]):
-            mine.copy_(theirs.expand_as(mine))  # equal experts: blending them changes nothing
+        for bank, only in zip(equal_experts.parameters(), single.parameters()):
+            bank.copy_(only.expand_as(bank))
     z, w = torch.randn(N, T, POSE).double(), torch.softmax(torch.randn(N, K), -1).double()
-    torch.testing.assert_close(single(z, w), same(z, w))
+    torch.testing.assert_close(single(z, w), equal_experts(z, w))
     assert (single(z, w) - single(z, w.flip(1))).abs().max() > 1e-6
 
 
@@ -145,15 +140,14 @@ def test_identity_is_pooled_after_its_layers():
     torch.testing.assert_close(layers(frame_loc, frame_scale)[1], torch.full((N, K), 0.0625))
 
 
-def test_posterior_scales_of_stage_2_start_where_they_are_told():
-    sizes = settings(d_scale_start=0.03, z_scale_start=0.05)
-    seq = Seq(sizes, EncDec(sizes))
+def test_initial_posterior_scales_of_stage_2():
+    seq = Seq(settings(), EncDec(settings()))
+    seq.start_scales_at(d=0.03, z=0.05)
     d_loc, d_scale = seq.dynamics(torch.randn(N, T, POSE))
     torch.testing.assert_close(d_scale, torch.full((N, DYNAMICS), 0.03))
-    assert d_loc.std() > 0.01  # its location goes its own way
-    torch.testing.assert_close(
-        seq.combiner(torch.randn(N, POSE), torch.randn(N, RNN))[1], torch.full((N, POSE), 0.05)
-    )
+    assert d_loc.std() > 0.01
+    _, z_scale = seq.combiner(torch.randn(N, POSE), torch.randn(N, RNN))
+    torch.testing.assert_close(z_scale, torch.full((N, POSE), 0.05))
 
 
 def test_start_from_data_gives_every_layer_unit_variance():
@@ -164,13 +158,14 @@ def test_start_from_data_gives_every_layer_unit_variance():
     for conv in encdec.encoder.convs:
         conv.register_forward_hook(lambda _, args, out: outputs.append(out.clone()))
     _, _, frame_loc, frame_scale = encdec.frame_codes(x)
+    assert len(outputs) == 5
     for out in outputs:
-        torch.testing.assert_close(
-            out.mean((0, 2, 3)), torch.zeros(out.shape[1]), atol=1e-3, rtol=0
-        )
-        torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(out.shape[1]), atol=1e-2, rtol=0)
-    before_slope = encdec.identity.loc(frame_loc.mean(1))
-    torch.testing.assert_close(before_slope.std(0), torch.full((K,), 0.125), atol=1e-3, rtol=0)
+        mean, std = out.mean((0, 2, 3)), out.std((0, 2, 3))
+        torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-3, rtol=0)
+        torch.testing.assert_close(std, torch.ones_like(std), atol=1e-2, rtol=0)
+    # The loc before its LeakyReLU.
+    loc = encdec.identity.loc(frame_loc.mean(1))
+    torch.testing.assert_close(loc.std(0), torch.full((K,), 0.125), atol=1e-3, rtol=0)
 
 
 def test_an_exploding_transition_stays_finite():
@@ -183,16 +178,14 @@ def test_an_exploding_transition_stays_finite():
     for _ in range(40):
         z, scale = transition(z, d)
         assert torch.isfinite(z).all() and torch.isfinite(scale).all() and (scale > 0).all()
-    kl_divergence(
-        Normal(torch.randn(4, 3), torch.ones(4, 3)), Normal(*transition(z.detach(), d))
-    ).sum().backward()
+    q = Normal(torch.randn(4, 3), torch.ones(4, 3))
+    kl_divergence(q, Normal(*transition(z.detach(), d))).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in transition.parameters())
 
 
 def test_mixing_weights_do_not_overflow():
-    s = torch.tensor(
-        [[50.0, 0.0, -50.0]], requires_grad=True
-    )  # exp(80 * 50) is not a number in floating point
+    # exp(80 * 50) is infinite in floating point.
+    s = torch.tensor([[50.0, 0.0, -50.0]], requires_grad=True)
     w = mixing_weights(s, 80.0)
     assert torch.equal(w, torch.tensor([[1.0, 0.0, 0.0]]))
     w[0, 0].backward()
@@ -201,7 +194,7 @@ def test_mixing_weights_do_not_overflow():
 
 @pytest.mark.parametrize("level", [-30.0, -1e4, -1e30])
 def test_scales_stay_positive(level):
-    """A softplus of very negative inputs is 0 in floating point; no standard deviation may be."""
+    """The softplus of a very negative number is 0 in floating point; no scale may be 0."""
 
     def lower(layer, rows=slice(None)):
         with torch.no_grad():
@@ -234,25 +227,22 @@ def test_dynamics_posterior():
     loc, scale = net(torch.randn(N, T, POSE))
     assert loc.shape == scale.shape == (N, DYNAMICS)
     assert net.h_0.abs().max() == net.c_0.abs().max() == 0 and net.code.in_features == 2 * 3 * RNN
-    _, (h_n, _) = net.rnn(torch.zeros(N, T, POSE))  # layer by layer, forward before backward
-    assert h_n.shape == (6, N, RNN)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_pose_context_runs_on_beyond_the_training_length(layers):
+def test_pose_context_continues_for_any_number_of_frames(layers):
     net = PoseContext(DYNAMICS, RNN, layers)
     d = torch.randn(N, DYNAMICS)
     short, long = net(d, T), net(d, 10 * T)
     assert net.first.abs().max() == 0
     assert short.shape == (N, T, RNN) and long.shape == (N, 10 * T, RNN)
     torch.testing.assert_close(long[:, :T], short)
-    fed = torch.cat(
-        [net.first.expand(N, 1, -1), long[:, :-1]], 1
-    )  # its own output is its next input
+    # The input of each step is the output of the step before.
+    inputs = torch.cat([net.first.expand(N, 1, -1), long[:, :-1]], 1)
     state = tuple(
         to(d).view(N, layers, RNN).transpose(0, 1).contiguous() for to in (net.to_h, net.to_c)
     )
-    torch.testing.assert_close(net.rnn(fed, state)[0], long)
+    torch.testing.assert_close(net.rnn(inputs, state)[0], long)
 
 
 def test_combiner_and_transition_take_one_step_or_all():
@@ -271,18 +261,18 @@ def test_combiner_and_transition_take_one_step_or_all():
 def test_transition_per_fidelity():
     encdec = EncDec(settings())
     paper = Seq(settings(fidelity="paper"), encdec).transition
-    assert paper.gate_hidden.out_features == paper.proposal_hidden.out_features == 9  # trans_dim
+    trans_dim = settings().trans_dim
+    assert paper.gate_hidden.out_features == paper.proposal_hidden.out_features == trans_dim
     assert torch.equal(paper.linear.weight, torch.eye(POSE)) and paper.linear.bias.abs().max() == 0
-    assert paper.gate.bias.abs().max() > 0  # torch's own start
+    assert paper.gate.bias.abs().max() > 0
     torch.manual_seed(0)
     release = Seq(settings(fidelity="release", rnn_dim=400), encdec).transition
-    assert release.gate_hidden.out_features == 400  # trans_dim is ignored
+    assert release.gate_hidden.out_features == 400
     for layer in release.children():
         assert layer.bias.abs().max() == 0
-        if layer.weight.numel() > 1000:  # Kaiming-normal, gain sqrt 2
-            assert layer.weight.std().item() == pytest.approx(
-                math.sqrt(2 / layer.in_features), rel=0.1
-            )
+        if layer.weight.numel() > 1000:
+            kaiming = math.sqrt(2 / layer.in_features)
+            assert layer.weight.std().item() == pytest.approx(kaiming, rel=0.1)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 20])

@@ -1,4 +1,4 @@
-"""Unordered: Appendix C's layers, terms against torch.distributions and Monte Carlo, frames in any number and order."""
+"""Unordered: Appendix C's layers; terms against torch.distributions and Monte Carlo; batches."""
 
 import math
 
@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from data.base import Clips, Dataset
-from data.batches import Sampler
+from data.batches import Batches
 from data.pendulum import make
+from models.annealing import Annealed
 from models.settings import UnorderedSettings
 from models.start import mean_colour
 from models.unordered import Unordered, UnorderedStage, triples
 from models.view import View
 from tests.tiny import FEW
 
-N = 3
-WEIGHTS = {"f": 3.0, "z": 0.5}
+N, CPU = 3, torch.device("cpu")
+ANNEALED = Annealed({"f": 3.0, "z": 0.5})
 SMALL = {"width": 3, "hidden": 4, "f_dim": 5, "z_dim": 2}
 
 
@@ -39,26 +40,17 @@ def test_published_sizes(f_dim):
         h = network.features(torch.empty(6, 3, 64, 64))
         order = torch.empty(2, 1, 3, dtype=torch.long)
     assert h.shape == (6, 256, 4, 4)
-    assert [m.weight.shape for m in network.features.convs] == [(256, 3, 4, 4)] + 3 * [
-        (256, 256, 4, 4)
-    ]
-    assert all(
-        conv.stride == (2, 2) for part in (network.features, network.decoder) for conv in part.convs
-    )
+    shapes = [m.weight.shape for m in network.features.convs]
+    assert shapes == [(256, 3, 4, 4)] + 3 * [(256, 256, 4, 4)]
+    for part in (network.features, network.decoder):
+        assert all(conv.stride == (2, 2) for conv in part.convs)
     assert network.static.compare.weight.shape == (512, 512, 3, 3)
     assert network.static.join.weight.shape == (512, 1536, 3, 3)
     assert network.static.dense.weight.shape == (512, 512 * 16)
     assert network.static.heads.weight.shape == (2 * f_dim, 512)
-    assert [m.weight.shape for m in network.dynamic.dense[::2]] == [
-        (512, f_dim + 4096),
-        (512, 512),
-        (4, 512),
-    ]
-    assert [m.weight.shape for m in network.prior.dense[::2]] == [
-        (512, f_dim),
-        (512, 512),
-        (4, 512),
-    ]
+    for part, inputs in ((network.dynamic, f_dim + 4096), (network.prior, f_dim)):
+        shapes = [layer.weight.shape for layer in part.dense[::2]]
+        assert shapes == [(512, inputs), (512, 512), (4, 512)]
     assert network.decoder.dense.weight.shape == (256 * 16, f_dim + 2)
     assert [m.weight.shape[1] for m in network.decoder.convs] == [256, 256, 256, 3]
     assert network.static(h.unflatten(0, (2, 3)), order)[0].shape == (2, f_dim)
@@ -67,35 +59,22 @@ def test_published_sizes(f_dim):
 
 def test_published_setting():
     c = UnorderedSettings()
-    assert (c.num_frames, c.bs, c.lr, c.z_dim, c.f_dim, c.epochs * c.bs_per_epoch) == (
-        3,
-        120,
-        0.0001,
-        2,
-        64,
-        60_000,
-    )
-    assert (c.dataset_name, c.seq_len, c.kl_f, c.kl_z) == (
-        "moving-mnist",
-        20,
-        3,
-        3,
-    )  # grey in three channels
+    assert (c.frames_per_clip, c.bs, c.lr, c.z_dim, c.f_dim) == (3, 120, 0.0001, 2, 64)
+    assert (c.dataset_name, c.seq_len, c.epochs * c.bs_per_epoch) == ("moving-mnist", 20, 60_000)
+    # Grey frames count each pixel three times.
+    assert c.kl_f == c.kl_z == 3
 
 
 def test_static_posterior_pair_by_pair(network):
     h = torch.randn(N, 5, SMALL["width"], 4, 4, dtype=torch.float64)
     order = triples(N, 5)
     layers, locs, variances = network.static, [], []
-    for own, mine in zip(h, order):
-        for a, b, c in mine:
-            seen = [
-                F.relu(layers.compare(torch.cat([own[i], own[j]])[None]))[0]
-                for i, j in ((a, b), (a, c), (b, c))
-            ]  # Conv_C, the same for every pair
-            heads = layers.heads(
-                F.relu(layers.dense(F.relu(layers.join(torch.cat(seen)[None])).flatten(1)))
-            )[0]
+    for features, clip_triples in zip(h, order):
+        for a, b, c in clip_triples:
+            pairs = [torch.cat([features[i], features[j]]) for i, j in ((a, b), (a, c), (b, c))]
+            compared = [F.relu(layers.compare(pair[None]))[0] for pair in pairs]
+            joined = F.relu(layers.join(torch.cat(compared)[None])).flatten(1)
+            heads = layers.heads(F.relu(layers.dense(joined)))[0]
             locs.append(heads[: SMALL["f_dim"]])
             variances.append(heads[SMALL["f_dim"] :].exp())
     loc, scale = layers(h, order)
@@ -105,50 +84,50 @@ def test_static_posterior_pair_by_pair(network):
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7])
 def test_triples_hold_every_frame(frames):
-    own = triples(4, frames)
-    assert own.shape == (4, math.ceil(frames / 3), 3)
-    assert all(set(row.flatten().tolist()) == set(range(frames)) for row in own)
-    alike = triples(4, frames, torch.Generator().manual_seed(0))
-    assert torch.equal(alike, alike[:1].expand_as(alike))
+    drawn = triples(4, frames)
+    assert drawn.shape == (4, math.ceil(frames / 3), 3)
+    assert all(set(row.flatten().tolist()) == set(range(frames)) for row in drawn)
+    shared = triples(4, frames, torch.Generator().manual_seed(0))
+    assert torch.equal(shared, shared[:1].expand_as(shared))
+    if frames == 7:
+        assert not torch.equal(drawn, drawn[:1].expand_as(drawn))
 
 
 def test_terms_against_distributions_and_monte_carlo(network):
-    draws, x, kept = 100, clips(), []
-    h, logits_of = network._features(x).detach(), network._logits
-    network._features = lambda x: h  # the pixels' part, once
+    draws, x, rows = 100, clips(), []
+    h, decode = network._features(x).detach(), network._logits
+    # Frames are encoded once and decoded in the last draw only.
+    network._features = lambda x: h
     network._logits = lambda f, z: torch.zeros_like(x)
     with torch.no_grad():
         for seed in range(draws):
             if seed == draws - 1:
-                network._logits = logits_of
+                network._logits = decode
             torch.manual_seed(seed)
-            terms = network.loss(x, WEIGHTS)
+            terms = network.loss(x, ANNEALED)
             torch.manual_seed(seed)
             q_f = Normal(*network.static(h, triples(N, 3)))
             f = q_f.rsample()
             q_z = Normal(*network.dynamic(f, h))
             z = q_z.rsample()
             p_z = Normal(*(part[:, None].expand_as(z) for part in network.prior(f)))
-            of_f, of_z = (
-                (q.log_prob(s) - p.log_prob(s)).sum()
-                for q, p, s in ((q_f, Normal(0.0, 1.0), f), (q_z, p_z, z))
-            )
-            kept.append(torch.stack([terms["f"].raw, terms["z"].raw, of_f, of_z]))
+            mc_f = (q_f.log_prob(f) - Normal(0.0, 1.0).log_prob(f)).sum()
+            mc_z = (q_z.log_prob(z) - p_z.log_prob(z)).sum()
+            rows.append(torch.stack([terms["f"].raw, terms["z"].raw, mc_f, mc_z]))
         logits = network._logits(f, z)
-    likelihood = (
-        Bernoulli(logits=logits, validate_args=False).log_prob(x).sum()
-    )  # grey levels: not normalised
+    likelihood = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum()
     torch.testing.assert_close(terms["x"].raw, -likelihood)
     torch.testing.assert_close(terms["z"].raw, kl_divergence(q_z, p_z).sum())
     torch.testing.assert_close(terms["f"].raw, kl_divergence(q_f, Normal(0.0, 1.0)).sum())
     assert [terms[name].weighted / terms[name].raw for name in "fzx"] == pytest.approx([3, 0.5, 1])
-    kept = torch.stack(kept)
-    error = kept.std(0)[2:] / math.sqrt(draws)
-    assert ((kept.mean(0)[2:] - kept.mean(0)[:2]).abs() < 4 * error).all() and (error < 1).all()
+    closed_form, monte_carlo = torch.stack(rows).split(2, 1)
+    error = monte_carlo.std(0) / math.sqrt(draws)
+    assert ((monte_carlo.mean(0) - closed_form.mean(0)).abs() < 4 * error).all()
+    assert (error < 1).all()
 
 
 def test_every_parameter_has_a_gradient(network):
-    sum(term.weighted for term in network.loss(clips(), WEIGHTS).values()).backward()
+    sum(term.weighted for term in network.loss(clips(), ANNEALED).values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
@@ -166,20 +145,19 @@ def test_uses(network, frames):
     f, z = view.encode(x)
     assert f.shape == (N, SMALL["f_dim"]) and z.shape == (N, frames, SMALL["z_dim"])
     assert all(torch.equal(a, b) for a, b in zip((f, z), view.encode(x)))
-    made = view.decode(f, z, frames)
-    assert made.shape == x.shape and 0 <= made.min() <= made.max() <= 1
+    decoded = view.decode(f, z, frames)
+    assert decoded.shape == x.shape and 0 <= decoded.min() <= decoded.max() <= 1
     torch.manual_seed(0)
     drawn = view.draw_dynamic(f, 4000)
     loc, scale = network.prior(f)
-    assert ((drawn.mean(1) - loc).abs() < 0.1 * scale + 1e-9).all() and (
-        (drawn.std(1) / scale - 1).abs() < 0.1
-    ).all()
+    assert ((drawn.mean(1) - loc).abs() < 0.1 * scale).all()
+    assert ((drawn.std(1) / scale - 1).abs() < 0.1).all()
     assert view.sample(2, 5).shape == (2, 5, 3, 64, 64)
 
 
-def test_batches_are_a_few_frames_of_each_sequence():
+def test_a_batch_holds_a_few_frames_of_each_clip():
     stage = UnorderedStage(UnorderedSettings(**SMALL, bs=7, seq_len=16))
-    clip, time, _ = stage.batch(Sampler(make(16, 0, FEW).split("train"), 16), 3)
+    clip, time, _ = stage.batch(Batches(make(16, 0, FEW).split("train"), CPU, 16, 7), 3)
     assert clip.shape == time.shape == (7, 3)
     assert (np.diff(clip) == 0).all() and all(len(set(row)) == 3 for row in time)
 
@@ -188,16 +166,17 @@ def test_frames_come_from_the_whole_of_a_long_clip():
     lengths = np.array([16, 5, 40])
     frames = np.zeros((lengths.sum(), 64, 64, 3), np.uint8)
     stage = UnorderedStage(UnorderedSettings(**SMALL, bs=50, seq_len=4))
-    sampler, seen = Sampler(Clips(frames, lengths, {}, np.array([2, 1])), 4), {0: set(), 1: set()}
+    batches = Batches(Clips(frames, lengths, {}, np.array([2, 1])), CPU, 4, 50)
+    times_by_clip = {0: set(), 1: set()}
     for step in range(10):
-        clip, time, _ = stage.batch(sampler, step)
+        clip, time, _ = stage.batch(batches, step)
         assert (time < np.array([40, 5])[clip]).all() and all(len(set(row)) == 3 for row in time)
         for row, times in zip(clip[:, 0], time):
-            seen[row] |= set(times.tolist())
-    assert seen == {0: set(range(40)), 1: set(range(5))}
+            times_by_clip[row] |= set(times.tolist())
+    assert times_by_clip == {0: set(range(40)), 1: set(range(5))}
 
 
-def test_frames_of_all_the_clips_that_are_joined():
+def test_frames_come_from_all_clips_that_a_sample_joins():
     labels = {"who": np.repeat([0, 1], 3)}
     splits = {name: np.arange(6) for name in ("train", "val", "test")}
     frames = np.zeros((24, 64, 64, 3), np.uint8)
@@ -209,30 +188,33 @@ def test_frames_of_all_the_clips_that_are_joined():
         "splits": splits,
     }
     common |= {"static": ("who",), "dynamic": (), "fingerprint": "", "name": "made"}
-    grouped, alone = Dataset(**common, group="who", clips_per_sample=2), Dataset(**common)
+    grouped, ungrouped = Dataset(**common, group="who", clips_per_sample=2), Dataset(**common)
     settings = UnorderedSettings(**SMALL, bs=50, seq_len=4, clips_per_sample=3)
-    assert settings.joined("Unordered", grouped) == 3 and settings.joined("Unordered", alone) == 1
-    assert UnorderedSettings().joined("Unordered", grouped) == 2
-    clip, _, _ = UnorderedStage(settings).batch(Sampler(grouped.split("train"), 4, "who", 3), 0)
+    assert settings.clips_per_sample_of("Unordered", grouped) == 3
+    assert settings.clips_per_sample_of("Unordered", ungrouped) == 1
+    assert UnorderedSettings().clips_per_sample_of("Unordered", grouped) == 2
+    batches = Batches(grouped.split("train"), CPU, 4, 50, "who", 3)
+    clip, _, _ = UnorderedStage(settings).batch(batches, 0)
     assert (clip // 3 == clip[:, :1] // 3).all() and any(len(set(row)) == 3 for row in clip)
 
 
 def test_the_pixels_reach_both_posteriors_through_the_samples(network):
-    network.loss(clips(), WEIGHTS)["x"].raw.backward()
+    network.loss(clips(), ANNEALED)["x"].raw.backward()
     for heads in (network.static.heads, network.dynamic.dense[-1]):
         assert all(half.any() for half in heads.weight.grad.chunk(2))
 
 
 def test_pictures_start_at_the_mean_colour():
-    settings, clips = (
-        UnorderedSettings(**SMALL, output_bias="data"),
-        make(16, 0, FEW).split("train"),
-    )
-    network = UnorderedStage.build(settings, clips).network
-    made = network.decode(
-        torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"]), 4
-    ).mean((0, 1, 3, 4))
-    torch.testing.assert_close(made, mean_colour(clips), atol=0.01, rtol=0)
+    clips = make(16, 0, FEW).split("train")
+    stage = UnorderedStage.build(UnorderedSettings(**SMALL, start="data"))
+    stage.start_from(Batches(clips, CPU, 16, 4))
+    last = stage.network.decoder.convs[-1]
+    torch.testing.assert_close(torch.sigmoid(last.bias), mean_colour(clips))
+    # With zero weights, every pixel has the colour of the bias.
+    torch.nn.init.zeros_(last.weight)
+    f, z = torch.zeros(1, SMALL["f_dim"]), torch.zeros(1, 4, SMALL["z_dim"])
+    colour = stage.network.decode(f, z, 4).mean((0, 1, 3, 4))
+    torch.testing.assert_close(colour, mean_colour(clips))
 
 
 def test_start_from_data_gives_f_unit_variance(network):
@@ -245,10 +227,10 @@ def test_start_from_data_gives_f_unit_variance(network):
     torch.testing.assert_close(loc.mean(0), torch.zeros_like(loc[0]))
 
 
-def test_the_decoder_started_from_data_shrinks_nothing_before_the_pixels(network):
-    x, seen = clips().repeat(4, 1, 1, 1, 1), {}
+def test_start_from_data_gives_the_decoder_unit_variance_before_the_pixels(network):
+    x, outputs = clips().repeat(4, 1, 1, 1, 1), {}
     for i, conv in enumerate(network.decoder.convs):
-        conv.register_forward_hook(lambda _, into, out, i=i: seen.update({i: out}))
+        conv.register_forward_hook(lambda _, args, out, i=i: outputs.update({i: out}))
     pixels = network.decoder.convs[-1].weight.clone()
     torch.manual_seed(1)
     network.start_decoder_from(x)
@@ -256,17 +238,17 @@ def test_the_decoder_started_from_data_shrinks_nothing_before_the_pixels(network
     noise = torch.randn(4 * N, SMALL["z_dim"]).double()
     network.decoder(torch.cat([network.encode(x)[0], noise], -1))
     for i in range(3):
-        torch.testing.assert_close(seen[i].std((0, 2, 3)), torch.ones(3, dtype=torch.float64))
+        std = outputs[i].std((0, 2, 3))
+        torch.testing.assert_close(std, torch.ones_like(std))
     assert torch.equal(network.decoder.convs[-1].weight, pixels)
 
 
-def test_scales_start_where_the_flags_say():
+def test_initial_posterior_scales():
     network = Unordered(UnorderedSettings(**SMALL, f_scale_start=0.1, z_scale_start=0.3)).double()
     x = clips()
     h = network._features(x)
     f, scale = network.static(h, triples(N, 3))
     torch.testing.assert_close(scale, torch.full_like(f, 0.1))
-    torch.testing.assert_close(
-        network.dynamic(f, h)[1], torch.full((N, 3, SMALL["z_dim"]), 0.3, dtype=torch.float64)
-    )
+    z, scale = network.dynamic(f, h)
+    torch.testing.assert_close(scale, torch.full_like(z, 0.3))
     assert Unordered(UnorderedSettings(**SMALL)).static.heads.weight[SMALL["f_dim"] :].any()

@@ -74,8 +74,3 @@ def test_a_warning_is_printed_when_it_begins_and_logged(
     assert (err if terminal else out).count("! one expert") == (0 if quiet else 3)
     log = (tmp_path / "log.txt").read_text()
     assert log.count("stage 1: expert 3 has it all") == 2 and "still" not in log
-
-
-@pytest.mark.parametrize("seconds, text", [(0, "0:00:00"), (61.9, "0:01:01"), (7325, "2:02:05")])
-def test_clock(seconds, text):
-    assert progress._clock(seconds) == text
