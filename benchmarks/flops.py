@@ -9,8 +9,8 @@ from benchmarks.cases import Case, timed
 from models.vdsm.networks import IDENTITY_HIDDEN, KERNEL
 from models.vdsm.settings import VDSMSettings
 
-# Multiply-adds of one product, forward; whether its inputs and whether its weights need a gradient.
-# Either gradient takes as many multiply-adds again.
+# Multiply-adds of a forward product; whether its inputs and whether its weights need a gradient.
+# Each of the two gradients takes as many multiply-adds again.
 Product = tuple[int, bool, bool]
 
 
@@ -20,10 +20,9 @@ def gflop(case: Case, stage_name: str, encoder: bool = True) -> float:
     A multiply-add counts as 2. Blurs, LeakyReLUs, densities and Adam are left out, because memory
     bounds them. encoder: whether the frame encoder runs in the step.
 
-    At the paper's size: stage 1 takes 277. Stage 2 with fidelity 'release' and the frozen encoder
-    takes 142. Stage 2 by default takes less: the encoder's codes are cached (10), and s's posterior
-    is frozen (fidelity 'paper'), so that no gradient goes to the blended kernels (33) or to the
-    mixing weights (5).
+    At the release's Sprites size stage 1 takes 277, and stage 2 of fidelity 'release' with encoder
+    142. The default stage 2 saves the cached encoder (10) and, because s's posterior is frozen, the
+    gradients of the blended kernels (33) and of the mixing weights (5).
     """
     settings, frames = case.settings, case.clips * case.frames[stage_name]
     encdec_trains = stage_name == "EncDec"
@@ -41,14 +40,11 @@ def _encoder(settings: VDSMSettings, frames: int, trains: bool) -> Iterator[Prod
         out = side - 1 if layer < 4 else 1
         yield frames * c_in * c_out * KERNEL**2 * out**2, trains and layer > 0, trains
         side //= 2
-    heads = 2 * settings.z_dim + IDENTITY_HIDDEN
-    heads = settings.enc_widths[4] * heads + IDENTITY_HIDDEN * 2 * settings.n_e_w
-    yield frames * heads, trains, trains
+    heads = settings.enc_widths[4] * (2 * settings.z_dim + IDENTITY_HIDDEN)
+    yield frames * (heads + IDENTITY_HIDDEN * 2 * settings.n_e_w), trains, trains
 
 
-def _decoder(
-    settings: VDSMSettings, sequences: int, frames: int, trains: bool
-) -> Iterator[Product]:
+def _decoder(settings: VDSMSettings, clips: int, frames: int, trains: bool) -> Iterator[Product]:
     """The identity layers, the blending of the experts' kernels and the decoder."""
     experts = settings.n_e_w
     channels, side = (settings.z_dim + experts, *settings.dec_widths, 3), 1
@@ -57,12 +53,12 @@ def _decoder(
     for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
         kernel = c_in * c_out * KERNEL**2
         yield frames * kernel * side**2, True, to_s
-        yield sequences * experts * kernel, to_s, trains
+        yield clips * experts * kernel, to_s, trains
         side = 4 if layer == 0 else 2 * side
     yield frames * 2 * experts**2, trains, to_s
 
 
-def _dynamics(settings: VDSMSettings, sequences: int, frames: int) -> Iterator[Product]:
+def _dynamics(settings: VDSMSettings, clips: int, frames: int) -> Iterator[Product]:
     """The networks that stage 2 adds."""
     r, d, z = settings.rnn_dim, settings.dynamics_dim, settings.z_dim
     for layer in range(settings.rnn_layers):
@@ -72,12 +68,12 @@ def _dynamics(settings: VDSMSettings, sequences: int, frames: int) -> Iterator[P
         # The LSTM that unrolls d.
         yield frames * 4 * r * (r + r), True, True
     # To d, and from d to the second LSTM's h_0 and c_0.
-    yield sequences * 2 * settings.rnn_layers * r * (2 * d + d), True, True
+    yield clips * 2 * settings.rnn_layers * r * (2 * d + d), True, True
     # The combiner.
     yield frames * ((r + d) * r + 3 * z * r), True, True
     # The gated transition.
     hidden = r if settings.fidelity == "release" else settings.trans_dim
-    yield (frames - sequences) * (2 * (z + d) * hidden + 2 * hidden * z + 2 * z * z), True, True
+    yield (frames - clips) * (2 * (z + d) * hidden + 2 * hidden * z + 2 * z * z), True, True
 
 
 def best_convolution(case: Case) -> tuple[float, str]:
@@ -96,16 +92,15 @@ def best_convolution(case: Case) -> tuple[float, str]:
     return best
 
 
-def _convolutions(case: Case):
+def _convolutions(case):
     """(name, multiply-adds, function, its arguments) of the encoder's and decoder's convolutions.
 
-    The decoder's transposed convolutions stand there in their other form too: the strided
-    convolution that is their gradient.
+    Each transposed convolution is followed by the strided convolution that is its gradient.
     """
-    device, frames = case.device(), case.frames["EncDec"]
+    frames = case.frames["EncDec"]
 
     def tensor(*shape):
-        return torch.randn(shape, device=device)
+        return torch.randn(shape, device=case.device())
 
     widths, side = case.settings.enc_widths, 64
     for c_in, c_out in zip(widths[:3], widths[1:4]):

@@ -1,12 +1,11 @@
-"""What safety costs at the paper's Sprites size, in percent of an optimiser step.
+"""What safety costs at the release's Sprites size, in percent of an optimiser step.
 
     python -m benchmarks.guards [--json FILE] [--threads 1] [--folder DIR] [--quick]
 
-Two costs are measured, in one run on one model. The guard against NaN is what a step does beyond
-Adam's own work: the norm of the gradient, the decision, and the host's question. Saving is counted
-at the interval of the README's commands, with all the processor time of copying and writing, as if
-no other core could take over. The table also shows how long training waits for a save, and how long
-it would wait if it wrote the file itself.
+The guard against NaN is what a step does beyond Adam's own work: the norm of the gradient, the
+decision, and its transfer to the host. Saving costs all the processor time of copying and writing a
+checkpoint, spread over the steps between two checkpoints. The table also shows how long training
+waits for a save, and how long it would wait if it wrote the file itself.
 """
 
 import statistics
@@ -17,16 +16,16 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmarks.cases import STAGES, Case, chosen_case, flags, machine, met, timed, write_json
+from benchmarks import cases
 from benchmarks.step import optimiser_step
 from utils.checkpoints import Saver, rng_state, save_checkpoint
 
-# The README's Sprites commands: --model_save_interval 50 --bs_per_epoch 50.
+# The release's Sprites commands: --model_save_interval 50 --bs_per_epoch 50.
 STEPS_BETWEEN_SAVES = 50 * 50
 MOST_PERCENT = 2.0
 
 
-def measure(case: Case, stage_name: str, folder: Path, repeats: int = 3) -> dict:
+def measure(case: cases.Case, stage_name: str, folder: Path, repeats: int = 3) -> dict:
     """The figures of one stage, in seconds, bytes and percent. Checkpoints go to `folder`."""
     step, stepper, network = optimiser_step(case, stage_name, "fast")
     loss = torch.zeros((), device=case.device())
@@ -36,24 +35,18 @@ def measure(case: Case, stage_name: str, folder: Path, repeats: int = 3) -> dict
         stepper.bad_step()
 
     def processor_seconds(function):
-        return timed(function, case, clock=time.process_time)[0][0]
+        return cases.timed(function, case, clock=time.process_time)[0][0]
 
     step()
     guard()
     times = [(processor_seconds(step), processor_seconds(guard)) for _ in range(repeats)]
     step_seconds, guard_seconds = map(statistics.median, zip(*times))
-    state = {
-        "epoch": 1,
-        "model": network.state_dict(),
-        "optimizer": stepper.adam.state_dict(),
-        "settings": {},
-        "rng": rng_state(case.device()),
-    }
-    keeps_everything = SimpleNamespace(prune=lambda *_: None)
-    saver, waits = Saver(keeps_everything, stage_name), []
+    state = {"epoch": 1, "model": network.state_dict(), "settings": {}}
+    state |= {"optimizer": stepper.adam.state_dict(), "rng": rng_state(case.device())}
+    saver, waits = Saver(SimpleNamespace(prune=lambda *_: None), stage_name), []
 
     def save():
-        waits.extend(timed(lambda: saver.save(folder / "background.pth", state), case))
+        waits.extend(cases.timed(lambda: saver.save(folder / "background.pth", state), case))
         saver.wait()
 
     saving = statistics.median(processor_seconds(save) for _ in range(repeats))
@@ -66,7 +59,7 @@ def measure(case: Case, stage_name: str, folder: Path, repeats: int = 3) -> dict
         "saving": saving,
         "saving percent": 100 * saving / (STEPS_BETWEEN_SAVES * step_seconds),
         "training waits": statistics.median(wall for _, wall in waits),
-        "training would wait": timed(lambda: save_checkpoint(path, state), case)[0][1],
+        "training would wait": cases.timed(lambda: save_checkpoint(path, state), case)[0][1],
         "checkpoint bytes": path.stat().st_size,
     }
 
@@ -75,7 +68,7 @@ def table(result: dict) -> str:
     """The figures as text."""
     lines = [result["machine"]]
     for row in result["rows"]:
-        stage, total = STAGES[row["stage"]], row["guard percent"] + row["saving percent"]
+        stage, total = cases.STAGES[row["stage"]], row["guard percent"] + row["saving percent"]
         lines += [
             f"{stage}: a step takes {row['step']:.3f} s, the guard {1000 * row['guard']:.1f} ms "
             f"of that: {row['guard percent']:.2f} %",
@@ -85,25 +78,20 @@ def table(result: dict) -> str:
             f"{stage}: training waits {row['training waits']:.2f} s for a save "
             f"({row['training would wait']:.2f} s if it wrote the file itself)",
             f"{stage}: guard and saving take {total:.2f} % of a step (under {MOST_PERCENT:g}): "
-            f"{met(total < MOST_PERCENT)}",
+            f"{cases.met(total < MOST_PERCENT)}",
         ]
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None):
-    parser = flags("guards", __doc__)
-    parser.add_argument(
-        "--folder",
-        metavar="DIR",
-        help="a folder on the disk to measure (default: the system's temporary folder)",
-    )
+    parser = cases.flags("guards", __doc__)
+    parser.add_argument("--folder", help="where to save (default: the system's temporary folder)")
     given = parser.parse_args(argv)
-    case = chosen_case(given)
+    case = cases.new_case(given.threads, given.quick)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         rows = [measure(case, stage_name, Path(folder)) for stage_name in case.frames]
-    result = {"machine": machine(case), "torch": torch.__version__, "rows": rows}
-    print(table(result))
-    write_json(given.json, result)
+    result = {"machine": cases.machine(case), "rows": rows}
+    cases.publish(given, result, table(result))
 
 
 if __name__ == "__main__":

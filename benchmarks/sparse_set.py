@@ -1,6 +1,6 @@
 """A data set of any size that takes no room on the disk: a file of holes, all frames black.
 
-Reading it takes as much address space, time and page cache as a full file of that size.
+Reading it takes as much address space, time and page cache as reading a full file of that size.
 """
 
 from pathlib import Path
@@ -14,15 +14,15 @@ FRAMES = 100
 FRAME = (IMAGE_SIZE, IMAGE_SIZE, 3)
 
 
-def write(folder: str | Path, clips: int, frames: int = FRAMES) -> np.memmap:
-    """Make the file of `clips` clips in `folder`; uint8 [clips * frames, 64, 64, 3], mapped."""
+def write(folder: str | Path, clips: int, frames: int = FRAMES) -> np.ndarray:
+    """Make the file of `clips` clips in `folder`; returns what `read` gives."""
     with open(Path(folder) / FILE, "wb") as file:
         file.truncate(clips * frames * int(np.prod(FRAME)))
     return read(folder)
 
 
-def read(folder: str | Path) -> np.memmap:
-    """The frames of the file in `folder`, memory-mapped."""
+def read(folder: str | Path) -> np.ndarray:
+    """The frames of the file in `folder`, memory-mapped: uint8 [F, 64, 64, 3]."""
     return np.memmap(Path(folder) / FILE, np.uint8, "r").reshape(-1, *FRAME)
 
 
@@ -32,5 +32,6 @@ def load(settings) -> Dataset:
     clips = len(frames) // FRAMES
     parts = np.split(np.arange(clips), [int(0.8 * clips), int(0.9 * clips)])
     splits = dict(zip(("train", "val", "test"), parts))
-    lengths = np.full(clips, FRAMES)
-    return Dataset("larger-than-memory", frames, lengths, {}, {}, splits, (), (), "0" * 64)
+    return Dataset(
+        "larger-than-memory", frames, np.full(clips, FRAMES), {}, {}, splits, (), (), "0" * 64
+    )

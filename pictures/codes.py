@@ -1,4 +1,4 @@
-"""What the codes of a model hold: traversals of each code, and the use of the experts."""
+"""What the codes of a model hold: traversals of each code, and the mixing weights of experts."""
 
 import csv
 import io
@@ -13,15 +13,15 @@ from utils.files import write_text
 from utils.frames import as_float, as_uint8
 
 MAX_DIMENSIONS = 6  # rows of a traversal
-STEPS = 9  # values per dimension
+STEPS = 9  # columns of a traversal: values of the dimension
+QUANTILES = 0.02, 0.98  # of the codes of test clips: the first and the last value
 MAX_CLIPS = 256  # test clips whose codes are read
-QUANTILES = 0.02, 0.98  # of these codes; a traversal goes from one to the other
 
 
 def draw_codes(
     view: Any, dataset: Dataset, clips: Clips, length: int, album: Album, prefix: str
 ) -> None:
-    """Write traversals and the use of experts, where the view offers them (see models/view.py).
+    """Write the traversals and the table of mixing weights that the view offers (models/view.py).
 
     clips: the test split, of which the first `length` frames are read. prefix: of the file names.
     """
@@ -30,7 +30,7 @@ def draw_codes(
     if hasattr(view, "vary"):
         codes = view.codes(frames)
         for i, (name, code) in enumerate(codes.items()):
-            # the static code and the code of a single frame show all they do in one frame
+            # One frame shows all that a static code, or the code of a single frame, changes.
             one_frame = i == 0 or code.dim() == 3
             tiles = as_uint8(_traverse(view, codes, name, 1 if one_frame else length))
             album.png(prefix + "traverse_{code}_{e}.png", tiles[:, :, 0], code=name)
@@ -46,16 +46,16 @@ def draw_codes(
 
 
 def _traverse(view, codes, name, length):
-    """The first clip, drawn again while single dimensions of its code `name` change.
+    """The first clip, decoded again with other values of single dimensions of its code `name`.
 
     codes {letter: [n, D] or [n, T, D]}. The dimensions are those that vary most over all clips.
     Returns [dimensions, STEPS, length, 3, 64, 64].
     """
     first = {key: code[:1, :length] if code.dim() == 3 else code[:1] for key, code in codes.items()}
-    seen = codes[name].flatten(0, -2)  # [clips or frames, D]
-    spread = seen.std(0, correction=0)
+    points = codes[name].flatten(0, -2)  # [clips or frames, D]
+    spread = points.std(0, correction=0)
     dimensions = spread.topk(min(MAX_DIMENSIONS, len(spread))).indices
-    low, high = torch.quantile(seen[:, dimensions], torch.tensor(QUANTILES), 0)
+    low, high = torch.quantile(points[:, dimensions], torch.tensor(QUANTILES), 0)
     values = first[name].repeat(len(dimensions), STEPS, 1, 1)  # [dimensions, STEPS, 1 or T, D]
     for row, dimension in enumerate(dimensions):
         values[row, ..., dimension] = torch.linspace(low[row], high[row], STEPS)[:, None]
@@ -64,10 +64,10 @@ def _traverse(view, codes, name, length):
 
 
 def expert_use(weights: np.ndarray, factors: dict[str, tuple]) -> str:
-    """Mixing weights [n, K] as CSV: one line for all clips, then one per value of each factor.
+    """Mixing weights [n, K] as CSV: one row for all clips, then one per value of each factor.
 
-    factors: {factor: (labels int [n], names of the values)}. Columns: factor, value, clips, mean
-    entropy per clip in nats, and the mean weight of each expert.
+    factors: {factor: (labels int [n], names of the values)}. Columns: factor, value, number of
+    clips, mean entropy of a clip's weights in nats, and the mean weight of each expert.
     """
     entropy = (weights * -np.log(np.maximum(weights, 1e-12))).sum(1)
     groups = [("all", "", np.ones(len(weights), bool))]
@@ -79,8 +79,7 @@ def expert_use(weights: np.ndarray, factors: dict[str, tuple]) -> str:
     table.writerow(["factor", "value", "clips", "entropy", *experts])
     for factor, value, members in groups:
         if members.any():
-            shares = (f"{share:.4g}" for share in weights[members].mean(0))
-            table.writerow(
-                [factor, value, members.sum(), f"{entropy[members].mean():.4g}", *shares]
-            )
+            means = (entropy[members].mean(), *weights[members].mean(0))
+            numbers = (f"{mean:.4g}" for mean in means)
+            table.writerow([factor, value, members.sum(), *numbers])
     return text.getvalue()

@@ -1,7 +1,7 @@
 """The pictures of a run, from any trained model (see `models.view.VideoModel`).
 
-CAPTIONS lists the files and says what each shows; {e} is the number of the epoch just finished. The
-names up to `vid_swap`, and their layout, are the release's.
+CAPTIONS lists the files and says what each shows; {e} is the epoch that has just ended. The names
+up to `vid_swap`, and their layout, are the release's.
 """
 
 from collections.abc import Callable
@@ -18,23 +18,21 @@ from pictures.files import Album, with_margins
 from pictures.plane import draw_plane
 from utils.frames import as_float, as_uint8
 
-MAX_SOURCES = 12  # clips in a swap grid, which grows with their square
+MAX_SOURCES = 12  # clips in a swap grid, which has a cell for every pair of them
 ROWS = 6  # clips in the other sheets
 MAX_COLUMNS = 16  # training frames per sample
-DRAWS = 2  # clips with a drawn code under each real clip
+DRAWS = 2  # clips with a sampled code below each real clip
 # In the order in which the report shows them.
 CAPTIONS = {
     "train_{e}_targ.png": "Stage 1: training frames",
     "train_{e}_rec.png": "Stage 1: reconstructions of the training frames",
-    "swap_ep_{e}_rec.png": "Stage 1, swaps: identity of the column, pose of the row; "
-    "sources in the margins",
+    "swap_ep_{e}_rec.png": "Stage 1, swaps: identity of the column, pose of the row",
     "seq_{e}_gt.png": "Test clips, one per row",
     "seq_{e}_rec.png": "Reconstructions of the test clips",
     "vid_{e}_gen.gif": "Reconstructions of the test clips, animated",
     "seq_swap_id_{e}_gen.png": "Swaps, first frame: identity of the column, pose of the row",
     "vid_swap_{e}_gen.gif": "Swaps, animated: identity of the column, motion of the row",
-    "transfer_{e}.png": "Transfer, in pairs of rows: a clip above its motion with the identity "
-    "of the frame at the left",
+    "transfer_{e}.png": "Transfer: each clip above its motion with the identity at the left",
     "continue_{e}_{T}.png": "Clips continued to {T} frames, below their true frames",
     "continue_{e}_{T}.gif": "Clips continued to {T} frames, animated, below their true frames",
     "samples_{e}.png": "Clips sampled from the priors",
@@ -42,8 +40,7 @@ CAPTIONS = {
     "traverse_{code}_{e}.png": "Stage 1, traversal of the code {code}",
     "fixed_f_{e}.png": "Each clip above two clips with its static code f and sampled codes z",
     "fixed_z_{e}.png": "Each clip above two clips with its dynamic codes z and a sampled code f",
-    "plane_{e}.png": "Frames over the plane of the dynamic code z; each block has the static code "
-    "of one clip",
+    "plane_{e}.png": "Frames over the plane of z; each block has the static code of one clip",
     "manifold_{e}.png": "Dynamic codes of test frames, coloured by what moves and by what stays",
     "curve_{e}.png": "Components of z over the frames of a clip, with some of its frames below",
     "seq_traverse_{code}_{e}.png": "Traversal of the code {code}",
@@ -64,8 +61,8 @@ def draw_stage(
 ) -> None:
     """Write the pictures of `stage` after `epoch` into the folder `images`.
 
-    batches: the training `Batches`; None leaves the training pictures out. log(tag, picture, epoch)
-    is given the grids too. last: also draw the pictures that take long.
+    batches: the training batches; None leaves out the pictures of training frames. log(tag,
+    picture, epoch) receives the main pictures. last: also draw the pictures that take long.
     """
     view, settings = stage.view(), stage.settings
     clips = dataset.split("test")
@@ -76,7 +73,10 @@ def draw_stage(
     album = Album(images, epoch, dataset.fps, log)
     if settings.info(stage.name).frames_only:
         if batches is not None:
-            _draw_training_frames(view, batches, album)
+            samples = batches.draw(0, min(batches.size, ROWS))
+            frames = batches.frames(*samples)[:, :MAX_COLUMNS].cpu()
+            album.png("train_{e}_targ.png", as_uint8(frames))
+            album.png("train_{e}_rec.png", _reconstruct(view, frames))
         swaps = _swap_grid(view, real[:MAX_SOURCES, :1])
         album.png("swap_ep_{e}_rec.png", swaps[0], log=True)
         if last:
@@ -92,20 +92,8 @@ def draw_stage(
             draw_plane(view, dataset, rows, length, album)
 
 
-# --- a stage that knows frames only ---
-
-
-def _draw_training_frames(view, batches, album):
-    samples = batches.draw(0, min(batches.size, ROWS))
-    frames = batches.frames(*samples)[:, :MAX_COLUMNS].cpu()
-    album.png("train_{e}_targ.png", as_uint8(frames))
-    album.png("train_{e}_rec.png", _reconstruct(view, frames))
-
-
-# --- a stage that knows clips; real is uint8 [n, T, 64, 64, 3] ---
-
-
 def _draw_clips(view, real, album):
+    """Reconstructions, swaps and transfers of the clips `real`, uint8 [n, T, 64, 64, 3]."""
     rebuilt = _reconstruct(view, _tensor(real))
     album.png("seq_{e}_gt.png", real[:ROWS])
     album.png("seq_{e}_rec.png", rebuilt[:ROWS], log=True)
@@ -117,25 +105,21 @@ def _draw_clips(view, real, album):
 
 
 def _draw_samples(view, dataset, real, album):
-    """Clips from the priors, and continuations of `real` if the model can continue a clip."""
+    """Clips from the priors, and continuations of `real` below the true frames (then black)."""
     length = real.shape[1]
     samples = as_uint8(view.sample(ROWS, length))
     album.png("samples_{e}.png", samples, log=True)
     album.gif("samples_{e}.gif", samples[None])
-    if getattr(view, "continues", True):
-        for frames in dataset.continuations or (2 * length,):
-            _draw_continuation(view, real, frames, album)
-
-
-def _draw_continuation(view, real, length, album):
-    """Clips of `length` frames, continued from `real`, with the true frames above (black after)."""
-    continued = as_uint8(view.decode(*view.encode(_tensor(real)), length))
-    true = np.zeros_like(continued)
-    true[:, : real.shape[1]] = real
-    album.gif("continue_{e}_{T}.gif", np.stack([true, continued]), T=length)
-    every = max(1, length // 20)
-    pairs = np.stack([true[:, ::every], continued[:, ::every]], 1)
-    album.png("continue_{e}_{T}.png", pairs.reshape(-1, *pairs.shape[2:]), T=length)
+    if not getattr(view, "continues", True):
+        return
+    for frames in dataset.continuations or (2 * length,):
+        continued = as_uint8(view.decode(*view.encode(_tensor(real)), frames))
+        true = np.zeros_like(continued)
+        true[:, :length] = real
+        album.gif("continue_{e}_{T}.gif", np.stack([true, continued]), T=frames)
+        every = max(1, frames // 20)
+        pairs = np.stack([true[:, ::every], continued[:, ::every]], 1)
+        album.png("continue_{e}_{T}.png", pairs.reshape(-1, *pairs.shape[2:]), T=frames)
 
 
 def _draw_with_one_code_kept(view, real, album):
@@ -150,9 +134,6 @@ def _draw_with_one_code_kept(view, real, album):
         album.png(name, tiles.reshape(-1, *real.shape[1:]), log=True)
 
 
-# --- both ---
-
-
 def _tensor(real):
     return as_float(torch.from_numpy(real))
 
@@ -162,15 +143,14 @@ def _reconstruct(view, frames):
 
 
 def _swap_grid(view, real):
-    """Every dynamic code with every static code, the sources on the margins.
+    """Every dynamic code (by row) with every static code (by column), the sources in the margins.
 
-    real [n, T, 64, 64, 3] -> [T, n + 1, n + 1, 64, 64, 3]; dynamic by row, static by column.
+    real [n, T, 64, 64, 3] -> [T, n + 1, n + 1, 64, 64, 3]
     """
     n, length = real.shape[:2]
     static, dynamic = view.encode(_tensor(real))
     row, column = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    swaps = as_uint8(view.decode(static[column], dynamic[row], length))
-    swaps = swaps.reshape(n, n, *real.shape[1:])
+    swaps = as_uint8(view.decode(static[column], dynamic[row], length)).reshape(n, *real.shape)
     return np.stack([with_margins(swaps[:, :, t], real[:, t], real[:, t]) for t in range(length)])
 
 
@@ -179,11 +159,10 @@ def _transfer_rows(real, swaps):
 
     The first column holds the first frame of the clip that gives the identity.
     """
-    n = min(len(real), ROWS)
-    blank = np.zeros_like(real[:1, 0])
-    tiles = []
-    for row in range(n):
-        column = (row + 1) % n
-        tiles.append(np.concatenate([blank, real[row]]))
-        tiles.append(np.concatenate([real[column][:1], swaps[:, row + 1, column + 1]]))
-    return np.stack(tiles)
+    clip = np.arange(min(len(real), ROWS))
+    following = np.roll(clip, -1)
+    # Row and column 0 of `swaps` hold the sources.
+    moved = swaps[:, clip + 1, following + 1].swapaxes(0, 1)
+    above = np.concatenate([np.zeros_like(real[clip, :1]), real[clip]], 1)
+    below = np.concatenate([real[following, :1], moved], 1)
+    return np.stack([above, below], 1).reshape(-1, *above.shape[1:])

@@ -1,4 +1,4 @@
-"""PNG and GIF files from uint8 arrays, and the layout of frames [H, W, 3] as a sheet."""
+"""PNG and GIF files from uint8 arrays, and the layout of frames as a sheet of tiles."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +10,15 @@ from utils.files import replacing
 
 
 def sheet(tiles: np.ndarray, gap: int = 1, shade: int = 96) -> np.ndarray:
-    """One picture of tiles uint8 [rows, columns, H, W, 3], separated by `gap` pixels of grey."""
+    """One picture of tiles uint8 [rows, columns, H, W, 3], `gap` pixels of grey between them."""
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=shade)
     rows, columns, height, width, _ = tiles.shape
-    down, across = height + gap, width + gap
-    picture = np.full((rows * down - gap, columns * across - gap, 3), shade, np.uint8)
-    for r in range(rows):
-        for c in range(columns):
-            top, left = r * down, c * across
-            picture[top : top + height, left : left + width] = tiles[r, c]
-    return picture
+    picture = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    return picture[:-gap, :-gap]
 
 
 def with_margins(inside: np.ndarray, left: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """A grid of results with its sources in the first column and row; the corner is black.
+    """A grid of results with the sources in its first column and row. Its corner is black.
 
     inside [R, C, H, W, 3], left [R, H, W, 3], top [C, H, W, 3] -> [R + 1, C + 1, H, W, 3]
     """
@@ -33,13 +29,13 @@ def with_margins(inside: np.ndarray, left: np.ndarray, top: np.ndarray) -> np.nd
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write the picture uint8 [H, W, 3], whole or not at all."""
+    """Write a picture uint8 [H, W, 3]; if that fails, an older file stays."""
     with replacing(path) as beside:
         iio.imwrite(beside, picture, extension=".png")
 
 
 def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write frames uint8 [T, H, W, 3], whole or not at all, as an endless GIF of `fps` frames/s."""
+    """Write frames uint8 [T, H, W, 3] as an endless GIF; if that fails, an older file stays."""
     with replacing(path) as beside:
         iio.imwrite(beside, frames, extension=".gif", duration=1000 / fps, loop=0)
 
@@ -47,27 +43,27 @@ def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 class Album:
     """Writes the pictures of one stage after `epoch` into `folder`.
 
-    A picture is named by its key in `pictures.drawing.CAPTIONS`, with the fields of the key beside
-    {e} as keyword arguments. log(tag, picture, epoch) is given the pictures that ask for it.
+    The name of a picture is a key of `pictures.drawing.CAPTIONS`; keyword arguments fill the fields
+    of the key other than {e}. log(tag, picture, epoch) receives the pictures with log=True.
     """
 
     def __init__(self, folder: Path, epoch: int, fps: float, log: Callable):
         self.folder, self.epoch, self.fps, self.log = folder, epoch, fps, log
 
     def path(self, name: str, **fields) -> Path:
-        """Where the picture `name` is written."""
+        """The path of the picture `name`."""
         return self.folder / name.format(e=self.epoch, **fields)
 
     def png(self, name: str, tiles: np.ndarray, log: bool = False, **fields) -> None:
-        """Write tiles [rows, columns, H, W, 3] as a sheet, and log it too if `log`."""
+        """Write tiles [rows, columns, H, W, 3] as a sheet."""
         self.picture(name, sheet(tiles), log, **fields)
 
     def picture(self, name: str, picture: np.ndarray, log: bool = False, **fields) -> None:
-        """Write a picture [H, W, 3], and log it too if `log`."""
+        """Write a picture [H, W, 3]."""
         save_png(self.path(name, **fields), picture)
         if log:
-            tag = name.replace("_{e}", "").removesuffix(".png").format(**fields)
-            self.log(tag, picture, self.epoch)
+            tag = name.removesuffix(".png").replace("_{e}", "")
+            self.log(tag.format(**fields), picture, self.epoch)
 
     def gif(self, name: str, clips: np.ndarray, **fields) -> None:
         """Write clips [rows, columns, T, H, W, 3] as one animated sheet."""

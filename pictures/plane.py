@@ -1,7 +1,4 @@
-"""Figures of a model whose dynamic code is one point of a plane per frame.
-
-They follow Helminger et al. 2018, Figures 3 and 4. `pictures.drawing.CAPTIONS` describes them.
-"""
+"""Figures of a two-dimensional code z per frame, as Figures 3 and 4 of Helminger et al. 2018."""
 
 import io
 
@@ -14,11 +11,11 @@ from models.view import VideoModel
 from pictures.files import Album, sheet
 from utils.frames import as_float, as_uint8
 
-SIDE = 9  # frames along a side of the grid
-BLOCKS = 3  # clips whose static code is kept
+SIDE = 9  # frames along a side of a block of the grid
+PERCENTILES = 2, 98  # of each component of z; a block spans the range between them
+BLOCKS = 3  # clips whose static codes the grid uses
 MANIFOLD_CLIPS = 80
 CURVE_FRAMES = 8
-PERCENTILES = 2, 98  # of the codes; the grid lies between them
 
 
 def draw_plane(
@@ -26,24 +23,24 @@ def draw_plane(
 ) -> None:
     """Write the three figures, from the first `length` frames of test clips.
 
-    rows: the clips whose static codes the plane keeps and whose curve is drawn.
+    rows: test clips. The first BLOCKS give their static codes; the first gives the curve.
     """
     clips = dataset.split("test")
     evenly = np.linspace(0, len(clips) - 1, MANIFOLD_CLIPS).astype(int)
     encoded = np.unique(np.r_[rows, evenly])
-    static, dynamic = view.encode(as_float(torch.from_numpy(clips.take(encoded, 0, length))))
+    frames = clips.take(encoded, 0, length)
+    static, dynamic = view.encode(as_float(torch.from_numpy(frames)))
     place = np.searchsorted(encoded, rows)
     album.picture("plane_{e}.png", grid(view, static[place[:BLOCKS]], dynamic))
     colours = colourings(dataset, encoded, length)
     album.picture("manifold_{e}.png", manifold(dynamic.numpy(), colours))
-    frames = clips.take(rows[:1], 0, length)[0]
-    album.picture("curve_{e}.png", curve(dynamic[place[0]].numpy(), frames))
+    album.picture("curve_{e}.png", curve(dynamic[place[0]].numpy(), frames[place[0]]))
 
 
 def grid(view: VideoModel, static: torch.Tensor, dynamic: torch.Tensor) -> np.ndarray:
-    """One picture [H, W, 3] with a block of SIDE x SIDE decoded frames per static code [n, ...].
+    """A picture [H, W, 3] with a block of SIDE x SIDE decoded frames per static code [n, ...].
 
-    A block spans the region of the codes `dynamic` [N, T, 2]: z_1 to the right, z_2 upwards.
+    A block spans the range of the codes `dynamic` [N, T, 2]: z_1 to the right, z_2 upwards.
     """
     low, high = np.percentile(dynamic.flatten(0, 1).numpy(), PERCENTILES, axis=0)
     across, up = (np.linspace(low[i], high[i], SIDE) for i in (0, 1))
@@ -55,9 +52,9 @@ def grid(view: VideoModel, static: torch.Tensor, dynamic: torch.Tensor) -> np.nd
 
 
 def colourings(dataset: Dataset, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-    """Values [n, length] by which the frames of test clips can be coloured, by name.
+    """{name: values [n, length]} that colour the frames of the test clips at `rows`.
 
-    First what moves (angle, else a dynamic factor, else time), then the first static factor.
+    First what moves (the angle, a dynamic factor or time), then the first static factor.
     """
     clips = dataset.split("test")
     if "angles" in dataset.labels:
@@ -71,7 +68,7 @@ def colourings(dataset: Dataset, rows: np.ndarray, length: int) -> dict[str, np.
 
 
 def manifold(codes: np.ndarray, colours: dict[str, np.ndarray]) -> np.ndarray:
-    """A picture of the codes [n, T, 2], with one panel per colouring {name: values [n, T]}."""
+    """A picture of the codes [n, T, 2], with one panel per entry of `colourings`."""
     figure, panels = _figure(1, len(colours), (5 * len(colours), 4))
     for panel, (name, values) in zip(panels, colours.items()):
         dots = panel.scatter(*codes.reshape(-1, 2).T, c=values.ravel(), s=6, cmap="turbo")
@@ -81,10 +78,7 @@ def manifold(codes: np.ndarray, colours: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def curve(codes: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """A picture of both components of the codes [T, 2] over time, above some of the frames.
-
-    frames: uint8 [T, 64, 64, 3].
-    """
+    """A picture of a clip's codes [T, 2] over time, above some of its frames uint8 [T, ...]."""
     shown = np.unique(np.linspace(0, len(codes) - 1, CURVE_FRAMES).astype(int))
     figure, panels = _figure(2, 1, (8, 4), height_ratios=(3, 1))
     for i, component in enumerate(codes.T):
@@ -99,7 +93,8 @@ def curve(codes: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 
 def _figure(rows, columns, size, **ratios):
-    from matplotlib.figure import Figure  # slow to import
+    # Slow to import.
+    from matplotlib.figure import Figure
 
     figure = Figure(size, dpi=100, layout="constrained")
     return figure, np.ravel(figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios))

@@ -1,4 +1,4 @@
-"""Plots of the report, as data URIs of SVG pictures: curves of training, use of the experts."""
+"""Plots of the report, as data URIs of SVG pictures: training curves and mixing weights."""
 
 import base64
 import io
@@ -7,16 +7,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-WIDTH = 4.8  # inches: what a phone shows without shrinking the letters
+WIDTH = 4.8  # inches: letters stay readable on a phone
 LIKELIHOOD = "x"  # the term of the loss that is not a KL
 FEW_EPOCHS = 30  # curves of fewer epochs get a marker per epoch
 
 
 def curves(scalars: dict[str, dict[int, float]]) -> str:
-    """Plot the loss, its other terms and the schedules over the epochs, one above the other.
-
-    scalars: {TensorBoard tag: {epoch: value}}.
-    """
+    """Plot the loss, its terms and the schedules. scalars: {TensorBoard tag: {epoch: value}}."""
     terms = {
         tag.removeprefix("loss/"): line for tag, line in scalars.items() if tag.startswith("loss/")
     }
@@ -24,43 +21,40 @@ def curves(scalars: dict[str, dict[int, float]]) -> str:
     if LIKELIHOOD in terms:
         loss["training, likelihood alone"] = terms.pop(LIKELIHOOD)
     if "held out/ELBO" in scalars:
-        elbo = scalars["held out/ELBO"]
-        loss["validation, KL weights 1"] = {epoch: -value for epoch, value in elbo.items()}
+        loss["validation, KL weights 1"] = {e: -v for e, v in scalars["held out/ELBO"].items()}
     schedules = {
         tag: line for tag, line in scalars.items() if "/" not in tag and tag != "total loss"
     }
-    panels = [
-        ("loss, nats per sequence", "linear", loss),
-        ("KLs and other terms, nats per sequence", "log", terms),
-        ("schedules", "log", schedules),
-    ]
-    panels = [panel for panel in panels if panel[2]]
+    panels = {
+        "loss, nats per sequence": loss,
+        "KLs and other terms, nats per sequence": terms,
+        "schedules": schedules,
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
     with rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.fontsize": 8}):
         figure = Figure((WIDTH, 2.3 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axis, (title, scale, lines) in zip(axes, panels):
+        for axis, (title, lines) in zip(axes, panels.items()):
             for name, line in lines.items():
                 epochs = sorted(line)
                 marker = "." if len(epochs) < FEW_EPOCHS else None
                 axis.plot(epochs, [line[e] for e in epochs], label=name, marker=marker)
             positive = any(value > 0 for line in lines.values() for value in line.values())
-            axis.set(title=title, yscale=scale if positive else "linear")
+            axis.set(title=title, yscale="log" if positive and lines is not loss else "linear")
             axis.legend()
         axes[-1].set_xlabel("epoch")
         return _svg(figure)
 
 
 def heat_map(shares: np.ndarray, names: list[str]) -> str:
-    """Plot mean mixing weights [groups, K], one row per group of clips."""
-    experts = shares.shape[1]
-    every = max(1, experts // 8)
+    """Plot mean mixing weights [groups, K], one row per group of clips, as `names` call them."""
+    ticks = np.arange(0, shares.shape[1], max(1, shares.shape[1] // 8))
     with rc_context({"font.size": 8}):
         figure = Figure((WIDTH, 1 + 0.17 * len(names)), layout="constrained")
         axis = figure.subplots()
         image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
         axis.set(yticks=range(len(names)), yticklabels=names, xlabel="expert")
-        labels = [str(number) for number in range(1, experts + 1, every)]
-        axis.set_xticks(range(0, experts, every), labels)
+        axis.set_xticks(ticks, ticks + 1)
         figure.colorbar(image, label="mean mixing weight", location="top", shrink=0.7)
         return _svg(figure)
 

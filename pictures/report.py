@@ -1,7 +1,7 @@
-"""--report True: everything that a run left on disk, on one page. It opens without a network.
+"""--report True: everything that a run left on disk, on one page that opens without a network.
 
-The page is made from config.json, metrics.json, TensorBoard's events and the folder of pictures, of
-any model. What is missing is left out, and the page says which flag would have written it.
+The page is made from config.json, metrics.json, TensorBoard's events and the folder of pictures. It
+leaves out what is missing, and says which flag would have written it.
 """
 
 import csv
@@ -23,63 +23,53 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from pictures.drawing import CAPTIONS
 from pictures.plots import curves, data_uri, heat_map
+from utils import files, flags, origin, plan
 from utils.errors import UserError
-from utils.files import write_text
-from utils.flags import shown
-from utils.origin import commit
-from utils.plan import of_today
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, settings_class
 
 TEMPLATE = Path(__file__).with_name("report.html")
-RESUMED = 1  # SessionLog.START of TensorBoard: what follows replaces what came before
+RESUMED = 1  # SessionLog.START of TensorBoard: the run went on from this step
 COLUMN = 700  # pixels; a wider picture gets the whole width of the page
 MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
 def write_report(settings: RunSettings) -> Path:
-    """Write the report of the run that `settings` name, whole or not at all; returns its path."""
+    """Write the report of the run that `settings` name; returns its path."""
     folder = RunFolder(settings)
     saved = folder.saved_settings()
-    logs = {stage_name: read_events(folder.tensorboard / stage_name) for stage_name in saved}
     shots, tables = pictures(folder.images)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text()).render(
         settings=next(iter(saved.values()), dataclasses.asdict(settings)),
-        stages=[_stage(name, values, logs[name]) for name, values in saved.items()],
-        curves=[
-            (label(name, saved[name]["model"]), curves(log["scalars"]))
-            for name, log in logs.items()
-            if log["scalars"]
-        ],
+        stages=[_stage(*item, folder.tensorboard) for item in saved.items()],
         shots=[shot for shot in shots if "traverse_" not in shot.name],
         traversals=[shot for shot in shots if "traverse_" in shot.name],
         experts=[(caption, *experts(text)) for caption, text in tables],
         figures=figures(folder.metrics),
         warnings=folder.log.read_text().splitlines() if folder.log.exists() else [],
-        commit=commit(),
+        commit=origin.commit(),
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    write_text(folder.report, page)
+    files.write_text(folder.report, page)
     return folder.report
 
 
 def label(stage_name: str, model: str) -> str:
-    """The heading of a stage: its number if its model has several stages, else its name."""
+    """The heading of a stage: its number if the model has several stages, else its name."""
     names = [info.name for info in settings_class(model).STAGES]
     numbered = len(names) > 1 and stage_name in names
     return f"Stage {names.index(stage_name) + 1}" if numbered else stage_name
 
 
-def _stage(stage_name, values, log):
+def _stage(stage_name, saved, tensorboard):
     """What the page says of a stage: its command, its settings, where and how long it trained."""
-    values = of_today(values, stage_name)
+    values, log = plan.of_today(saved, stage_name), read_events(tensorboard / stage_name)
     cls = settings_class(values["model"], values["dataset_name"])
-    known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-    for name, value in known.items():
-        if isinstance(value, list):  # JSON has no tuples
-            known[name] = tuple(value)
-    settings = cls(**known)
+    fields = [field.name for field in dataclasses.fields(cls) if field.name in values]
+    # JSON has lists where the settings have tuples.
+    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    settings = cls(**{name: tuples.get(name, values[name]) for name in fields})
     batches = f"{settings.bs_per_epoch} batches of {settings.batch_size} sequences"
     hours, rest = divmod(round(log["seconds"]), 3600)
     return {
@@ -88,12 +78,13 @@ def _stage(stage_name, values, log):
         "size": f"{settings.epochs} epochs of {batches}",
         "time": (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s",
         "origins": log["origins"],
-        "settings": {name: shown(value) for name, value in values.items()},
+        "curves": curves(log["scalars"]) if log["scalars"] else None,
+        "settings": {name: flags.shown(value) for name, value in values.items()},
     }
 
 
 def read_events(folder: Path) -> dict:
-    """What TensorBoard's files in `folder` hold of one stage.
+    """What TensorBoard's files of one stage hold.
 
     'scalars' {tag: {epoch: value}}, without values that a resumed run replaced; 'seconds' of
     training, summed over the files; 'origins', the commits and machines that wrote them.
@@ -103,7 +94,7 @@ def read_events(folder: Path) -> dict:
         times = []
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
-            # a file starts at the checkpoint that was resumed, not where the run was killed
+            # The file starts at the checkpoint that was resumed and replaces later values.
             if event.session_log.status == RESUMED:
                 for tag, line in scalars.items():
                     scalars[tag] = {e: value for e, value in line.items() if e < event.step}
@@ -151,7 +142,9 @@ def pictures(folder: Path) -> tuple[list[Shot], list[tuple[str, str]]]:
 def _kind(path):
     """A key that sorts pictures and is equal for one kind at different epochs; the caption."""
     for order, (name, caption) in enumerate(CAPTIONS.items()):
-        if match := re.fullmatch(_pattern(name), path.name):
+        # 'plane_{e}.png' becomes a pattern with a group 'e'.
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[a-z0-9]+)", re.escape(name))
+        if match := re.fullmatch(pattern, path.name):
             fields = match.groupdict()
             epoch = fields.pop("e")
             caption = f"{caption.format(**fields)} (after epoch {epoch})"
@@ -160,20 +153,11 @@ def _kind(path):
     return (len(CAPTIONS), kind + path.suffix), kind.strip("_").replace("_", " ")
 
 
-def _pattern(name):
-    """The regular expression for a key of CAPTIONS."""
-
-    def group(field):
-        return f"(?P<{field[1]}>{'[a-z]+' if field[1] == 'code' else '[0-9]+'})"
-
-    return re.sub(r"\\{(\w+)\\}", group, re.escape(name))
-
-
 def experts(text: str) -> tuple[list[str], str, list[tuple]]:
     """What a table of `pictures.codes.expert_use` shows.
 
-    Sentences about all clips; a heat map as a data URI; per value of a factor a row (value, clips,
-    expert of the largest weight, that weight, entropy).
+    Returns sentences about all clips, a heat map as a data URI, and a row per value of a factor:
+    (value, clips, expert with the largest weight, that weight, entropy).
     """
     every, *groups = csv.DictReader(io.StringIO(text))
     columns = [name for name in every if name.startswith("expert_")]
@@ -189,18 +173,18 @@ def experts(text: str) -> tuple[list[str], str, list[tuple]]:
         f"expert {mean.argmin() + 1} the smallest ({mean.min():.2g}).",
     ]
     names = [f"{row['factor']} {row['value']}" for row in groups]
-    rows = []
-    for name, row, weights in zip(names, groups, shares[1:]):
-        first = weights.argmax()
-        rows.append((name, row["clips"], first + 1, f"{weights[first]:.3g}", row["entropy"]))
+    rows = [
+        (name, row["clips"], weights.argmax() + 1, f"{weights.max():.3g}", row["entropy"])
+        for name, row, weights in zip(names, groups, shares[1:])
+    ]
     return sentences, heat_map(shares, ["all clips", *names]), rows
 
 
 def figures(path: Path) -> list[dict]:
     """metrics.json as tables, one per stage and protocol; none if there is no such file.
 
-    Keys of a table: 'title', 'is', 'notes', 'warnings', 'rows' (name, value, standard error over
-    clips, spread over seeds, reported by papers). Raises UserError if the file is of another kind.
+    A row of a table holds name, value, standard error over clips, spread over seeds and what papers
+    report. Raises UserError if the file is of another kind.
     """
     if not path.exists():
         return []
@@ -216,13 +200,11 @@ def figures(path: Path) -> list[dict]:
 
 
 def _table(numbers, stage_name, details, protocol, measured):
-    columns = numbers, details["spread"], measured.get("seed spread", {})
+    parts = numbers, details["spread"], measured.get("seed spread", {})
     reported = measured.get("reported", {})
     rows = []
     for name in measured["figures"]:
-        values = [
-            f"{column[name]:.4g}" if column.get(name) is not None else "" for column in columns
-        ]
+        values = [f"{part[name]:.4g}" if part.get(name) is not None else "" for part in parts]
         papers = ", ".join(f"{system} {v:g}" for system, v in reported.get(name, {}).items())
         rows.append((name, *values, papers))
     notes = {key: value for key, value in details.items() if isinstance(value, (str, int))}

@@ -16,7 +16,7 @@ LENGTH = 5
 class Coded:
     """Codes s (per clip), d (per clip) and z (per frame) whose dimension 1 varies most.
 
-    A frame is grey: 1 in dimension 1 of the varied code is white at first, then darker.
+    Frames are grey. Their brightness is dimension 1 of the varied code, and falls with time.
     """
 
     def codes(self, frames):
@@ -52,7 +52,8 @@ def test_the_first_row_is_the_dimension_that_varies_most_over_its_values(drawn):
     assert tiles.shape == (3, STEPS)
     low, high = np.quantile(np.linspace(0, 1, FEW["test"]), [0.02, 0.98])
     assert np.abs(tiles[0] - 255 * np.linspace(low, high, STEPS)).max() <= 1
-    assert not tiles[1:].any()  # the first clip's own value, 0
+    # The other dimensions keep the value of the first clip, 0.
+    assert not tiles[1:].any()
 
 
 def test_the_use_of_experts():
@@ -61,5 +62,5 @@ def test_the_use_of_experts():
     header, every, *groups = text.splitlines()
     assert header == "factor,value,clips,entropy,expert_1,expert_2,expert_3"
     assert every == f"all,,3,{np.log(2) / 3:.4g},0.5,0.5,0"
-    # no clip is blue
+    # No clip is blue.
     assert groups == ["colour,red,1,0,1,0,0", f"colour,green,2,{np.log(2) / 2:.4g},0.25,0.75,0"]

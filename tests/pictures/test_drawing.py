@@ -18,9 +18,9 @@ TOLERANCE = 2  # of 255: codes are rounded to pixels
 
 
 class Painter:
-    """A model that swaps perfectly: static is the hue of a clip, dynamic the light of each frame.
+    """A model that swaps perfectly: the static code is the hue, the dynamic code the brightness.
 
-    A continued clip keeps its last light; samples are black.
+    A continued clip keeps its last brightness; samples are black.
     """
 
     def encode(self, frames):
@@ -37,7 +37,7 @@ class Painter:
 
 
 class Drawing(Painter):
-    """A Painter with priors: every sampled identity is blue, every sampled light is one half."""
+    """A Painter with priors: every sampled identity is blue, every sampled brightness one half."""
 
     def draw(self, clips, frames):
         light = self.draw_dynamic(torch.zeros(clips), frames)
@@ -96,7 +96,7 @@ def near(tiles, expected):
     return np.abs(tiles - expected).max() <= TOLERANCE
 
 
-# the test clips in the order in which they are drawn
+# The test clips in the order in which they are drawn.
 ORDER = np.random.default_rng(0).choice(4, 4, replace=False)
 REAL = FRAMES[ORDER].astype(int)
 HUE = COLOURS[ORDER] / COLOURS[ORDER].max(1, keepdims=True)
@@ -109,9 +109,8 @@ def test_a_stage_of_frames(draw):
     assert near(tiles["train_7_targ.png"], FRAMES) and near(tiles["train_7_rec.png"], FRAMES)
     grid = tiles["swap_ep_7_rec.png"]
     assert near(grid[0, 1:], REAL[:, 0]) and near(grid[1:, 0], REAL[:, 0])
-    assert near(
-        grid[1:, 1:], HUE[None] * PIXEL_LIGHT[:, 0, None, None]
-    )  # column's hue, row's light
+    # The hue of the column, the light of the row.
+    assert near(grid[1:, 1:], HUE[None] * PIXEL_LIGHT[:, 0, None, None])
 
 
 def test_a_stage_of_frames_without_training_batches(draw):

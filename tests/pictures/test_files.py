@@ -30,7 +30,8 @@ def test_files_hold_what_was_written(tmp_path):
     save_gif(tmp_path / "a.gif", np.stack([black, white, black]), 5)
     assert [frame.mean() for frame in iio.imread(tmp_path / "a.gif", index=None)] == [0, 255, 0]
     about = iio.immeta(tmp_path / "a.gif", index=0)
-    assert about["duration"] == 200 and about["loop"] == 0  # ms per frame; without end
+    # Milliseconds per frame; 0 means an endless loop.
+    assert about["duration"] == 200 and about["loop"] == 0
 
 
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path):

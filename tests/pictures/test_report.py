@@ -24,7 +24,7 @@ from tests.tiny import TEST, TINY
 from utils.plan import parse
 from utils.settings import MODELS, StageInfo
 
-# writes into the page what a browser shows of it
+# A script that writes into the page what a browser shows of it.
 LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dataset, {
     pictures: document.images.length,
     missing: [...document.images].filter(i => !i.naturalWidth).length,
@@ -32,7 +32,7 @@ LOOK = """<script>addEventListener("load", () => Object.assign(document.body.dat
 
 
 class Page(HTMLParser):
-    """The pictures [(alt, type, bytes)], links and text of a page; every element is closed."""
+    """The pictures [(alt, type, bytes)], links and text of a page whose elements are closed."""
 
     VOID = ("meta", "link", "img", "wbr")
 
@@ -85,7 +85,8 @@ def test_the_page_holds_everything_and_loads_nothing(run):
     assert newest and newest <= shown
     assert {"seq_traverse_d_1.gif", "traverse_z_1.png"} <= newest
     assert {"curves of Stage 1", "curves of Stage 2"} <= shown
-    assert "seq_0_rec.png" not in shown  # an older picture
+    # An older picture of the same kind.
+    assert "seq_0_rec.png" not in shown
     figure = json.loads((run / "metrics.json").read_text())["seq_reconstruction_psnr"]
     words = ["seq_reconstruction_psnr", f"{figure:.4g}", "--RUN demo", "colour red"]
     assert [word for word in words if word not in page.text] == []
@@ -142,7 +143,7 @@ def test_events_of_a_resumed_run(run, tmp_path):
     assert sorted(log["scalars"]["total loss"]) == sorted(log["scalars"]["loss/d"]) == [0, 1]
     assert log["seconds"] > 0 and "cpu" in log["origins"][0] and len(log["origins"]) == 1
     assert read_events(tmp_path) == {"scalars": {}, "seconds": 0.0, "origins": []}
-    # killed in the third epoch, resumed in the second
+    # The run was killed in the third epoch and resumed in the second.
     for begin, values in ((0, (5.0, 4.0, 9.0)), (1, (3.0,))):
         with SummaryWriter(str(tmp_path), purge_step=begin, filename_suffix=str(begin)) as writer:
             for epoch, value in enumerate(values, begin):
@@ -151,7 +152,8 @@ def test_events_of_a_resumed_run(run, tmp_path):
 
 
 def test_a_run_that_left_little_says_what_is_missing(tmp_path):
-    folder = tmp_path / "runs" / "<b>"  # a name is text, not markup
+    # The name must be shown as text, not read as markup.
+    folder = tmp_path / "runs" / "<b>"
     settings = parse(TINY).stages["EncDec"]
     settings.runs_dir, settings.RUN = str(tmp_path / "runs"), "<b>"
     (folder / "images").mkdir(parents=True)
@@ -167,7 +169,8 @@ def test_a_run_that_left_little_says_what_is_missing(tmp_path):
 def test_the_command_has_the_flags_of_the_data_set_and_those_of_today(tmp_path):
     flags = ["--runs_dir", str(tmp_path / "runs"), "--pendulum_lengths", "0.5,1"]
     settings = parse([*TINY, *flags]).stages["EncDec"]
-    saved = dataclasses.asdict(settings) | {"n_decoders": 1}  # an older name
+    # `n_decoders` is the older name.
+    saved = dataclasses.asdict(settings) | {"n_decoders": 1}
     del saved["single_decoder"]
     settings_file = tmp_path / "runs" / "demo" / "config.json"
     settings_file.parent.mkdir(parents=True)
