@@ -79,7 +79,9 @@ def parse(argv: list[str]) -> Plan:
     lists = lists or [[] for _ in cls.STAGES]
     if len(lists) != len(cls.STAGES):
         names = f"--preset or --config names {len(lists)}"
-        raise UserError(f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one out")
+        raise UserError(
+            f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
+        )
     for info, flags in zip(cls.STAGES, lists):
         values = parser_of(cls).parse_args([*flags, *argv])
         settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})
