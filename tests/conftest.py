@@ -85,3 +85,79 @@ def refused(command):
         return said.err
 
     return call
+
+
+# --- what happens inside a run ---
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """What Progress was shown, {(stage's name, epoch): losses}."""
+    from utils.progress import Progress
+
+    seen, show = {}, Progress.epoch
+
+    def record(self, number, last, shown):
+        seen[self.name, number] = shown
+        show(self, number, last, shown)
+
+    monkeypatch.setattr(Progress, "epoch", record)
+    return seen
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """kill_at(stage, step): the next run dies in that training step of the stage."""
+
+    from tests.runs import STAGES
+
+    def kill(stage, step):
+        kind = STAGES[stage]
+        loss = kind.loss
+
+        def die(self, batches, number, annealed):
+            if self.network.training and number == step:
+                monkeypatch.setattr(kind, "loss", loss)
+                raise KeyboardInterrupt
+            return loss(self, batches, number, annealed)
+
+        monkeypatch.setattr(kind, "loss", die)
+
+    return kill
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leave the pictures out, to save time."""
+    monkeypatch.setattr("train_test.draw_stage", lambda *_: None)
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The base rates that the loop asked for, in order."""
+    import train_test
+
+    seen, schedule = [], train_test.learning_rate
+
+    def record(base, *rest):
+        seen.append(base)
+        return schedule(base, *rest)
+
+    monkeypatch.setattr(train_test, "learning_rate", record)
+    return seen
+
+
+@pytest.fixture
+def events():
+    """events(folder) reads TensorBoard: scalars {tag: [(epoch, value)]} and tags of pictures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def read(folder):
+        found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+        found.Reload()
+        tags = found.Tags()
+        return {
+            tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in tags["scalars"]
+        }, tags["images"]
+
+    return read

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import train_test
-from tests.test_train_test import assert_same_checkpoint
+from tests.runs import assert_same_checkpoint
 from utils.plan import parse
 
 RUN = (

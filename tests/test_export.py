@@ -16,7 +16,7 @@ from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
 from tests import made
 from tests.conftest import few
-from tests.test_cli import tree
+from tests.runs import tree
 from tests.tiny import FEW, STAGE_1, TEST, TINY
 from utils.errors import UserError
 from utils.plan import parse

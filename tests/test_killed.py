@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.killed import MOMENTS
-from tests.test_train_test import assert_same_checkpoint, checkpoint
+from tests.runs import assert_same_checkpoint, checkpoint
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
