@@ -173,7 +173,9 @@ def _read_manifest(folder, dataset_name):
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} holds no export: write one with --export_codes True") from None
     if name != dataset_name:
-        raise UserError(f"{folder} holds an export of {name}, expected {dataset_name}: give another path")
+        raise UserError(
+            f"{folder} holds an export of {name}, expected {dataset_name}: give another path"
+        )
     return about
 
 
