@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import data.look
+import pictures.look
 from utils import flags_page
 from utils.plan import parse, parser_of, preset_names
 from utils.settings import DATASETS, MODELS, settings_class
@@ -151,7 +151,7 @@ def test_the_example_data_set_trains(command, tmp_path, monkeypatch, capsys):
     for name, place in ast.literal_eval("{" + line + "}").items():
         monkeypatch.setitem(DATASETS, name, place)
     look, train = (line.split() for line in commands(text) if "--square_size" in line)
-    assert data.look.main([*look[3:], "--runs_dir", str(tmp_path)]) == 0
+    assert pictures.look.main([*look[3:], "--runs_dir", str(tmp_path)]) == 0
     assert (tmp_path / "look" / "squares.gif").exists()
     said = command(*train[2:], *TINY)
     assert said.code == 0, said.err

@@ -165,7 +165,7 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) 
     parser = Parser(
         prog="main.py",
         usage="python main.py [--preset NAME | --config FILE] [--FLAG VALUE ...]",
-        description="VDSM: identity, dynamics and pose, learnt from unlabelled videos.",
+        description="Learns identity, dynamics and pose from unlabelled videos.",
         epilog="Booleans are written True or False. docs/FLAGS.md lists the flags of every model.",
         formatter_class=lambda prog: _Help(prog, max_help_position=30, width=100),
         allow_abbrev=False,

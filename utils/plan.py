@@ -119,10 +119,9 @@ def opening_lines(plan: Plan) -> list[str]:
     """Lines to print before anything runs: flags that do nothing, and the commands of a preset."""
     lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
     if any(plan.stages[name].trains_on_test for name in plan.training):
-        lines.append(
-            "--fidelity release: MUG-FED trains on its test clips, --num_test_ids per batch; its "
-            "figures are not held out"
-        )
+        chosen = f"--fidelity {plan.first.fidelity}: {plan.first.dataset_name}"
+        batch = "--num_test_ids per batch; its figures are not held out"
+        lines.append(f"{chosen} trains on its test clips, {batch}")
     if plan.preset is not None:
         for i, settings in enumerate(plan.stages.values(), 1):
             command = shlex.join(["python", "main.py", *settings.as_flags()])

@@ -1,4 +1,4 @@
-"""python -m data.look NAME [--FLAG VALUE ...]: pictures of some clips with their labels.
+"""python -m pictures.look NAME [--FLAG VALUE ...]: pictures of some clips with their labels.
 
 Writes NAME.png (one row per clip) and NAME.gif into runs_dir/look. The flags are main.py's.
 """
@@ -10,6 +10,7 @@ import numpy as np
 
 from data.base import IMAGE_SIZE, SPLITS, Dataset
 from data.info import dataset_of
+from pictures.files import save_gif, save_png, sheet
 from utils.errors import UserError, in_one_line
 
 CLIPS, COLUMNS = 4, 12  # clips per split, and frames per row at most
@@ -51,8 +52,6 @@ def whole_clip(dataset: Dataset, split: str, row: int) -> np.ndarray:
 
 def contact_sheet(dataset: Dataset, chosen: list) -> np.ndarray:
     """One row per clip with its labels above it, up to COLUMNS frames evenly spaced: [H, W, 3]."""
-    from pictures.files import sheet
-
     clips, pieces = [whole_clip(dataset, *place) for place in chosen], []
     columns = min(COLUMNS, max(map(len, clips)))
     for place, clip in zip(chosen, clips):
@@ -69,8 +68,6 @@ def film(dataset: Dataset, chosen: list) -> np.ndarray:
 
     T is the length of the longest clip, at most LONGEST. Shorter clips repeat.
     """
-    from pictures.files import sheet
-
     clips = [whole_clip(dataset, *place)[:LONGEST] for place in chosen]
     captions = [caption(dataset, *place) for place in chosen]
     # Frames are shown at twice their size, so that the text fits.
@@ -89,9 +86,7 @@ def film(dataset: Dataset, chosen: list) -> np.ndarray:
 @in_one_line
 def main(argv: list[str]) -> int:
     """Write the pictures; the exit status is 2 if the set, a flag or the disk is at fault."""
-    from pictures.files import save_gif, save_png
-
-    dataset, settings = dataset_of(argv, "python -m data.look")
+    dataset, settings = dataset_of(argv, "python -m pictures.look")
     folder, chosen = Path(settings.runs_dir) / "look", choose(dataset)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""data/info.py and data/look.py: they show what the set holds; mistakes end in one line."""
+"""data/info.py and pictures/look.py: they show what the set holds; mistakes end in one line."""
 
 import subprocess
 import sys
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import data
-from data import info, look, pendulum
+from data import info, pendulum
 from data.base import SPLITS
+from pictures import look
 from tests.conftest import few
 from utils.errors import UserError
 from utils.plan import parse
@@ -92,7 +93,7 @@ def test_every_set_takes_the_settings_of_the_command_line(name):
 
 def test_importing_the_data_sets_is_cheap():
     """`--help` imports the modules of data sets for their flags."""
-    modules = [*DATASETS.values(), "data.sprites.release", "data.look"]
+    modules = [*DATASETS.values(), "data.sprites.release"]
     heavy = {"torch", "sklearn", "av", "imageio", "matplotlib"}
     code = f"import sys, {', '.join(modules)}; print(*({heavy} & sys.modules.keys()))"
     root = Path(data.__file__).parents[1]
