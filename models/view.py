@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class VideoModel(Protocol):
 
 
 @torch.no_grad()
-def in_batches(function: Callable, device: torch.device, *tensors: Tensor, batch: int = 40):
+def in_batches(function: Callable, *tensors: Tensor, device: Any = "cpu", batch: int = 40):
     """Tensor or tensors that `function` gives for blocks of rows on `device`, joined on the CPU."""
     rows = zip(*(tensor.split(batch) for tensor in tensors))
     blocks = [function(*(part.to(device) for part in block)) for block in rows]
@@ -64,11 +64,11 @@ class View(VideoModel):
         self.device = next(network.parameters()).device
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return in_batches(self.network.encode, self.device, frames)
+        return in_batches(self.network.encode, frames, device=self.device)
 
     def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
         decode = partial(self.network.decode, frames=frames)
-        return in_batches(decode, self.device, static, dynamic)
+        return in_batches(decode, static, dynamic, device=self.device)
 
     def codes(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, T, 3, 64, 64] -> {'f': static, 'z': dynamic}, for traversals."""
@@ -81,7 +81,8 @@ class View(VideoModel):
 
     def draw_dynamic(self, static: Tensor, frames: int) -> Tensor:
         """Dynamic codes of `frames` frames from their prior, given static codes."""
-        return in_batches(partial(self.network.draw_dynamic, frames=frames), self.device, static)
+        draw = partial(self.network.draw_dynamic, frames=frames)
+        return in_batches(draw, static, device=self.device)
 
     @torch.no_grad()
     def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:

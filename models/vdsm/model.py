@@ -26,7 +26,7 @@ class VDSM(VideoModel):
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         encode = partial(self.network.encode, temperature=self.temperature)
-        return in_batches(encode, self.device, frames)
+        return in_batches(encode, frames, device=self.device)
 
     def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
         """See `VideoModel.decode`. Poses give at most as many frames as there are poses."""
@@ -35,7 +35,7 @@ class VDSM(VideoModel):
             z = self.network.poses(code, frames) if code.dim() == 2 else code[:, :frames]
             return self.network.decode(z, w)
 
-        return in_batches(decode, self.device, static, dynamic)
+        return in_batches(decode, static, dynamic, device=self.device)
 
     def mixing_weights(self, frames: Tensor) -> Tensor:
         """Frames [N, T, 3, 64, 64] -> w [N, K], the share of each expert in a clip."""
@@ -52,7 +52,7 @@ class VDSM(VideoModel):
         if dynamic.dim() == 3:
             return {"s": s, "z": dynamic}
         poses = partial(self.network.poses, frames=frames.shape[1])
-        return {"s": s, "d": dynamic, "z": in_batches(poses, self.device, dynamic)}
+        return {"s": s, "d": dynamic, "z": in_batches(poses, dynamic, device=self.device)}
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
         """See `View.vary`. Poses follow from d only when d is the code that varies."""
