@@ -77,7 +77,6 @@ def test_a_view_leaves_the_mode_of_its_network(training):
 
 def test_blocks_are_joined_in_order():
     x = torch.arange(7.0)
-    cpu = torch.device("cpu")
-    doubled, squares = in_batches(lambda a, b: (a + b, a * b), cpu, x, x, batch=3)
+    doubled, squares = in_batches(lambda a, b: (a + b, a * b), x, x, batch=3)
     assert torch.equal(doubled, 2 * x) and torch.equal(squares, x**2)
-    assert torch.equal(in_batches(lambda a: a + 1, cpu, x, batch=3), x + 1)
+    assert torch.equal(in_batches(lambda a: a + 1, x, batch=3), x + 1)
