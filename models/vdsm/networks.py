@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
+from models import precision
 from models.start import standardise, start_output
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
@@ -40,12 +41,14 @@ class FrameEncoder(nn.Module):
     slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
+    compute_dtype: torch.dtype | None = None  # of the convolutions: see models/precision.py
+
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
         super().__init__()
         self.slope = slope
         channels, paddings = zip((3, *widths), widths), (1, 1, 1, 1, 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(c_in, c_out, KERNEL, padding=padding)
+            precision.Conv2d(c_in, c_out, KERNEL, padding=padding)
             for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
@@ -57,13 +60,14 @@ class FrameEncoder(nn.Module):
         # oneDNN convolves faster in this layout.
         features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
-            features = conv(features)
+            features = conv(features.to(self.compute_dtype or x.dtype))
             if self.slope != 1:
                 # In place: half the memory of the widest layers.
                 features = F.leaky_relu(features, self.slope, inplace=True)
             if i < 4:
-                features = self.blurs[i](features)  # 64 -> 32 -> 16 -> 8 -> 4 px
-        features = features.flatten(1)  # [B, widths[4]]
+                # Not in bfloat16: on a CPU, its gradient takes up to 80 times as long.
+                features = self.blurs[i](features.to(x.dtype))  # 64 -> 32 -> 16 -> 8 -> 4 px
+        features = features.to(x.dtype).flatten(1)  # [B, widths[4]]
         z_loc, z_raw = self.pose(features).chunk(2, -1)
         s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
         return z_loc, positive(z_raw), s_loc, positive(s_raw)
@@ -113,6 +117,10 @@ class MixtureOfExpertsDecoder(nn.Module):
     decoder of its own, W(n) = sum_k w_k(n) W_k, which reads concat(z_t, w) of its T frames.
     """
 
+    # Of all layers but the first, whose input is one pixel: see models/precision.py. Kernels are
+    # blended in the dtype of the banks.
+    compute_dtype: torch.dtype | None = None
+
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
         super().__init__()
         banks = experts if banks is None else banks
@@ -132,18 +140,22 @@ class MixtureOfExpertsDecoder(nn.Module):
 
     def forward(self, z, w):
         clips = len(z)
-        kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
-        biases = [w @ bank for bank in self.biases]  # [N, c_out]
+        dtype = self.compute_dtype or w.dtype
+        dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
+        kernels = [  # [N, c_in, c_out, 4, 4]
+            Blend.apply(w, bank).to(dtype) for bank, dtype in zip(self.kernels, dtypes)
+        ]
+        biases = [(w @ bank).to(dtype) for bank, dtype in zip(self.biases, dtypes)]  # [N, c_out]
         # The input is one pixel, so that its transposed convolution is a matrix product.
         x = torch.bmm(_with_weights(z, w), kernels[0].flatten(2))
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
-        layers = list(zip(kernels[1:], biases[1:]))
+        x, layers = x.to(dtype), list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
             # The clips are groups of one convolution: one launch per layer.
             x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
             for kernel, bias in layers:
                 x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1)
+            return x.unflatten(1, (clips, 3)).transpose(0, 1).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
         layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
         pictures = []
@@ -151,7 +163,7 @@ class MixtureOfExpertsDecoder(nn.Module):
             for kernel, bias in layers:
                 clip = _upsample(clip, kernel[n], bias[n])
             pictures.append(clip)
-        return torch.stack(pictures)
+        return torch.stack(pictures).to(w.dtype)
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
@@ -163,10 +175,11 @@ class SingleDecoder(MixtureOfExpertsDecoder):
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
         x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
-        x = x + self.biases[0][0, :, None, None]
+        dtype = self.compute_dtype or w.dtype
+        x = (x + self.biases[0][0, :, None, None]).to(dtype)
         for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
-            x = _upsample(x, kernel[0], bias[0])
-        return x.unflatten(0, z.shape[:2])
+            x = _upsample(x, kernel[0].to(dtype), bias[0].to(dtype))
+        return x.unflatten(0, z.shape[:2]).to(w.dtype)
 
 
 def _with_weights(z, w):
