@@ -5,6 +5,7 @@ and sum in float32. Weights, gradients of weights, everything between the layers
 not one of them stay in float32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,35 +13,34 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class _Rounding:
-    """A layer that computes in `compute_dtype`, or in the dtype of its weights if it is None.
+def _product(layer: Any, x: torch.Tensor, function: Callable, *strides: Any) -> torch.Tensor:
+    """function(x, weight, bias, *strides) in the layer's `compute_dtype`; as x, the dtype of x."""
+    dtype = layer.compute_dtype or layer.weight.dtype
+    operands = (value.to(dtype) for value in (x, layer.weight, layer.bias))
+    return function(*operands, *strides).to(x.dtype)
 
-    The output has the dtype of the input.
-    """
 
+class Conv2d(nn.Conv2d):
+    compute_dtype: torch.dtype | None = None  # None: the dtype of the weights
+
+    def forward(self, input):
+        return _product(self, input, F.conv2d, self.stride, self.padding)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
     compute_dtype: torch.dtype | None = None
 
-    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        if self.compute_dtype is None:
-            return super().forward(x)
-        weight, bias = self.weight.to(self.compute_dtype), self.bias.to(self.compute_dtype)
-        return self.product(x.to(self.compute_dtype), weight, bias).to(x.dtype)
-
-
-class Conv2d(_Rounding, nn.Conv2d):
-    def product(self, x, weight, bias):
-        return F.conv2d(x, weight, bias, self.stride, self.padding)
-
-
-class ConvTranspose2d(_Rounding, nn.ConvTranspose2d):
-    def product(self, x, weight, bias):
+    def forward(self, input, output_size=None):
+        assert output_size is None
         strides = self.stride, self.padding, self.output_padding
-        return F.conv_transpose2d(x, weight, bias, *strides)
+        return _product(self, input, F.conv_transpose2d, *strides)
 
 
-class Linear(_Rounding, nn.Linear):
-    def product(self, x, weight, bias):
-        return F.linear(x, weight, bias)
+class Linear(nn.Linear):
+    compute_dtype: torch.dtype | None = None
+
+    def forward(self, input):
+        return _product(self, input, F.linear)
 
 
 def compute_in(network: nn.Module, precision: str) -> None:
@@ -48,6 +48,7 @@ def compute_in(network: nn.Module, precision: str) -> None:
 
     TF32 is a setting of the GPU and changes no tensor's dtype.
     """
-    for part in network.modules():
+    parts: Any = network.modules()
+    for part in parts:
         if hasattr(part, "compute_dtype"):
             part.compute_dtype = torch.bfloat16 if precision == "bf16" else None

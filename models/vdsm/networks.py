@@ -5,6 +5,7 @@ paper. The encoder's five convolutions have stride 1, and a BlurPool follows eac
 only this gives the sizes in the text. The decoder ends in a sigmoid, not in a LeakyReLU.
 """
 
+import itertools
 import math
 
 import torch
@@ -153,17 +154,11 @@ class MixtureOfExpertsDecoder(nn.Module):
         if x.is_cuda:
             # The clips are groups of one convolution: one launch per layer.
             x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            for kernel, bias in layers:
-                x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
+            layers = [(kernel.flatten(0, 1), bias.flatten()) for kernel, bias in layers]
+            x = _upsample(x, layers, groups=clips)
             return x.unflatten(1, (clips, 3)).transpose(0, 1).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
-        layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
-        pictures = []
-        for n, clip in enumerate(x.unbind()):
-            for kernel, bias in layers:
-                clip = _upsample(clip, kernel[n], bias[n])
-            pictures.append(clip)
-        return torch.stack(pictures).to(w.dtype)
+        return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
@@ -177,8 +172,8 @@ class SingleDecoder(MixtureOfExpertsDecoder):
         x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
         dtype = self.compute_dtype or w.dtype
         x = (x + self.biases[0][0, :, None, None]).to(dtype)
-        for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
-            x = _upsample(x, kernel[0].to(dtype), bias[0].to(dtype))
+        banks = zip(self.kernels[1:], self.biases[1:])
+        x = _upsample(x, [(kernel[0].to(dtype), bias[0].to(dtype)) for kernel, bias in banks])
         return x.unflatten(0, z.shape[:2]).to(w.dtype)
 
 
@@ -187,9 +182,44 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, kernel, bias, groups=1):
-    """LeakyReLU, then a transposed convolution that doubles height and width."""
-    return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1, groups=groups)
+def _upsample(x, layers, groups=1):
+    """LeakyReLU and a transposed convolution per (kernel, bias): x [B, c_in, 4, 4] to 64 pixels."""
+    for i, (kernel, bias) in enumerate(layers):
+        # In place: the gradient of a convolution does not need its output.
+        x = F.leaky_relu(x, inplace=i > 0)
+        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, groups=groups)
+    return x
+
+
+class ClipByClip(torch.autograd.Function):
+    """`_upsample` of every clip by its own layers: x [N, T, c_in, 4, 4] -> [N, T, 3, 64, 64].
+
+    layers: kernel [N, c_in, c_out, 4, 4] and bias [N, c_out] of each layer in turn. The gradients
+    of each clip go to their places in the gradients of the batch. Autograd would first collect
+    those of all clips and then join them, which takes more memory and leaves the heap in pieces.
+    """
+
+    @staticmethod
+    def forward(ctx, x, *layers):
+        ctx.clips, inputs = [], (x, *layers)
+        for n in range(len(x)):
+            parts = [whole[n].detach() for whole in inputs]
+            wanted = [p.requires_grad_() for p, wants in zip(parts, ctx.needs_input_grad) if wants]
+            with torch.set_grad_enabled(bool(wanted)):
+                picture = _upsample(parts[0], list(zip(parts[1::2], parts[2::2])))
+            ctx.clips.append((picture, wanted))
+        return torch.stack([picture.detach() for picture, _ in ctx.clips])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (grad,), clips = grads, len(ctx.clips)
+        joined = [part.new_empty(clips, *part.shape) for part in ctx.clips[0][1]]
+        for n in reversed(range(clips)):
+            # Taking a clip off the list frees its activations.
+            for whole, part in zip(joined, torch.autograd.grad(*ctx.clips.pop(), grad[n])):
+                whole[n] = part
+        found = iter(joined)
+        return tuple(next(found) if wants else None for wants in ctx.needs_input_grad)
 
 
 class Blend(torch.autograd.Function):
