@@ -13,18 +13,21 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def _product(layer: Any, x: torch.Tensor, function: Callable, *strides: Any) -> torch.Tensor:
-    """function(x, weight, bias, *strides) in the layer's `compute_dtype`; as x, the dtype of x."""
+def in_precision(layer: Any, function: Callable, x: torch.Tensor, *shape: Any) -> torch.Tensor:
+    """function(x, weight, bias, *shape) of a layer, computed in its `compute_dtype`.
+
+    The output has the dtype of x.
+    """
     dtype = layer.compute_dtype or layer.weight.dtype
     operands = (value.to(dtype) for value in (x, layer.weight, layer.bias))
-    return function(*operands, *strides).to(x.dtype)
+    return function(*operands, *shape).to(x.dtype)
 
 
 class Conv2d(nn.Conv2d):
     compute_dtype: torch.dtype | None = None  # None: the dtype of the weights
 
     def forward(self, input):
-        return _product(self, input, F.conv2d, self.stride, self.padding)
+        return in_precision(self, F.conv2d, input, self.stride, self.padding)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -32,15 +35,15 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input, output_size=None):
         assert output_size is None
-        strides = self.stride, self.padding, self.output_padding
-        return _product(self, input, F.conv_transpose2d, *strides)
+        shape = self.stride, self.padding, self.output_padding
+        return in_precision(self, F.conv_transpose2d, input, *shape)
 
 
 class Linear(nn.Linear):
     compute_dtype: torch.dtype | None = None
 
     def forward(self, input):
-        return _product(self, input, F.linear)
+        return in_precision(self, F.linear, input)
 
 
 def compute_in(network: nn.Module, precision: str) -> None:

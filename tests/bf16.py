@@ -17,7 +17,14 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-PRODUCTS = ((F, "conv2d"), (F, "conv_transpose2d"), (F, "linear"), (torch, "bmm"))
+PRODUCTS = (
+    (F, "conv2d"), (F, "conv_transpose2d"), (F, "linear"), (torch, "bmm"), (torch, "convolution"),
+    (torch.ops.aten, "convolution_backward"),
+)  # fmt: skip
+
+
+def _to(dtype, value):
+    return value.to(dtype) if isinstance(value, torch.Tensor) else value
 
 
 def _in_float32(function):
@@ -25,8 +32,10 @@ def _in_float32(function):
     def product(*args, **kwargs):
         if args[0].dtype != torch.bfloat16:
             return function(*args, **kwargs)
-        operands = [x.float() if isinstance(x, torch.Tensor) else x for x in args]
-        return function(*operands, **kwargs).to(torch.bfloat16)
+        out = function(*(_to(torch.float32, x) for x in args), **kwargs)
+        if isinstance(out, tuple):
+            return tuple(_to(torch.bfloat16, x) for x in out)
+        return out.to(torch.bfloat16)
 
     return product
 

@@ -43,15 +43,21 @@ def test_a_processor_with_fast_bf16(avx512_bf16, onednn, monkeypatch):
     assert fast_bf16(CPU) == onednn
 
 
-def test_a_gpu_multiplies_in_tf32_only_if_asked(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+@pytest.fixture
+def tf32():
+    """The two settings of torch about TF32 on a CUDA GPU, set back afterwards."""
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [part.allow_tf32 for part in parts]
+    yield lambda: [part.allow_tf32 for part in parts]
+    for part, allowed in zip(parts, before):
+        part.allow_tf32 = allowed
+
+
+def test_a_gpu_multiplies_in_tf32_only_if_asked(monkeypatch, tf32):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     for precision in ("fp32", "tf32", "bf16"):
         prepare(precision, CUDA)
-        expected = precision == "tf32"
-        assert torch.backends.cuda.matmul.allow_tf32 == expected
-        assert torch.backends.cudnn.allow_tf32 == expected
+        assert tf32() == [precision == "tf32"] * 2
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with pytest.raises(UserError, match="found no fast bf16 in this GPU"):
         prepare("bf16", CUDA)

@@ -157,6 +157,10 @@ def test_clip_by_clip_gives_the_bits_of_autograd(wanted):
             tensor.grad = None
     for expected, found in zip(*results):
         assert (expected is None and found is None) or torch.equal(expected, found)
+    with torch.no_grad():
+        without_gradients = ClipByClip.apply(*tensors)
+    torch.testing.assert_close(without_gradients, pictures)
+    assert without_gradients.is_contiguous() and not without_gradients.requires_grad
 
 
 def test_identity_is_pooled_after_its_layers():

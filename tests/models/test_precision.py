@@ -33,14 +33,14 @@ CASES = {
     "DSA": (DSASettings, {"width": 8, "hidden": 16, "conv_dim": 16, "rnn_dim": 8, "f_dim": 6}),
     "Unordered": (UnorderedSettings, {"width": 8, "hidden": 16, "f_dim": 6}),
 }
-# Products in bfloat16 of a step, forward: convolutions, transposed convolutions and others.
+# Products in bfloat16 of a forward pass: convolutions, transposed convolutions, large dense layers.
 PRODUCTS = {
-    "stage 1": (5, 4 * N, 0),
-    "stage 1, one decoder": (5, 4, 0),
-    "stage 2": (5, 4 * N, 0),
-    "stage 2, release": (5, 4 * N, 0),
-    "DSA": (4, 4, 4),
-    "Unordered": (6, 4, 0),
+    "stage 1": 5 + 4 * N,
+    "stage 1, one decoder": 5 + 4,
+    "stage 2": 5 + 4 * N,
+    "stage 2, release": 5 + 4 * N,
+    "DSA": 4 + 4 + 4,
+    "Unordered": 4 + 2 + 4,
 }
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -126,7 +126,7 @@ def test_weights_gradients_moments_and_outputs_are_float32(name):
 
 @every_case
 def test_convolutions_and_large_products_compute_in_bfloat16(name, monkeypatch):
-    network, counts = network_of(name, "bf16"), {}
+    network, products = network_of(name, "bf16"), []
 
     def counting(function):
         def product(*args, **kwargs):
@@ -134,16 +134,15 @@ def test_convolutions_and_large_products_compute_in_bfloat16(name, monkeypatch):
             groups = kwargs.get("groups", 1)
             assert out.dtype == torch.float32 or groups == 1, "a blur in bfloat16"
             if out.dtype == torch.bfloat16:
-                counts[function.__name__] = counts.get(function.__name__, 0) + 1
+                products.append(out.shape)
             return out
 
         return product
 
-    for place, function in bf16.PRODUCTS:
+    for place, function in bf16.PRODUCTS[:-1]:  # the last one is the gradient of a convolution
         monkeypatch.setattr(place, function, counting(getattr(place, function)))
     loss_of(network)
-    convolutions, transposed = counts.pop("conv2d"), counts.pop("conv_transpose2d")
-    assert (convolutions, transposed, sum(counts.values())) == PRODUCTS[name]
+    assert len(products) == PRODUCTS[name]
 
 
 @pytest.mark.parametrize("chosen", ["fp32", "tf32"])
