@@ -33,7 +33,7 @@ VALIDATION_BATCHES = 4
 def run(plan: Plan, argv: list[str]) -> None:
     """Train the stages of the plan in order, or test. argv: the command's flags, for messages."""
     settings = plan.first
-    device = choose_device(settings.device, settings.threads)
+    device = choose_device(settings.device, settings.threads, settings.precision)
     folder = RunFolder(settings)
     folder.inspect()
     if not settings.fresh:

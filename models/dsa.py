@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models import precision
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, start_output
@@ -48,7 +49,7 @@ class Gaussian(nn.Module):
 
 
 def _dense(c_in, c_out):
-    return nn.Sequential(nn.Linear(c_in, c_out), nn.BatchNorm1d(c_out), nn.LeakyReLU(SLOPE))
+    return nn.Sequential(precision.Linear(c_in, c_out), nn.BatchNorm1d(c_out), nn.LeakyReLU(SLOPE))
 
 
 def _rectified(conv, channels):
@@ -61,7 +62,7 @@ class FrameEncoder(nn.Module):
     def __init__(self, width, hidden, conv_dim):
         super().__init__()
         convs = (
-            nn.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
+            precision.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
             for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
         )
         self.convs = nn.Sequential(*(_rectified(conv, width) for conv in convs))
@@ -80,9 +81,9 @@ class FrameDecoder(nn.Module):
         self.width = width
         self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
         padding = KERNEL // 2
-        convs = (nn.ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
+        convs = (precision.ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
         blocks = [_rectified(conv, width) for conv in convs]
-        last = nn.ConvTranspose2d(width, 3, KERNEL, 1, padding)
+        last = precision.ConvTranspose2d(width, 3, KERNEL, 1, padding)
         self.convs = nn.Sequential(*blocks, last, nn.Tanh())
 
     def forward(self, code):
@@ -182,6 +183,7 @@ class DSA(nn.Module):
             for layer in self.modules():
                 if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
                     nn.init.ones_(layer.bias)
+        precision.compute_in(self, c.precision)
 
     @torch.no_grad()
     def start_at(self, mean):

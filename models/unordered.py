@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models import precision
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, standardise, start_output
@@ -58,7 +59,7 @@ class FrameFeatures(nn.Module):
     def __init__(self, width):
         super().__init__()
         channels = (3, width, width, width)
-        self.convs = nn.ModuleList(nn.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
+        self.convs = nn.ModuleList(precision.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
@@ -76,8 +77,8 @@ class StaticPosterior(nn.Module):
 
     def __init__(self, width, hidden, f_dim):
         super().__init__()
-        self.compare = nn.Conv2d(2 * width, hidden, 3, padding=1)
-        self.join = nn.Conv2d(3 * hidden, hidden, 3, padding=1)
+        self.compare = precision.Conv2d(2 * width, hidden, 3, padding=1)
+        self.join = precision.Conv2d(3 * hidden, hidden, 3, padding=1)
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
 
     def forward(self, h, triples):
@@ -135,7 +136,9 @@ class FrameDecoder(nn.Module):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
         channels = (width, width, width, 3)
-        self.convs = nn.ModuleList(nn.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels)
+        self.convs = nn.ModuleList(
+            precision.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels
+        )
 
     def forward(self, code):
         x = self._map(self.dense(code))
@@ -173,6 +176,7 @@ class Unordered(nn.Module):
         for layer, scale in heads:
             if scale:
                 start_output(layer, log_variance(scale), layer.out_features // 2)
+        precision.compute_in(self, c.precision)
 
     @torch.no_grad()
     def start_at(self, mean):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+from utils.precision import prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
 MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}
@@ -25,16 +26,15 @@ def keep_freed_memory() -> None:
                 mallopt(option, value)
 
 
-def choose_device(name: str, threads: int = 0) -> torch.device:
-    """The device of --device, made ready, with the number of CPU threads set if `threads` > 0."""
+def choose_device(name: str, threads: int = 0, precision: str = "fp32") -> torch.device:
+    """The device of --device, made ready for --precision; `threads` > 0: number of CPU threads."""
     if threads:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: found no CUDA GPU: use --device cpu or --device auto")
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    else:
+    prepare(precision, device)
+    if device.type == "cpu":
         keep_freed_memory()
         # gradients of saturated pixels become denormal, which nearly doubled a step of Unordered
         torch.set_flush_denormal(True)

@@ -5,6 +5,7 @@ paper. The encoder's five convolutions have stride 1, and a BlurPool follows eac
 only this gives the sizes in the text. The decoder ends in a sigmoid, not in a LeakyReLU.
 """
 
+import itertools
 import math
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
+from models import precision
 from models.start import standardise, start_output
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
@@ -40,12 +42,14 @@ class FrameEncoder(nn.Module):
     slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
+    compute_dtype: torch.dtype | None = None  # of the convolutions: see models/precision.py
+
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
         super().__init__()
         self.slope = slope
         channels, paddings = zip((3, *widths), widths), (1, 1, 1, 1, 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(c_in, c_out, KERNEL, padding=padding)
+            precision.Conv2d(c_in, c_out, KERNEL, padding=padding)
             for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
@@ -57,13 +61,14 @@ class FrameEncoder(nn.Module):
         # oneDNN convolves faster in this layout.
         features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
-            features = conv(features)
+            features = conv(features.to(self.compute_dtype or x.dtype))
             if self.slope != 1:
                 # In place: half the memory of the widest layers.
                 features = F.leaky_relu(features, self.slope, inplace=True)
             if i < 4:
-                features = self.blurs[i](features)  # 64 -> 32 -> 16 -> 8 -> 4 px
-        features = features.flatten(1)  # [B, widths[4]]
+                # Not in bfloat16: on a CPU, its gradient takes up to 80 times as long.
+                features = self.blurs[i](features.to(x.dtype))  # 64 -> 32 -> 16 -> 8 -> 4 px
+        features = features.to(x.dtype).flatten(1)  # [B, widths[4]]
         z_loc, z_raw = self.pose(features).chunk(2, -1)
         s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
         return z_loc, positive(z_raw), s_loc, positive(s_raw)
@@ -113,6 +118,10 @@ class MixtureOfExpertsDecoder(nn.Module):
     decoder of its own, W(n) = sum_k w_k(n) W_k, which reads concat(z_t, w) of its T frames.
     """
 
+    # Of all layers but the first, whose input is one pixel: see models/precision.py. Kernels are
+    # blended in the dtype of the banks.
+    compute_dtype: torch.dtype | None = None
+
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
         super().__init__()
         banks = experts if banks is None else banks
@@ -132,26 +141,24 @@ class MixtureOfExpertsDecoder(nn.Module):
 
     def forward(self, z, w):
         clips = len(z)
-        kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
-        biases = [w @ bank for bank in self.biases]  # [N, c_out]
+        dtype = self.compute_dtype or w.dtype
+        dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
+        kernels = [  # [N, c_in, c_out, 4, 4]
+            Blend.apply(w, bank).to(dtype) for bank, dtype in zip(self.kernels, dtypes)
+        ]
+        biases = [(w @ bank).to(dtype) for bank, dtype in zip(self.biases, dtypes)]  # [N, c_out]
         # The input is one pixel, so that its transposed convolution is a matrix product.
         x = torch.bmm(_with_weights(z, w), kernels[0].flatten(2))
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
-        layers = list(zip(kernels[1:], biases[1:]))
+        x, layers = x.to(dtype), list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
             # The clips are groups of one convolution: one launch per layer.
             x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            for kernel, bias in layers:
-                x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1)
+            layers = [(kernel.flatten(0, 1), bias.flatten()) for kernel, bias in layers]
+            x = _upsample(x, layers, groups=clips)
+            return x.unflatten(1, (clips, 3)).transpose(0, 1).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
-        layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
-        pictures = []
-        for n, clip in enumerate(x.unbind()):
-            for kernel, bias in layers:
-                clip = _upsample(clip, kernel[n], bias[n])
-            pictures.append(clip)
-        return torch.stack(pictures)
+        return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
@@ -163,10 +170,11 @@ class SingleDecoder(MixtureOfExpertsDecoder):
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
         x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
-        x = x + self.biases[0][0, :, None, None]
-        for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
-            x = _upsample(x, kernel[0], bias[0])
-        return x.unflatten(0, z.shape[:2])
+        dtype = self.compute_dtype or w.dtype
+        x = (x + self.biases[0][0, :, None, None]).to(dtype)
+        banks = zip(self.kernels[1:], self.biases[1:])
+        x = _upsample(x, [(kernel[0].to(dtype), bias[0].to(dtype)) for kernel, bias in banks])
+        return x.unflatten(0, z.shape[:2]).to(w.dtype)
 
 
 def _with_weights(z, w):
@@ -174,9 +182,47 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, kernel, bias, groups=1):
-    """LeakyReLU, then a transposed convolution that doubles height and width."""
-    return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1, groups=groups)
+def _upsample(x, layers, groups=1):
+    """LeakyReLU and a transposed convolution per (kernel, bias): x [B, c_in, 4, 4] to 64 pixels."""
+    for i, (kernel, bias) in enumerate(layers):
+        # In place: the gradient of a convolution does not need its output.
+        x = F.leaky_relu(x, inplace=i > 0)
+        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, groups=groups)
+    return x
+
+
+class ClipByClip(torch.autograd.Function):
+    """`_upsample` of every clip by its own layers: x [N, T, c_in, 4, 4] -> [N, T, 3, 64, 64].
+
+    layers: kernel [N, c_in, c_out, 4, 4] and bias [N, c_out] of each layer in turn. The gradients
+    of each clip go to their places in the gradients of the batch. Autograd would first collect
+    those of all clips and then join them, which takes more memory and leaves the heap in pieces.
+    """
+
+    @staticmethod
+    def forward(ctx, x, *layers):
+        ctx.clips, inputs = [], (x, *layers)
+        for n in range(len(x)):
+            parts = [whole[n].detach() for whole in inputs]
+            wanted = [p.requires_grad_() for p, wants in zip(parts, ctx.needs_input_grad) if wants]
+            if not wanted:
+                # Without gradients, oneDNN convolves faster in this layout; with them it does not.
+                parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+            with torch.set_grad_enabled(bool(wanted)):
+                picture = _upsample(parts[0], list(zip(parts[1::2], parts[2::2])))
+            ctx.clips.append((picture, wanted))
+        return torch.stack([picture.detach().contiguous() for picture, _ in ctx.clips])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (grad,), clips = grads, len(ctx.clips)
+        joined = [part.new_empty(clips, *part.shape) for part in ctx.clips[0][1]]
+        for n in reversed(range(clips)):
+            # Taking a clip off the list frees its activations.
+            for whole, part in zip(joined, torch.autograd.grad(*ctx.clips.pop(), grad[n])):
+                whole[n] = part
+        found = iter(joined)
+        return tuple(next(found) if wants else None for wants in ctx.needs_input_grad)
 
 
 class Blend(torch.autograd.Function):

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
 from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
     ENCODER_WIDTHS,
+    ClipByClip,
     Combiner,
     DynamicsPosterior,
     FrameEncoder,
@@ -127,6 +129,38 @@ def test_decoder_of_single_clips_and_frames(clips, frames):
     torch.testing.assert_close(
         decoder(z[:clips, :frames], w[:clips]), decoder(z, w)[:clips, :frames]
     )
+
+
+@pytest.mark.parametrize("wanted", ["all", "x alone", "kernels alone"])
+def test_clip_by_clip_gives_the_bits_of_autograd(wanted):
+    channels = 8, 6, 5
+    layers = [
+        part
+        for c_in, c_out in zip(channels, channels[1:])
+        for part in (torch.randn(N, c_in, c_out, 4, 4), torch.randn(N, c_out))
+    ]
+    tensors = [torch.randn(N, T, channels[0], 4, 4), *layers]
+    for i, tensor in enumerate(tensors):
+        tensor.requires_grad_(wanted == "all" or (wanted == "x alone") == (i == 0))
+
+    def clip(n):
+        x = tensors[0][n]
+        for kernel, bias in zip(tensors[1::2], tensors[2::2]):
+            x = F.conv_transpose2d(F.leaky_relu(x), kernel[n], bias[n], stride=2, padding=1)
+        return x
+
+    results = []
+    for pictures in (torch.stack([clip(n) for n in range(N)]), ClipByClip.apply(*tensors)):
+        (pictures**2).sum().backward()
+        results.append([pictures, *(t.grad for t in tensors)])
+        for tensor in tensors:
+            tensor.grad = None
+    for expected, found in zip(*results):
+        assert (expected is None and found is None) or torch.equal(expected, found)
+    with torch.no_grad():
+        without_gradients = ClipByClip.apply(*tensors)
+    torch.testing.assert_close(without_gradients, pictures)
+    assert without_gradients.is_contiguous() and not without_gradients.requires_grad
 
 
 def test_identity_is_pooled_after_its_layers():
