@@ -169,6 +169,8 @@ class RunSettings:
     "Where to compute. auto takes a CUDA GPU if there is one."
     threads: int = flag(0, MACHINE, low=0, free=True)
     "CPU threads. 0 leaves the choice to torch."
+    cuda_graph: bool = flag(True, MACHINE, free=True)
+    "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
 
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # module:function that turns a checkpoint of the authors' code into ours, or returns None

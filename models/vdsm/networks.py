@@ -13,6 +13,7 @@ from antialiased_cnns import BlurPool
 from torch import nn
 
 from models.start import standardise, start_output
+from models.vdsm import cuda
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -131,7 +132,6 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        clips = len(z)
         kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
         biases = [w @ bank for bank in self.biases]  # [N, c_out]
         # The input is one pixel, so that its transposed convolution is a matrix product.
@@ -139,11 +139,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
         layers = list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
-            # The clips are groups of one convolution: one launch per layer.
-            x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            for kernel, bias in layers:
-                x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1)
+            return cuda.upsample(x, layers)
         # On a CPU, one convolution per clip is faster than groups.
         layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
         pictures = []
@@ -174,9 +170,9 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, kernel, bias, groups=1):
+def _upsample(x, kernel, bias):
     """LeakyReLU, then a transposed convolution that doubles height and width."""
-    return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1, groups=groups)
+    return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1)
 
 
 class Blend(torch.autograd.Function):
@@ -228,7 +224,10 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        _, (h_n, _) = self.rnn(poses, start)
+        if poses.is_cuda and self.training and self.rnn.dropout:
+            h_n = cuda.last_states(self.rnn, poses, start)
+        else:
+            _, (h_n, _) = self.rnn(poses, start)
         loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
