@@ -78,6 +78,8 @@ class StaticPosterior(nn.Module):
     give the statistics of f (Conv_F), whose means and variances are averaged over the triples.
     """
 
+    pairs: torch.Tensor
+
     def __init__(self, width, hidden, f_dim):
         super().__init__()
         self.compare = nn.Conv2d(2 * width, hidden, 3, padding=1)

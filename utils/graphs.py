@@ -84,12 +84,12 @@ class Graphs:
             output = self.function(fixed)
         self.calls[key] = self.calls.get(key, 0) + 1
         if self.calls[key] == WARM_UP:
-            self._record(key, fixed)
+            self._record(self.recorder, key, fixed)
         return output
 
-    def _record(self, key, fixed):
+    def _record(self, recorder, key, fixed):
         try:
-            self.graphs[key] = self.recorder.record(lambda: self.function(fixed))
+            self.graphs[key] = recorder.record(lambda: self.function(fixed))
         except RuntimeError as error:
             self.recorder, self.graphs = None, {}
             # The first error is the cause; torch adds that the recording is not valid.
@@ -140,6 +140,7 @@ class DeviceSteps:
         return names, losses.clone()
 
     def _take(self, inputs):
+        self.gradients = []  # frees those of the step before
         schedules, rates = inputs["schedules"].unbind(), inputs["rates"].unbind()
         annealed = self.values(0)[0].with_values(schedules)
         inputs = {n: value for n, value in inputs.items() if n not in ("schedules", "rates")}
