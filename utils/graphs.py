@@ -1,7 +1,7 @@
 """CUDA graphs: a function is recorded once, and a GPU then repeats its kernels without the host."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,7 @@ class Recorder:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 output = function()
         except RuntimeError:
-            # torch leaves its stream current, and the generator of random numbers recording: a copy
-            # of the generator's state is free.
-            torch.cuda.set_stream(stream)
-            generator = torch.cuda.default_generators[torch.cuda.current_device()]
-            generator.graphsafe_set_state(generator.clone_state())
+            self._abandon(stream)
             raise
 
         def repeat():
@@ -48,6 +44,16 @@ class Recorder:
             return output
 
         return repeat
+
+    def _abandon(self, stream):
+        """Undo what torch leaves of a recording that failed, so that plain steps can go on."""
+        device = torch.cuda.current_device()
+        torch.cuda.set_stream(stream)
+        with suppress(RuntimeError):  # where the recording of memory has ended by itself
+            torch._C._cuda_endAllocateToPool(device, self.pool)
+        # The generator of random numbers believes that it is recorded; a copy of its state does not.
+        generator = torch.cuda.default_generators[device]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 class Graphs:
