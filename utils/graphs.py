@@ -51,7 +51,7 @@ class Recorder:
         torch.cuda.set_stream(stream)
         with suppress(RuntimeError):  # where the recording of memory has ended by itself
             torch._C._cuda_endAllocateToPool(device, self.pool)
-        # The generator of random numbers believes that it is recorded; a copy of its state does not.
+        # The generator still records its draws. A copy of its state does not.
         generator = torch.cuda.default_generators[device]
         generator.graphsafe_set_state(generator.clone_state())
 

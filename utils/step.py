@@ -98,7 +98,7 @@ class Stepper:
         A CUDA graph of `update` reads the tensors again whenever it is replayed.
         """
         numbers = [group["lr"] for group in self.adam.param_groups]
-        captured = torch.cuda.is_current_stream_capturing()
+        captured = self.updates.is_cuda and torch.cuda.is_current_stream_capturing()
         for group, rate in zip(self.adam.param_groups, rates):
             group["lr"], group["capturable"] = rate, captured
         try:
