@@ -104,8 +104,9 @@ def trained(command, folder, monkeypatch, flags):
     return checkpoints(folder)
 
 
-@pytest.mark.parametrize("flags", RUNS.values(), ids=RUNS)
-def test_steps_of_a_gpu_are_the_plain_ones(command, no_pictures, gpu, tmp_path, monkeypatch, flags):
+@pytest.mark.parametrize("name", RUNS)
+def test_steps_of_a_gpu_are_the_plain_ones(command, no_pictures, gpu, tmp_path, monkeypatch, name):
+    flags = RUNS[name]
     plain = trained(command, tmp_path / "plain", monkeypatch, flags)
     recorders = gpu()
     assert_same(trained(command, tmp_path / "gpu", monkeypatch, flags), plain)
