@@ -15,6 +15,7 @@ from torch import nn
 
 from models import precision
 from models.start import standardise, start_output
+from models.vdsm import cuda
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -140,7 +141,6 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        clips = len(z)
         dtype = self.compute_dtype or w.dtype
         dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
         kernels = [  # [N, c_in, c_out, 4, 4]
@@ -152,11 +152,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
         x, layers = x.to(dtype), list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
-            # The clips are groups of one convolution: one launch per layer.
-            x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            layers = [(kernel.flatten(0, 1), bias.flatten()) for kernel, bias in layers]
-            x = _upsample(x, layers, groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1).to(w.dtype)
+            return cuda.upsample(x, layers).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
         return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
 
@@ -182,12 +178,12 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, layers, groups=1):
+def _upsample(x, layers):
     """LeakyReLU and a transposed convolution per (kernel, bias): x [B, c_in, 4, 4] to 64 pixels."""
     for i, (kernel, bias) in enumerate(layers):
         # In place: the gradient of a convolution does not need its output.
         x = F.leaky_relu(x, inplace=i > 0)
-        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, groups=groups)
+        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
     return x
 
 
@@ -274,7 +270,10 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        _, (h_n, _) = self.rnn(poses, start)
+        if poses.is_cuda and self.training and self.rnn.dropout:
+            h_n = cuda.last_states(self.rnn, poses, start)
+        else:
+            _, (h_n, _) = self.rnn(poses, start)
         loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 

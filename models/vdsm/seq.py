@@ -113,11 +113,8 @@ class Seq(nn.Module):
     # p(s) = N(0, 1/K); p(d) = N(0, 1/dynamics_dim); p(z_1) = N(0, 1).
     def model(self, batch, annealed):
         weights, picked, like = annealed.weights, batch.picked, batch.codes[0]
-        (clips, frames, pose_dim), experts, size = (
-            like.shape,
-            self.encdec.experts,
-            self.dynamics_dim,
-        )
+        clips, frames, pose_dim = like.shape
+        experts, size = self.encdec.experts, self.dynamics_dim
         with pyro.plate("clips", clips):
             s = weighted_sample("s", centred((clips, experts), 1 / experts, 1, like), weights["s"])
             d = weighted_sample("d", centred((clips, size), 1 / size, 1, like), weights["d"])
