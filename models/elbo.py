@@ -83,24 +83,16 @@ class Chain(TorchDistribution):
             return self
         raise NotImplementedError("a Chain has the batch of its start")
 
-    def _walk(self, noise):
-        z, steps = self.start, []
-        for t in range(self.length):
-            loc, scale = self.kernel(z, t)
-            z = loc if noise is None else loc + scale * noise[:, t]
-            steps.append((z, loc, scale))
-        return tuple(torch.stack(part, 1) for part in zip(*steps))
-
     def rsample(self, sample_shape=()):
         """A path [N, length, dim], with gradients."""
-        z = self.start
+        z, path = self.start, []
         noise = torch.randn(self.batch_shape + self.event_shape, dtype=z.dtype, device=z.device)
-        self._last_path = self._walk(noise)
+        for t in range(self.length):
+            loc, scale = self.kernel(z, t)
+            z = loc + scale * noise[:, t]
+            path.append((z, loc, scale))
+        self._last_path = tuple(torch.stack(part, 1) for part in zip(*path))
         return self._last_path[0]
-
-    def means(self) -> torch.Tensor:
-        """The path [N, length, dim] in which each z_t is the location, given the one before."""
-        return self._walk(None)[0]
 
     def steps(self, z: torch.Tensor):
         """The Normals of all steps, given the path z [N, length, dim]."""

@@ -295,12 +295,30 @@ class PoseContext(nn.Module):
         weights = [[getattr(self.rnn, f"{name}_l{k}") for name in LSTM_WEIGHTS] for k in layers]
         step, outputs = self.first.expand(clips, -1), []
         # Cell by cell: on a CPU, calling the LSTM once per frame takes 2.6 times as long.
-        for _ in range(frames):
+        for _ in range(1 if self._one_call(d) else frames):
             for k in layers:
                 h[k], c[k] = torch.lstm_cell(step, (h[k], c[k]), *weights[k])
                 step = h[k]
             outputs.append(step)
+        if frames > len(outputs):
+            return torch.cat([step[:, None], self._rest(h[0], c[0], frames - 1)], 1)
         return torch.stack(outputs, 1)
+
+    def _one_call(self, d):
+        """Whether all steps after the first are computed in one call: not yet tried on a GPU."""
+        return self.rnn.num_layers == 1 and not d.is_cuda
+
+    def _rest(self, h, c, frames):
+        """Outputs [N, frames, rnn_dim] of a single layer from its state h, c [N, rnn_dim].
+
+        A single layer reads its last output twice, as its input and as its state. It is thus an
+        LSTM without input whose two matrices are added.
+        """
+        from_input, from_state, *biases = [getattr(self.rnn, f"{n}_l0") for n in LSTM_WEIGHTS]
+        nothing, unused = h.new_zeros(len(h), frames, 1), h.new_zeros(len(from_state), 1)
+        weights = [unused, from_input + from_state, *biases]
+        settings = True, 1, 0.0, self.training, False, True  # as torch.nn.LSTM calls it
+        return torch.lstm(nothing, (h[None], c[None]), weights, *settings)[0]
 
 
 class Combiner(nn.Module):
@@ -321,8 +339,12 @@ class Combiner(nn.Module):
         d = d[:, None].expand(-1, h.shape[1], -1)
         return F.leaky_relu(self.from_context(torch.cat([h, d], -1)))
 
+    def hidden(self, z_prev, u):
+        """The features [..., rnn_dim] of loc and scale."""
+        return (torch.tanh(self.from_pose(z_prev)) + u) / 2
+
     def forward(self, z_prev, u):
-        hidden = (torch.tanh(self.from_pose(z_prev)) + u) / 2
+        hidden = self.hidden(z_prev, u)
         return self.loc(hidden), positive(self.scale(hidden))
 
 

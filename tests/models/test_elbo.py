@@ -138,14 +138,3 @@ def test_densities_of_the_sampled_path_are_not_computed_again():
     assert calls == [0, 1, 2, 3]
     torch.testing.assert_close(path.log_prob(z.clone()), sampled)
     assert calls[4:] == [slice(None)]
-
-
-@pytest.mark.parametrize("length", [1, 4])
-def test_means_of_a_chain_start_from_the_mean_before(length):
-    torch.manual_seed(0)
-    path, kernel = chain(length)
-    means, before = path.means(), path.start
-    assert means.shape == (2, length, 3)
-    for t in range(length):
-        before = kernel(before, t)[0]
-        torch.testing.assert_close(means[:, t], before)
