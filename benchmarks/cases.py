@@ -18,7 +18,7 @@ from models.vdsm.settings import VDSMSettings
 from utils.errors import UserError
 from utils.origin import commit
 from utils.plan import parse
-from utils.settings import RunSettings, StageInfo
+from utils.settings import StageInfo
 from utils.step import choose_device
 
 PRECISIONS = ("fp32", "bf16", "tf32")
@@ -31,14 +31,13 @@ PAPER: dict[str, Any] = {
     "dynamics_dim": 50,
     "rnn_dim": 512,
     "rnn_layers": 3,
-    "bs": 20,
 }
-PAPER_FRAMES = {"EncDec": 16, "Seq": 8}
+PAPER_BATCH, PAPER_FRAMES = 20, {"EncDec": 16, "Seq": 8}
 TINY: dict[str, Any] = {
-    "z_dim": 3, "n_e_w": 2, "dynamics_dim": 2, "rnn_dim": 4, "rnn_layers": 1, "bs": 2,
+    "z_dim": 3, "n_e_w": 2, "dynamics_dim": 2, "rnn_dim": 4, "rnn_layers": 1,
     "enc_widths": (2, 2, 2, 2, 3), "dec_widths": (4, 3, 2, 2),
 }  # fmt: skip
-TINY_FRAMES = {"EncDec": 3, "Seq": 2}
+TINY_BATCH, TINY_FRAMES = 2, {"EncDec": 3, "Seq": 2}
 # The other models: their settings, and an eighth of the published width, which a CPU takes.
 OTHERS: dict[str, tuple[type, dict]] = {
     "dsa": (DSASettings, {"width": 32, "hidden": 512, "conv_dim": 256, "rnn_dim": 64}),
@@ -52,7 +51,7 @@ PRESETS = {"demo": {"EncDec": 16, "Seq": 16}, "sprites-cpu": {"EncDec": 16, "Seq
 class Case:
     """One stage of a model at one size. frames: per sample, of which the stage may pick some."""
 
-    settings: RunSettings
+    settings: Any  # a RunSettings
     stage_name: str
     frames: int
     threads: int = 1
@@ -98,14 +97,16 @@ def paper(stage_name: str, threads: int = 1, quick: bool = False, **changes) -> 
     changes: settings that differ.
     """
     sizes, frames = (TINY, TINY_FRAMES) if quick else (PAPER, PAPER_FRAMES)
-    return Case(VDSMSettings(**{**sizes, **changes}), stage_name, frames[stage_name], threads)
+    batch = TINY_BATCH if quick else PAPER_BATCH
+    settings = VDSMSettings(bs=batch, **{**sizes, **changes})
+    return Case(settings, stage_name, frames[stage_name], threads)
 
 
 def preset(name: str, stage_name: str, threads: int = 1, quick: bool = False) -> Case:
     """A stage of VDSM with the settings of a preset."""
     settings = parse(["--preset", name]).stages[stage_name]
     if quick:
-        settings = dataclasses.replace(settings, **TINY)
+        settings = dataclasses.replace(settings, bs=TINY_BATCH, **TINY)
     return Case(settings, stage_name, PRESETS[name][stage_name], threads)
 
 
@@ -113,7 +114,7 @@ def other(model: str, threads: int = 1, quick: bool = False) -> Case:
     """Another model: at the published size on a GPU, at an eighth of the width on a CPU."""
     settings_class, narrow = OTHERS[model]
     changes = {} if torch.cuda.is_available() and not quick else narrow
-    settings = settings_class(**changes, **({"bs": 2} if quick else {}))
+    settings = settings_class(**changes, **({"bs": TINY_BATCH} if quick else {}))
     frames = getattr(settings, "frames_per_clip", settings.seq_len)
     return Case(settings, settings.STAGES[0].name, frames, threads)
 

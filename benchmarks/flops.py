@@ -1,7 +1,6 @@
 """The arithmetic that a step of VDSM cannot do without, and how fast the machine can do it."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +24,8 @@ def gflop(case: Case, encoder: bool = True) -> float:
     142. The default stage 2 saves the cached encoder (10) and, because s's posterior is frozen, the
     gradients of the blended kernels (33) and of the mixing weights (5).
     """
-    settings: Any = case.settings
-    frames, encdec_trains = case.clips * case.frames, case.stage_name == "EncDec"
+    settings, frames = case.settings, case.clips * case.frames
+    encdec_trains = case.stage_name == "EncDec"
     products = list(_decoder(settings, case.clips, frames, encdec_trains))
     # The layers of the identity.
     to_s = _trains_behind_s(settings, encdec_trains)

@@ -181,7 +181,7 @@ def main(argv: list[str]) -> int:
         "steps": clock.steps,
         "first step": clock.first_step,
         "code": code,
-        "never imported": list(waiting),
+        "not imported": list(waiting),
         "ended": time.time(),
     }
     Path(file).write_text(json.dumps(figures))

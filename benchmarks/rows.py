@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -127,10 +127,9 @@ def _literal_loss(case, network, batches):
 
 def gflop(case: cases.Case, form: str) -> float | None:
     """GFLOP that the step cannot do without; None where nobody counts them."""
-    settings: Any = case.settings
-    if settings.model != "vdsm":
+    if case.settings.model != "vdsm":
         return _counted(case)
-    if form in (LITERAL, NO_IDLE) or settings.frames_per_clip:
+    if form in (LITERAL, NO_IDLE) or case.settings.frames_per_clip:
         return None
     return flops.gflop(case, encoder=case.stage_name == "EncDec" or form == ENCODER_IN)
 

@@ -79,8 +79,8 @@ def benchmark(preset: str, more: Sequence[str], threads: int = 1, repeats: int =
             behind[ONE_STEP] = [seconds / steps for seconds in parts[STEPS]]
         rows.append(_row(f"{preset}, {stage}", parts | behind) | more_figures)
     processor = cases.spread([run["processor"] for run in runs])
-    command = " ".join(["main.py", *flags])
-    return cases.result("run", [threads], rows, command=command, processor_seconds=processor)
+    about = {"command": " ".join(["main.py", *flags]), "processor_seconds": processor}
+    return cases.result("run", [threads], rows, **about, not_imported=runs[0]["not imported"])
 
 
 def _parts(runs, kind, stage):
