@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import precision
+from models.convolution import Conv2d, ConvTranspose2d, ToColours
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, standardise, start_output
@@ -63,12 +64,12 @@ class FrameFeatures(nn.Module):
     def __init__(self, width):
         super().__init__()
         channels = (3, width, width, width)
-        self.convs = nn.ModuleList(precision.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
+        self.convs = nn.ModuleList(Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
-            h = F.leaky_relu(conv(h), SLOPE)
+            h = F.leaky_relu_(conv(h), SLOPE)
         return h
 
 
@@ -83,8 +84,8 @@ class StaticPosterior(nn.Module):
 
     def __init__(self, width, hidden, f_dim):
         super().__init__()
-        self.compare = precision.Conv2d(2 * width, hidden, 3, padding=1)
-        self.join = precision.Conv2d(3 * hidden, hidden, 3, padding=1)
+        self.compare = Conv2d(2 * width, hidden, 3, padding=1)
+        self.join = Conv2d(3 * hidden, hidden, 3, padding=1)
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
         # On the device: the host waits for a GPU that has to fetch an index from it.
         self.register_buffer("pairs", torch.tensor(PAIRS), persistent=False)
@@ -143,15 +144,13 @@ class FrameDecoder(nn.Module):
     def __init__(self, code_dim, width):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
-        channels = (width, width, width, 3)
-        self.convs = nn.ModuleList(
-            precision.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels
-        )
+        convs = [ConvTranspose2d(width, width, 4, 2, 1) for _ in range(3)]
+        self.convs = nn.ModuleList([*convs, ToColours(width, 3, 4, 2, 1)])
 
     def forward(self, code):
         x = self._map(self.dense(code))
         for conv in self.convs:
-            x = conv(F.leaky_relu(x, SLOPE))
+            x = conv(F.leaky_relu_(x, SLOPE))
         return x
 
     @torch.no_grad()
