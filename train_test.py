@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import data
 from data.base import Dataset
 from data.batches import Batches
 from export import export
@@ -20,7 +19,7 @@ from models.stage import Stage, too_early
 from pictures.drawing import draw_stage
 from utils import guards
 from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
-from utils.errors import UserError, warn
+from utils.errors import warn
 from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
@@ -34,8 +33,11 @@ from utils.step import Stepper, choose_device, learning_rate
 VALIDATION_BATCHES = 4
 
 
-def run(plan: Plan, argv: list[str]) -> None:
-    """Train the stages of the plan in order, or test. argv: the command's flags, for messages."""
+def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
+    """Train the stages of the plan in order, or test.
+
+    argv: the command's flags, for messages. datasets: by the name of the stage.
+    """
     settings = plan.first
     device = choose_device(settings.device, settings.threads, settings.precision)
     folder = RunFolder(settings)
@@ -43,10 +45,11 @@ def run(plan: Plan, argv: list[str]) -> None:
     if not settings.fresh:
         guards.refuse_damaged(plan, folder)
     guards.refuse_export(plan, folder)
+    for name, dataset in datasets.items():
+        need_labels(plan.stages[name], dataset)
     if not plan.training:
-        test(plan, folder, device)
+        test(plan, folder, device, datasets)
         return
-    datasets = {name: _load(plan.stages[name], name) for name in plan.training}
     stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
         guards.refuse_other_run(plan, folder, datasets)
@@ -64,15 +67,6 @@ def run(plan: Plan, argv: list[str]) -> None:
         folder.save_settings({name: plan.stages[name] for name in plan.training})
         for name in plan.training:
             train(plan.stages[name], name, datasets[name], folder, device, argv, signals)
-
-
-def _load(settings, name):
-    """The data set, checked for what stage `name` and the evaluation need."""
-    dataset = data.load(settings)
-    if settings.clips_per_sample_of(name, dataset) == 1:
-        dataset.need_frames(settings.seq_len)
-    need_labels(settings, dataset)
-    return dataset
 
 
 def train(settings, name, dataset, folder, device, argv, signals) -> None:
@@ -333,21 +327,15 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
     return sums
 
 
-def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
+def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) -> None:
     """Draw, measure and export the checkpoints that the flags name, by default the newest."""
     folder.put_away(warn)
     began = time.monotonic()
-    for name, settings in plan.stages.items():
+    for name, path in guards.to_test(plan, folder).items():
+        settings, dataset = plan.stages[name], datasets[name]
         info = settings.info(name)
-        path = folder.choose(name, getattr(settings, info.pretrained))
-        if path is None:
-            if settings.number(name) == 1 and not settings.export_codes:
-                train_first = f"train first (--{info.train} True), or give the run's --RUN"
-                raise UserError(f"nothing to test in {folder.checkpoints}: {train_first}")
-            continue
         state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)
-        dataset = _load(settings, name)
         if settings.measured:
             guards.refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)

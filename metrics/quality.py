@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-from torchvision.models import AlexNet_Weights
 
 from metrics.weights import Missing
 
@@ -57,10 +55,15 @@ class LPIPS:
     """
 
     def __init__(self):
+        # torchmetrics and torchvision take seconds to import
+        from torchvision.models import AlexNet_Weights
+
         url = AlexNet_Weights.IMAGENET1K_V1.url
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         if not (cache / Path(url).name).exists():
             raise Missing(f"put {url} into {cache}")
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
         self.net = LearnedPerceptualImagePatchSimilarity("alex").net
 
     @torch.no_grad()
