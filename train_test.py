@@ -1,11 +1,14 @@
 """The one training loop, for every stage of every model, and the test of a trained model."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 import data
 from data.base import Dataset
@@ -18,6 +21,7 @@ from pictures.drawing import draw_stage
 from utils import guards
 from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
 from utils.errors import UserError, warn
+from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
 from utils.plan import Plan
@@ -33,7 +37,7 @@ VALIDATION_BATCHES = 4
 def run(plan: Plan, argv: list[str]) -> None:
     """Train the stages of the plan in order, or test. argv: the command's flags, for messages."""
     settings = plan.first
-    device = choose_device(settings.device, settings.threads)
+    device = choose_device(settings.device, settings.threads, settings.precision)
     folder = RunFolder(settings)
     folder.inspect()
     if not settings.fresh:
@@ -150,33 +154,43 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
     t = begin(settings, info, dataset, folder, device, progress, lowered)
     stage, stepper, place, c = t.stage, t.stepper, t.place, settings
     schedules = stage.schedules()
+
+    def values(step):
+        """The schedules and the learning rate of a step."""
+        rate = place.rate * place.scale
+        rate = learning_rate(rate, step, t.steps, c.lr_warmup, c.lr_final)
+        return schedules.at(step // c.bs_per_epoch), rate
+
+    on_device = device_steps(t, values)
+    stage.network.train()
     logs = c.tboard_log and place.step < t.steps
     first_epoch = place.step // c.bs_per_epoch
     events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, origin(device))
     saving = Saver(folder, info.name, c.keep_checkpoints)
     with signals.patiently(), saving as saver, events as log:
         while place.step < t.steps:
-            # the weights of the loss terms
+            # the weights of the loss terms, and the learning rate
             epoch = place.step // c.bs_per_epoch
-            annealed = schedules.at(epoch)
+            annealed, rate = values(place.step)
+            stepper.begin_step(rate)
 
-            # the loss of a batch that the number of the step determines
-            stage.network.train()
-            terms, sequences = stage.loss(t.batches, place.step, annealed)
-            loss = stage.objective(terms, sequences)
-            for name, term in terms.items():
-                pair = torch.stack([term.raw.detach(), term.weighted.detach()]) / sequences
+            # one step of Adam on a batch that the number of the step determines
+            after = (epoch + 1) * c.bs_per_epoch
+            if on_device is None:
+                names, losses = take_step(t, stage.inputs(t.batches, place.step), annealed)
+            else:
+                names, losses = on_device(place.step, after)
+            for name, pair in zip(names, losses):
                 place.losses.setdefault(name, []).append(pair)
-
-            # one step of Adam
-            rate = place.rate * place.scale
-            rate = learning_rate(rate, place.step, t.steps, c.lr_warmup, c.lr_final)
-            stepper(loss, rate)
             place.step += 1
             progress.step()
 
+            # the next epoch's inputs, sent while a GPU is still at work on this one
+            ends = place.step == after
+            if ends and on_device is not None and place.step < t.steps:
+                on_device.send(place.step, after + c.bs_per_epoch)
+
             # stop at a loss that is not finite; a GPU is asked once per epoch
-            ends = place.step % c.bs_per_epoch == 0
             if ends or device.type == "cpu":
                 guards.raise_not_finite(stepper, place, stage, t.batches, annealed)
 
@@ -189,6 +203,27 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
             if signals.asked:
                 break  # leaving the block waits for the checkpoint, then obeys the signal
     return stage
+
+
+def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str, ...], Tensor]:
+    """Take one optimiser step. inputs: of `Stage.inputs`. The host does not wait for a GPU.
+
+    Returns the names of the loss's terms and their values [terms, 2], raw and weighted, in nats per
+    sequence.
+    """
+    terms, sequences = t.stage.terms(t.batches, inputs, annealed), t.batches.size
+    t.stepper.update(t.stage.objective(terms, sequences))
+    values = torch.stack([part.detach() for term in terms.values() for part in term])
+    return tuple(terms), values.unflatten(0, (-1, 2)) / sequences
+
+
+def device_steps(t: Training, values: Callable) -> DeviceSteps | None:
+    """How a GPU that holds all frames takes the steps; None elsewhere. values: see `attempt`."""
+    if t.batches.resident is None:
+        return None
+    recorder = Recorder() if t.settings.cuda_graph else None
+    given = t.stage, t.batches, t.stepper, recorder, t.progress.warn
+    return DeviceSteps(partial(take_step, t), values, *given)
 
 
 def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
@@ -218,6 +253,7 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
         t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))
     with undisturbed(t.device):
         draw_stage(t.stage, t.dataset, t.batches, t.folder.images, epoch, log, last)
+    t.stage.network.train()
 
 
 def save_if_due(t: Training, saver: Saver, epoch: int, ends: bool, annealed, leaving) -> None:

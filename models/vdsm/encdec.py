@@ -10,6 +10,7 @@ from pyro.distributions import Bernoulli
 from torch import nn
 
 from models.elbo import centred, elbo_terms, normal, weighted_sample
+from models.precision import compute_in
 from models.vdsm import networks
 
 
@@ -38,6 +39,7 @@ class EncDec(nn.Module):
             self.decoder = networks.SingleDecoder(*sizes, settings.dec_widths)
         else:
             self.decoder = networks.MixtureOfExpertsDecoder(*sizes, settings.dec_widths)
+        compute_in(self, settings.precision)
 
     def frame_codes(self, x):
         """Frames [N, T, 3, 64, 64] -> z loc, z scale [N, T, pose_dim], s loc, s scale [N, T, K]."""

@@ -5,6 +5,7 @@ paper. The encoder's five convolutions have stride 1, and a BlurPool follows eac
 only this gives the sizes in the text. The decoder ends in a sigmoid, not in a LeakyReLU.
 """
 
+import itertools
 import math
 
 import torch
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from antialiased_cnns import BlurPool
 from torch import nn
 
+from models import precision
 from models.start import standardise, start_output
+from models.vdsm import cuda
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -40,12 +43,14 @@ class FrameEncoder(nn.Module):
     slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
+    compute_dtype: torch.dtype | None = None  # of the convolutions: see models/precision.py
+
     def __init__(self, pose_dim, experts, widths=ENCODER_WIDTHS, slope=0.01):
         super().__init__()
         self.slope = slope
         channels, paddings = zip((3, *widths), widths), (1, 1, 1, 1, 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(c_in, c_out, KERNEL, padding=padding)
+            precision.Conv2d(c_in, c_out, KERNEL, padding=padding)
             for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
@@ -57,13 +62,14 @@ class FrameEncoder(nn.Module):
         # oneDNN convolves faster in this layout.
         features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
-            features = conv(features)
+            features = conv(features.to(self.compute_dtype or x.dtype))
             if self.slope != 1:
                 # In place: half the memory of the widest layers.
                 features = F.leaky_relu(features, self.slope, inplace=True)
             if i < 4:
-                features = self.blurs[i](features)  # 64 -> 32 -> 16 -> 8 -> 4 px
-        features = features.flatten(1)  # [B, widths[4]]
+                # Not in bfloat16: on a CPU, its gradient takes up to 80 times as long.
+                features = self.blurs[i](features.to(x.dtype))  # 64 -> 32 -> 16 -> 8 -> 4 px
+        features = features.to(x.dtype).flatten(1)  # [B, widths[4]]
         z_loc, z_raw = self.pose(features).chunk(2, -1)
         s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
         return z_loc, positive(z_raw), s_loc, positive(s_raw)
@@ -113,6 +119,10 @@ class MixtureOfExpertsDecoder(nn.Module):
     decoder of its own, W(n) = sum_k w_k(n) W_k, which reads concat(z_t, w) of its T frames.
     """
 
+    # Of all layers but the first, whose input is one pixel: see models/precision.py. Kernels are
+    # blended in the dtype of the banks.
+    compute_dtype: torch.dtype | None = None
+
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
         super().__init__()
         banks = experts if banks is None else banks
@@ -131,27 +141,20 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        clips = len(z)
-        kernels = [Blend.apply(w, bank) for bank in self.kernels]  # [N, c_in, c_out, 4, 4]
-        biases = [w @ bank for bank in self.biases]  # [N, c_out]
+        dtype = self.compute_dtype or w.dtype
+        dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
+        kernels = [  # [N, c_in, c_out, 4, 4]
+            Blend.apply(w, bank).to(dtype) for bank, dtype in zip(self.kernels, dtypes)
+        ]
+        biases = [(w @ bank).to(dtype) for bank, dtype in zip(self.biases, dtypes)]  # [N, c_out]
         # The input is one pixel, so that its transposed convolution is a matrix product.
         x = torch.bmm(_with_weights(z, w), kernels[0].flatten(2))
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
-        layers = list(zip(kernels[1:], biases[1:]))
+        x, layers = x.to(dtype), list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
-            # The clips are groups of one convolution: one launch per layer.
-            x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            for kernel, bias in layers:
-                x = _upsample(x, kernel.flatten(0, 1), bias.flatten(), groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1)
+            return cuda.upsample(x, layers).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
-        layers = [(kernel.unbind(), bias.unbind()) for kernel, bias in layers]
-        pictures = []
-        for n, clip in enumerate(x.unbind()):
-            for kernel, bias in layers:
-                clip = _upsample(clip, kernel[n], bias[n])
-            pictures.append(clip)
-        return torch.stack(pictures)
+        return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):
@@ -163,10 +166,11 @@ class SingleDecoder(MixtureOfExpertsDecoder):
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
         x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
-        x = x + self.biases[0][0, :, None, None]
-        for kernel, bias in zip(self.kernels[1:], self.biases[1:]):
-            x = _upsample(x, kernel[0], bias[0])
-        return x.unflatten(0, z.shape[:2])
+        dtype = self.compute_dtype or w.dtype
+        x = (x + self.biases[0][0, :, None, None]).to(dtype)
+        banks = zip(self.kernels[1:], self.biases[1:])
+        x = _upsample(x, [(kernel[0].to(dtype), bias[0].to(dtype)) for kernel, bias in banks])
+        return x.unflatten(0, z.shape[:2]).to(w.dtype)
 
 
 def _with_weights(z, w):
@@ -174,9 +178,47 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, kernel, bias, groups=1):
-    """LeakyReLU, then a transposed convolution that doubles height and width."""
-    return F.conv_transpose2d(F.leaky_relu(x), kernel, bias, stride=2, padding=1, groups=groups)
+def _upsample(x, layers):
+    """LeakyReLU and a transposed convolution per (kernel, bias): x [B, c_in, 4, 4] to 64 pixels."""
+    for i, (kernel, bias) in enumerate(layers):
+        # In place: the gradient of a convolution does not need its output.
+        x = F.leaky_relu(x, inplace=i > 0)
+        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+    return x
+
+
+class ClipByClip(torch.autograd.Function):
+    """`_upsample` of every clip by its own layers: x [N, T, c_in, 4, 4] -> [N, T, 3, 64, 64].
+
+    layers: kernel [N, c_in, c_out, 4, 4] and bias [N, c_out] of each layer in turn. The gradients
+    of each clip go to their places in the gradients of the batch. Autograd would first collect
+    those of all clips and then join them, which takes more memory and leaves the heap in pieces.
+    """
+
+    @staticmethod
+    def forward(ctx, x, *layers):
+        ctx.clips, inputs = [], (x, *layers)
+        for n in range(len(x)):
+            parts = [whole[n].detach() for whole in inputs]
+            wanted = [p.requires_grad_() for p, wants in zip(parts, ctx.needs_input_grad) if wants]
+            if not wanted:
+                # Without gradients, oneDNN convolves faster in this layout; with them it does not.
+                parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+            with torch.set_grad_enabled(bool(wanted)):
+                picture = _upsample(parts[0], list(zip(parts[1::2], parts[2::2])))
+            ctx.clips.append((picture, wanted))
+        return torch.stack([picture.detach().contiguous() for picture, _ in ctx.clips])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (grad,), clips = grads, len(ctx.clips)
+        joined = [part.new_empty(clips, *part.shape) for part in ctx.clips[0][1]]
+        for n in reversed(range(clips)):
+            # Taking a clip off the list frees its activations.
+            for whole, part in zip(joined, torch.autograd.grad(*ctx.clips.pop(), grad[n])):
+                whole[n] = part
+        found = iter(joined)
+        return tuple(next(found) if wants else None for wants in ctx.needs_input_grad)
 
 
 class Blend(torch.autograd.Function):
@@ -228,7 +270,10 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        _, (h_n, _) = self.rnn(poses, start)
+        if poses.is_cuda and self.training and self.rnn.dropout:
+            h_n = cuda.last_states(self.rnn, poses, start)
+        else:
+            _, (h_n, _) = self.rnn(poses, start)
         loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
@@ -250,12 +295,30 @@ class PoseContext(nn.Module):
         weights = [[getattr(self.rnn, f"{name}_l{k}") for name in LSTM_WEIGHTS] for k in layers]
         step, outputs = self.first.expand(clips, -1), []
         # Cell by cell: on a CPU, calling the LSTM once per frame takes 2.6 times as long.
-        for _ in range(frames):
+        for _ in range(1 if self._one_call(d) else frames):
             for k in layers:
                 h[k], c[k] = torch.lstm_cell(step, (h[k], c[k]), *weights[k])
                 step = h[k]
             outputs.append(step)
+        if frames > len(outputs):
+            return torch.cat([step[:, None], self._rest(h[0], c[0], frames - 1)], 1)
         return torch.stack(outputs, 1)
+
+    def _one_call(self, d):
+        """Whether all steps after the first are computed in one call: not yet tried on a GPU."""
+        return self.rnn.num_layers == 1 and not d.is_cuda
+
+    def _rest(self, h, c, frames):
+        """Outputs [N, frames, rnn_dim] of a single layer from its state h, c [N, rnn_dim].
+
+        A single layer reads its last output twice, as its input and as its state. It is thus an
+        LSTM without input whose two matrices are added.
+        """
+        from_input, from_state, *biases = [getattr(self.rnn, f"{n}_l0") for n in LSTM_WEIGHTS]
+        nothing, unused = h.new_zeros(len(h), frames, 1), h.new_zeros(len(from_state), 1)
+        weights = [unused, from_input + from_state, *biases]
+        settings = True, 1, 0.0, self.training, False, True  # as torch.nn.LSTM calls it
+        return torch.lstm(nothing, (h[None], c[None]), weights, *settings)[0]
 
 
 class Combiner(nn.Module):
@@ -276,8 +339,12 @@ class Combiner(nn.Module):
         d = d[:, None].expand(-1, h.shape[1], -1)
         return F.leaky_relu(self.from_context(torch.cat([h, d], -1)))
 
+    def hidden(self, z_prev, u):
+        """The features [..., rnn_dim] of loc and scale."""
+        return (torch.tanh(self.from_pose(z_prev)) + u) / 2
+
     def forward(self, z_prev, u):
-        hidden = (torch.tanh(self.from_pose(z_prev)) + u) / 2
+        hidden = self.hidden(z_prev, u)
         return self.loc(hidden), positive(self.scale(hidden))
 
 

@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
+from models.vdsm import networks
 from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
     ENCODER_WIDTHS,
+    ClipByClip,
     Combiner,
     DynamicsPosterior,
     FrameEncoder,
@@ -127,6 +130,38 @@ def test_decoder_of_single_clips_and_frames(clips, frames):
     torch.testing.assert_close(
         decoder(z[:clips, :frames], w[:clips]), decoder(z, w)[:clips, :frames]
     )
+
+
+@pytest.mark.parametrize("wanted", ["all", "x alone", "kernels alone"])
+def test_clip_by_clip_gives_the_bits_of_autograd(wanted):
+    channels = 8, 6, 5
+    layers = [
+        part
+        for c_in, c_out in zip(channels, channels[1:])
+        for part in (torch.randn(N, c_in, c_out, 4, 4), torch.randn(N, c_out))
+    ]
+    tensors = [torch.randn(N, T, channels[0], 4, 4), *layers]
+    for i, tensor in enumerate(tensors):
+        tensor.requires_grad_(wanted == "all" or (wanted == "x alone") == (i == 0))
+
+    def clip(n):
+        x = tensors[0][n]
+        for kernel, bias in zip(tensors[1::2], tensors[2::2]):
+            x = F.conv_transpose2d(F.leaky_relu(x), kernel[n], bias[n], stride=2, padding=1)
+        return x
+
+    results = []
+    for pictures in (torch.stack([clip(n) for n in range(N)]), ClipByClip.apply(*tensors)):
+        (pictures**2).sum().backward()
+        results.append([pictures, *(t.grad for t in tensors)])
+        for tensor in tensors:
+            tensor.grad = None
+    for expected, found in zip(*results):
+        assert (expected is None and found is None) or torch.equal(expected, found)
+    with torch.no_grad():
+        without_gradients = ClipByClip.apply(*tensors)
+    torch.testing.assert_close(without_gradients, pictures)
+    assert without_gradients.is_contiguous() and not without_gradients.requires_grad
 
 
 def test_identity_is_pooled_after_its_layers():
@@ -289,3 +324,20 @@ def test_sequence_network_generates_any_length(frames):
         pictures = seq.decode(z, w)
     assert w.shape == (N, K) and pictures.shape == (N, frames, 3, 64, 64)
     assert 0 < pictures.min() and pictures.max() < 1
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_a_single_layer_reads_its_last_output_in_every_step(frames):
+    torch.manual_seed(0)
+    net, d = networks.PoseContext(3, 5, 1).double(), torch.randn(2, 3, dtype=torch.float64)
+    weights = [getattr(net.rnn, f"{name}_l0") for name in networks.LSTM_WEIGHTS]
+    outputs = [net.first.expand(2, -1)]
+    state = net.to_h(d), net.to_c(d)
+    for _ in range(frames):
+        state = torch.lstm_cell(outputs[-1], state, *weights)
+        outputs.append(state[0])
+    expected = torch.stack(outputs[1:], 1)
+    torch.testing.assert_close(net(d, frames), expected)
+    parameters = list(net.parameters())
+    gradients = torch.autograd.grad((net(d, frames) ** 2).sum(), parameters)
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected**2).sum(), parameters))
