@@ -117,7 +117,7 @@ class Fake:
 
 def test_a_remote_variant_answers():
     """The process of a variant starts, takes a turn, tells its peak, and ends."""
-    with turns._started("demo-stage2", "fp32", 1, False, 1) as variant:
+    with turns._started("demo-stage2", "fp32", 1, False) as variant:
         assert len(variant.turn()) >= 1
         assert variant.end() > 10**8
     assert not variant.process.is_alive()
