@@ -22,9 +22,9 @@ def in_blocks(layer: Callable, x: torch.Tensor) -> torch.Tensor:
     for start in range(0, len(x), BLOCK):
         part = layer(x[start : start + BLOCK])
         if start == 0:
-            y = part.new_empty(len(x), *part.shape[1:])
-            if part.dim() == 4 and not part.is_contiguous():
-                y = y.contiguous(memory_format=torch.channels_last)
+            last = part.dim() == 4 and not part.is_contiguous()
+            layout = torch.channels_last if last else torch.contiguous_format
+            y = torch.empty(len(x), *part.shape[1:], device=x.device, memory_format=layout)
         y[start : start + len(part)] = part
     return y
 
