@@ -16,6 +16,7 @@ from export import export
 from metrics.evaluate import evaluate, need_labels
 from models.annealing import Annealed
 from models.stage import Stage, too_early
+from models.view import VideoModel
 from pictures.drawing import draw_stage
 from utils import guards
 from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
@@ -81,15 +82,16 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
     with closing(progress):
         while True:
             try:
-                stage = attempt(settings, info, dataset, folder, device, progress, signals, lowered)
+                given = settings, info, dataset, folder, device, progress, signals, lowered
+                stage, view = attempt(*given)
                 break
             except guards.NotFinite as bad:
                 lowered = guards.recover(bad, settings, name, folder, argv, progress.warn)
     stage.network.eval()
     if settings.measured:
-        evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
+        evaluate(view, info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
-        export(stage.view(), dataset, folder, settings, folder.choose(name))
+        export(view, dataset, folder, settings, folder.choose(name))
     where = f"checkpoints in {folder.checkpoints}, pictures in {folder.images}"
     progress.say(f"stage {number}: done; {where}")
 
@@ -104,6 +106,7 @@ class Training(NamedTuple):
     device: torch.device
     progress: Progress
     stage: Stage
+    view: VideoModel  # of the trained stage: it keeps the codes of clips
     stepper: Stepper
     place: Place  # where training stands
     batches: Batches  # of the training split
@@ -137,11 +140,14 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
     given = settings, info, dataset, folder, device, progress
-    return Training(*given, stage, stepper, place, batches, validation, progress.total)
+    given += stage, stage.view(), stepper, place
+    return Training(*given, batches, validation, progress.total)
 
 
-def attempt(settings, info, dataset, folder, device, progress, signals, lowered) -> Stage:
-    """Train a stage from its newest checkpoint to its last epoch; returns the trained stage.
+def attempt(
+    settings, info, dataset, folder, device, progress, signals, lowered
+) -> tuple[Stage, VideoModel]:
+    """Train a stage from its newest checkpoint to its last epoch; returns it and its view.
 
     Raises `guards.NotFinite` at a loss or gradient that is not finite.
     """
@@ -196,7 +202,7 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
             save_if_due(t, saver, epoch, ends, annealed, leaving=signals.asked)
             if signals.asked:
                 break  # leaving the block waits for the checkpoint, then obeys the signal
-    return stage
+    return stage, t.view
 
 
 def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str, ...], Tensor]:
@@ -245,8 +251,10 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
         t.place.best = epoch, elbo
     if not too_early(t.place.step, t.steps):
         t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))
+    # A view keeps codes, so that each set of weights needs its own.
+    view = t.view if last else t.stage.view()
     with undisturbed(t.device):
-        draw_stage(t.stage, t.dataset, t.batches, t.folder.images, epoch, log, last)
+        draw_stage(t.stage, view, t.dataset, t.batches, t.folder.images, epoch, log, last)
     t.stage.network.train()
 
 
@@ -342,12 +350,12 @@ def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) ->
         stage = info.stage().build(settings)
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
-        epoch = state["epoch"] - 1
+        epoch, view = state["epoch"] - 1, stage.view()
         torch.manual_seed(settings.seed)
-        draw_stage(stage, dataset, None, folder.images, epoch, lambda *_: None, True)
+        draw_stage(stage, view, dataset, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
-            evaluate(stage.view(), info, dataset, folder, settings, device, epoch)
+            evaluate(view, info, dataset, folder, settings, device, epoch)
         if settings.export_codes and info is settings.STAGES[-1]:
-            export(stage.view(), dataset, folder, settings, path)
+            export(view, dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
     print(f"done in {time.monotonic() - began:.0f} s")
