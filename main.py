@@ -39,7 +39,7 @@ def main(argv):
         warnings.filterwarnings("ignore", message="CUDA initialization")
         settings = plan.first
         if settings.convert is not None:
-            if not Path(settings.convert).is_file():
+            if not Path(settings.convert).exists():
                 raise UserError(f"cannot read {settings.convert}: found no such file")
             from convert import convert
 

@@ -35,6 +35,8 @@ class VideoModel(Protocol):
     continues: bool = True
     mixes: bool = False
     planar: bool = False
+    _known_frames: Any = None  # frames of the data set whose codes `encode_clips` has kept
+    _known: dict  # {(position of a clip in it, frames): its codes}
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames -> static [N, ...], dynamic [N, ...]: the locations of the posterior."""
@@ -58,10 +60,10 @@ class VideoModel(Protocol):
         The view keeps the codes, so that it encodes a clip once. Make a new view when the network
         has been trained further.
         """
-        frames, known = self.__dict__.get("_known", (None, {}))
-        # Positions in another data set mean other clips.
-        known = known if frames is clips.frames else {}
-        self._known = clips.frames, known
+        if self._known_frames is not clips.frames:
+            # Positions in another data set mean other clips.
+            self._known_frames, self._known = clips.frames, {}
+        known = self._known
         places = [(place, length) for place in clips.index[np.asarray(rows)].tolist()]
         new = [at for at, place in enumerate(places) if place not in known]
         for start in range(0, len(new), BLOCK):

@@ -50,6 +50,7 @@ def emulate(setattr=setattr):
     for module, name in PRODUCTS:
         setattr(module, name, _in_float32(getattr(module, name)))
     setattr(precision, "fast_bf16", lambda device: True)
+    setattr(precision, "processor_lacks_bf16", lambda: False)
 
 
 if __name__ == "__main__":

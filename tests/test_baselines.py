@@ -79,16 +79,16 @@ def test_a_stopped_run_resumes_bit_for_bit(command, tmp_path, monkeypatch, model
     monkeypatch.setattr(train_test, "draw_stage", lambda *_: None)
     train = [*flags(model), "--train", "True", "--save_every_steps", "1"]
     assert command(*train, "--RUN", "unbroken").code == 0
-    step = train_test.Stepper.__call__
+    update = train_test.Stepper.update
 
-    def step_and_stop(self, *args):
-        if self.calls == 3:
+    def update_and_stop(self, loss):
+        if self.calls == 4:
             raise KeyboardInterrupt
-        step(self, *args)
+        update(self, loss)
 
-    monkeypatch.setattr(train_test.Stepper, "__call__", step_and_stop)
+    monkeypatch.setattr(train_test.Stepper, "update", update_and_stop)
     assert command(*train).code == 130
-    monkeypatch.setattr(train_test.Stepper, "__call__", step)
+    monkeypatch.setattr(train_test.Stepper, "update", update)
     resumed = command(*train)
     assert resumed.code == 0 and "1 steps of the next" in resumed.out
     checkpoints = [

@@ -9,6 +9,7 @@ import train_test
 from models.elbo import Term
 from tests.runs import NETWORKS, SUFFIX, TERMS, checkpoint, tree
 from tests.tiny import STAGE_1, STAGE_2, TINY
+from utils.adam import Adam
 
 # --- a loss that is not finite ---
 
@@ -160,14 +161,14 @@ def test_a_gradient_that_is_not_finite_is_named_and_updates_nothing(refused, mon
 
 
 def test_weights_that_an_update_spoils_are_never_saved(refused, monkeypatch, tmp_path):
-    step = torch.optim.Adam.step
+    step = Adam.step
 
     def spoil(self, *args, **kwargs):
         step(self, *args, **kwargs)
         with torch.no_grad():
             self.param_groups[0]["params"][0].fill_(float("inf"))
 
-    monkeypatch.setattr(torch.optim.Adam, "step", spoil)
+    monkeypatch.setattr(Adam, "step", spoil)
     line = refused(*TINY, "--bs_per_epoch", 1, "--save_every_steps", 1, "--nan_retries", 0)
     assert "what an update made of the weights is not finite in stage 1, epoch 0" in line
     assert not list(tmp_path.rglob("*.pth"))

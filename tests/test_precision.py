@@ -8,6 +8,7 @@ import torch
 from tests import bf16
 from tests.runs import assert_same_checkpoint, checkpoint
 from tests.tiny import TINY
+from utils import precision
 from utils.errors import UserError
 from utils.precision import fast_bf16, prepare
 
@@ -26,7 +27,7 @@ def no_data(monkeypatch):
 
 
 def test_what_the_processor_lacks_is_refused_before_data_is_loaded(refused, monkeypatch, no_data):
-    monkeypatch.setattr("utils.precision.fast_bf16", lambda device: False)
+    monkeypatch.setattr("utils.precision.processor_lacks_bf16", lambda: True)
     assert "use --precision fp32" in refused(*BF16)
     assert "for a CUDA GPU" in refused(*TINY, "--precision", "tf32")
     assert "invalid choice" in refused(*TINY, "--precision", "fp16")
@@ -55,9 +56,9 @@ def tf32():
 
 def test_a_gpu_multiplies_in_tf32_only_if_asked(monkeypatch, tf32):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    for precision in ("fp32", "tf32", "bf16"):
-        prepare(precision, CUDA)
-        assert tf32() == [precision == "tf32"] * 2
+    for name in ("fp32", "tf32", "bf16"):
+        prepare(name, CUDA)
+        assert tf32() == [name == "tf32"] * 2
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with pytest.raises(UserError, match="found no fast bf16 in this GPU"):
         prepare("bf16", CUDA)
@@ -99,3 +100,11 @@ def test_a_checkpoint_moves_between_precisions(
     said = command(*TINY, "--precision", second)
     assert said.code == 0 and "epoch 1 of 3 is done" in said.out
     assert checkpoint(tmp_path / "runs" / "demo", "Seq", 3)["settings"]["precision"] == second
+
+
+@pytest.mark.parametrize("flags, lacks", [("avx2", True), ("avx2 avx512_bf16", False), ("", False)])
+def test_a_processor_that_surely_lacks_bf16(flags, lacks, monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
+    assert not precision.processor_lacks_bf16()
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    assert precision.processor_lacks_bf16() == lacks

@@ -17,6 +17,7 @@ from utils.errors import UserError
 from utils.flags import shown, without
 from utils.lock import refuse_in_use
 from utils.plan import Plan, differences
+from utils.precision import refuse_on_cpu
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
@@ -40,11 +41,14 @@ def saves(settings: RunSettings, epoch: int) -> bool:
 def refuse_at_once(plan: Plan) -> None:
     """Raise UserError for what the machine and the names of files show, without torch.
 
-    Looks for an absent GPU, a run that trains in the folder now, and absent checkpoints.
+    Looks for an absent GPU, precision or checkpoint, and a run that trains in the folder now.
     """
     settings, folder = plan.first, RunFolder(plan.first)
-    if settings.device == "cuda" and no_gpu_driver():
+    no_gpu = settings.device == "cpu" or no_gpu_driver()
+    if no_gpu and settings.device == "cuda":
         raise UserError(NO_GPU)
+    if no_gpu:
+        refuse_on_cpu(settings.precision)
     refuse_export(plan, folder)
     if not plan.training:
         to_test(plan, folder)

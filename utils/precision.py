@@ -1,14 +1,35 @@
 """What --precision asks of the processor or GPU, and whether it can be had there."""
 
 import platform
-
-import torch
+from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 
+CPU_INFO = Path("/proc/cpuinfo")
+NO_TF32 = "--precision tf32 is for a CUDA GPU, found a CPU: use --precision fp32"
+NO_BF16 = "--precision bf16: found no fast bf16 in {}: use --precision fp32"
+PROCESSOR, GPU = "this processor (it needs AVX512-BF16)", "this GPU"
 
-def fast_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 numbers in hardware."""
+
+def refuse_on_cpu(precision: str) -> None:
+    """Raise UserError for a precision that this processor surely lacks. Imports no torch."""
+    if precision == "tf32":
+        raise UserError(NO_TF32)
+    if precision == "bf16" and processor_lacks_bf16():
+        raise UserError(NO_BF16.format(PROCESSOR))
+
+
+def processor_lacks_bf16() -> bool:
+    """Whether Linux lists the features of an x86 processor, and fast bf16 is not among them."""
+    text = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    return "avx2" in text and "avx512_bf16" not in text
+
+
+def fast_bf16(device: Any) -> bool:
+    """Whether the torch device multiplies bfloat16 numbers in hardware."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -17,13 +38,14 @@ def fast_bf16(device: torch.device) -> bool:
     return platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
 
 
-def prepare(precision: str, device: torch.device) -> None:
+def prepare(precision: str, device: Any) -> None:
     """Let a CUDA GPU multiply in TF32 or not; raise UserError if `device` lacks the precision."""
+    import torch
+
     if precision == "tf32" and device.type != "cuda":
-        raise UserError("--precision tf32 is for a CUDA GPU, found a CPU: use --precision fp32")
+        raise UserError(NO_TF32)
     if precision == "bf16" and not fast_bf16(device):
-        name = "this GPU" if device.type == "cuda" else "this processor (it needs AVX512-BF16)"
-        raise UserError(f"--precision bf16: found no fast bf16 in {name}: use --precision fp32")
+        raise UserError(NO_BF16.format(GPU if device.type == "cuda" else PROCESSOR))
     if device.type == "cuda":
         tf32 = precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
