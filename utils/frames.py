@@ -12,5 +12,6 @@ def as_float(frames: torch.Tensor) -> torch.Tensor:
 def as_uint8(frames: torch.Tensor) -> np.ndarray:
     """float [..., 3, 64, 64] in [0, 1] -> uint8 array [..., 64, 64, 3]."""
     rounded = frames.mul(255).round_().clamp_(0, 255).cpu().numpy()
-    # NumPy converts floats to integers several times as fast as torch.
-    return np.moveaxis(rounded.astype(np.uint8), -3, -1)
+    # NumPy converts floats to integers several times as fast as torch. A NaN gives any colour.
+    with np.errstate(invalid="ignore"):
+        return np.moveaxis(rounded.astype(np.uint8), -3, -1)
