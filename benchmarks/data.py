@@ -13,15 +13,13 @@ of a mapped file at any time.
 """
 
 import re
-import statistics
 import tempfile
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import cases, sparse_set
-from benchmarks.step import measure
+from benchmarks import cases, sparse_set, turns
 from data.base import Clips
 from data.batches import Batches
 from utils.settings import DATASETS
@@ -36,42 +34,49 @@ DEMO = (
 ).split()
 
 
-def loading(case: cases.Case, stage_name: str, clips: Clips, on_device: bool) -> float:
-    """Seconds to load one batch, the median of 20. on_device: whether the device holds the set."""
-    group, joined = ("character", 2) if stage_name == "EncDec" else (None, 1)
-    batches = Batches(clips, case.device(), case.frames["Seq"], case.clips, group, joined)
+def loading(case: cases.Case, clips: Clips, on_device: bool) -> list[float]:
+    """Seconds to load one batch, 20 times. on_device: whether the device holds the set."""
+    group, joined = ("character", 2) if case.stage_name == "EncDec" else (None, 1)
+    frames = case.frames // joined
+    batches = Batches(clips, case.device(), frames, case.clips, group, joined)
     if not on_device:
         batches.resident = None
     steps = iter(range(20))
     times = cases.timed(lambda: batches.frames(*batches.draw(next(steps))), case, repeats=20)
-    return statistics.median(seconds for seconds, _ in times)
+    return [seconds for seconds, _ in times]
 
 
-def benchmark(case: cases.Case, quick: bool = False) -> dict:
-    """{'machine', 'rows'}: per stage and place of the set, seconds of 'loading' and of a 'step'."""
-    count, clip_frames = (36, case.frames["Seq"]) if quick else (CLIPS, CLIP_FRAMES)
-    on_gpu = {"on the device": True} if case.device().type == "cuda" else {}
-    rows, clip_numbers = [], np.arange(count)
+def benchmark(threads: int = 1, quick: bool = False) -> dict:
+    """Per stage and place of the set, times of 'loading' and of a 'step', and their 'share'."""
+    count, rows = 36 if quick else CLIPS, []
+    clip_numbers = np.arange(count)
     with tempfile.TemporaryDirectory() as folder:
-        frames = sparse_set.write(folder, count, clip_frames)
+        frames = sparse_set.write(folder, count, CLIP_FRAMES)
         labels = {"character": clip_numbers // 9}
-        clips = Clips(frames, np.full(count, clip_frames), labels, clip_numbers)
-        for stage_name in case.frames:
-            step = measure(case, stage_name, "fast", quick)["seconds"]
-            for place, on_device in ({"memory-mapped": False} | on_gpu).items():
-                seconds = loading(case, stage_name, clips, on_device)
-                row = {"stage": stage_name, "set": place, "loading": seconds, "step": step}
-                rows.append(row | {"share": seconds / step})
-    return {"machine": cases.machine(case), "rows": rows}
+        clips = Clips(frames, np.full(count, CLIP_FRAMES), labels, clip_numbers)
+        for stage_name, stage in cases.STAGES.items():
+            case = cases.paper(stage_name, threads, quick)
+            places = {"memory-mapped": False}
+            if case.device().type == "cuda":
+                places["on the device"] = True
+            (step,) = turns.measure(stage.replace(" ", ""), [("fp32", threads)], quick)
+            for place, on_device in places.items():
+                timings = {"loading": cases.spread(loading(case, clips, on_device))}
+                timings["step"] = step["timings"]["step"]
+                share = timings["loading"]["median"] / timings["step"]["median"]
+                row = {"name": f"{stage}, set {place}", "timings": timings, "share": share}
+                rows.append(row)
+    return cases.result("data", [threads], rows)
 
 
 def table(result: dict) -> str:
     """The figures of `benchmark` as text."""
-    lines = [result["machine"]]
+    lines = [cases.heading(result)]
     for row in result["rows"]:
+        loading, step = (row["timings"][part]["median"] for part in ("loading", "step"))
         lines.append(
-            f"{cases.STAGES[row['stage']]}, set {row['set']}: loading takes {row['loading']:.4f} s "
-            f"of a step of {row['step']:.3f} s: {row['share']:.1%} (at most {MOST_OF_STEP:.0%}): "
+            f"{row['name']}: loading takes {loading:.4f} s of a step of {step:.3f} s: "
+            f"{row['share']:.1%} (at most {MOST_OF_STEP:.0%}): "
             f"{cases.met(row['share'] <= MOST_OF_STEP)}"
         )
     return "\n".join(lines)
@@ -114,7 +119,7 @@ def main(argv: list[str] | None = None):
             f"{cases.met(result['exit'] == 0 and peak < MOST_ANONYMOUS)}"
         )
     else:
-        result = benchmark(cases.new_case(given.threads, given.quick), given.quick)
+        result = benchmark(given.threads, given.quick)
         text = table(result)
     cases.publish(given, result, text)
 

@@ -14,7 +14,7 @@ from models.vdsm.settings import VDSMSettings
 Product = tuple[int, bool, bool]
 
 
-def gflop(case: Case, stage_name: str, encoder: bool = True) -> float:
+def gflop(case: Case, encoder: bool = True) -> float:
     """GFLOP of the matrix products and convolutions of one optimiser step, forward and backward.
 
     A multiply-add counts as 2. Blurs, LeakyReLUs, densities and Adam are left out, because memory
@@ -24,14 +24,23 @@ def gflop(case: Case, stage_name: str, encoder: bool = True) -> float:
     142. The default stage 2 saves the cached encoder (10) and, because s's posterior is frozen, the
     gradients of the blended kernels (33) and of the mixing weights (5).
     """
-    settings, frames = case.settings, case.clips * case.frames[stage_name]
-    encdec_trains = stage_name == "EncDec"
+    settings, frames = case.settings, case.clips * case.frames
+    encdec_trains = case.stage_name == "EncDec"
     products = list(_decoder(settings, case.clips, frames, encdec_trains))
+    # The layers of the identity.
+    to_s = _trains_behind_s(settings, encdec_trains)
+    products.append((frames * 2 * settings.n_e_w**2, encdec_trains, to_s))
     if encoder:
         products += _encoder(settings, frames, encdec_trains)
-    if stage_name == "Seq":
+    if case.stage_name == "Seq":
         products += _dynamics(settings, case.clips, frames)
     return sum(2 * count * (1 + inputs + weights) for count, inputs, weights in products) / 1e9
+
+
+def generation_gflop(case: Case) -> float:
+    """GFLOP of decoding one batch of the case, forward alone."""
+    products = _decoder(case.settings, case.clips, case.clips * case.frames, trains=False)
+    return sum(2 * count for count, *_ in products) / 1e9
 
 
 def _encoder(settings: VDSMSettings, frames: int, trains: bool) -> Iterator[Product]:
@@ -44,18 +53,21 @@ def _encoder(settings: VDSMSettings, frames: int, trains: bool) -> Iterator[Prod
     yield frames * (heads + IDENTITY_HIDDEN * 2 * settings.n_e_w), trains, trains
 
 
+def _trains_behind_s(settings: VDSMSettings, encdec_trains: bool) -> bool:
+    """Whether a trained parameter lies behind s, and so behind w and the blended kernels."""
+    return encdec_trains or settings.fidelity == "release"
+
+
 def _decoder(settings: VDSMSettings, clips: int, frames: int, trains: bool) -> Iterator[Product]:
-    """The identity layers, the blending of the experts' kernels and the decoder."""
+    """The blending of the experts' kernels and the decoder."""
     experts = settings.n_e_w
     channels, side = (settings.z_dim + experts, *settings.dec_widths, 3), 1
-    # Whether a trained parameter lies behind s, and so behind w and the blended kernels.
-    to_s = trains or settings.fidelity == "release"
+    to_s = _trains_behind_s(settings, trains)
     for layer, (c_in, c_out) in enumerate(zip(channels, channels[1:])):
         kernel = c_in * c_out * KERNEL**2
         yield frames * kernel * side**2, True, to_s
         yield clips * experts * kernel, to_s, trains
         side = 4 if layer == 0 else 2 * side
-    yield frames * 2 * experts**2, trains, to_s
 
 
 def _dynamics(settings: VDSMSettings, clips: int, frames: int) -> Iterator[Product]:
@@ -65,8 +77,9 @@ def _dynamics(settings: VDSMSettings, clips: int, frames: int) -> Iterator[Produ
         # The bidirectional LSTM over the poses. Its first input comes from the frozen encoder.
         yield frames * 2 * 4 * r * (z if layer == 0 else 2 * r), layer > 0, True
         yield frames * 2 * 4 * r * r, True, True
-        # The LSTM that unrolls d.
-        yield frames * 4 * r * (r + r), True, True
+        # The LSTM that unrolls d. The two products of a single layer are one after its first step.
+        products = frames + clips if settings.rnn_layers == 1 else 2 * frames
+        yield products * 4 * r * r, True, True
     # To d, and from d to the second LSTM's h_0 and c_0.
     yield clips * 2 * settings.rnn_layers * r * (2 * d + d), True, True
     # The combiner.
@@ -77,7 +90,10 @@ def _dynamics(settings: VDSMSettings, clips: int, frames: int) -> Iterator[Produ
 
 
 def best_convolution(case: Case) -> tuple[float, str]:
-    """GFLOP/s and name of the fastest of VDSM's own convolutions, forward, at stage 1's batch."""
+    """GFLOP/s and name of the fastest of VDSM's own convolutions, forward.
+
+    case: stage 1, whose batch and widths the convolutions have.
+    """
     best = 0.0, ""
     with torch.no_grad():
         for name, products, function, inputs in _convolutions(case):
@@ -97,7 +113,7 @@ def _convolutions(case):
 
     Each transposed convolution is followed by the strided convolution that is its gradient.
     """
-    frames = case.frames["EncDec"]
+    frames = case.frames
 
     def tensor(*shape):
         return torch.randn(shape, device=case.device())

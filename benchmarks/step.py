@@ -1,199 +1,191 @@
-"""Seconds per optimiser step at the release's Sprites size, beside the machine's limit.
+"""Seconds per optimiser step, beside the machine's limit.
 
-    python -m benchmarks.step [--json FILE] [--threads 1] [--quick]
+    python -m benchmarks.step [--rows stage1,stage2] [--threads 1,2] [--precision fp32,bf16]
+                              [--json FILE] [--quick]
 
-'Fast' is what `main.py` trains. 'Literal' is benchmarks/reference.py, which runs as the authors'
-code does: one sequence after another, one Pyro site per sequence and time step, Pyro's own ELBO,
-the frozen encoder in every step of stage 2, and gradients of the frozen networks that nothing uses.
-Each row has a process of its own, because its peak of memory is measured. The last rows are the
-other models: at the published size on a GPU, at an eighth of the width on a CPU.
+'stage1', 'stage2', 'dsa' and 'unordered' are what `main.py` trains: VDSM at the release's Sprites
+size, the other models at the published size on a GPU and at an eighth of the width on a CPU.
+'demo-stage1' and the like have the settings of a preset. 'stage1-literal' and the like run
+benchmarks/reference.py, as the authors' code does: one sequence after another, one Pyro site per
+sequence and time step, Pyro's own ELBO, the frozen encoder in every step of stage 2, and gradients
+of the frozen networks that nothing uses.
 
-The floor is the arithmetic that the step cannot do without (benchmarks/flops.py), divided by the
-speed of the best forward convolution of the same run.
+The floor is the arithmetic that a step cannot do without (benchmarks/flops.py), divided by the
+speed of the best forward convolution of the same run, which is measured before and after the steps.
+Several precisions or numbers of threads take turns (benchmarks/turns.py). The literal forms run in
+fp32 with the first number of threads.
 """
 
+import argparse
 import multiprocessing
-import resource
-import statistics
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
-import torch
-from pyro.infer import Trace_ELBO
-from torch.utils.flop_counter import FlopCounterMode
+from benchmarks import cases, flops
+from benchmarks.rows import ROWS, gflop
+from benchmarks.turns import measure
+from utils.errors import UserError
 
-from benchmarks import cases, flops, reference
-from models.annealing import Annealed
-from models.settings import DSASettings, UnorderedSettings
-from models.vdsm.encdec import EncDec
-from models.vdsm.seq import Seq, Sequences
-from utils.step import Stepper
-
-ANNEALED = Annealed({"s": 0.5, "d": 0.5, "z": 1.0}, temperature=5.0)
-# {(stage, form of the step): (untimed steps, timed steps, name in the table)}
-FORMS = {
-    ("EncDec", "fast"): (2, 5, "fast"),
-    ("EncDec", "reference"): (1, 2, "literal"),
-    ("Seq", "fast"): (2, 5, "fast, frozen codes cached as in training"),
-    ("Seq", "encoder in"): (2, 3, "fast, frozen encoder run in the step"),
-    ("Seq", "reference"): (1, 2, "literal"),
-    ("Seq", "no idle gradients"): (1, 2, "literal, no gradient of frozen networks"),
-}
-# The other models: their settings, and an eighth of the published width.
-OTHERS: dict[str, tuple[type, dict]] = {
-    "dsa": (DSASettings, {"width": 32, "hidden": 512, "conv_dim": 256, "rnn_dim": 64}),
-    "unordered": (UnorderedSettings, {"width": 32, "hidden": 64}),
-}
-# The bars for the fast step.
-MOST_OVER_FLOOR, MOST_MEMORY = 2.0, 6e9
-LEAST_GAIN = {"EncDec": 2.8, "Seq": 6.0}
+# The bars: a step over its floor, peak bytes on a CPU, and how many times as fast as another step.
+MOST_OVER_FLOOR = {"stage1": 2.0, "stage2": 2.0, "dsa": 1.6, "unordered": 1.6}
+MOST_MEMORY = {"stage1": 4.5e9}
+LEAST_OVER_LITERAL = {"stage1": 2.8, "stage2": 6.0}
+LEAST_OF_BF16 = {"stage1": 1.4, "stage2": 1.3}
+LEAST_OF_TWO_THREADS = {"stage1": 1.7, "stage2": 1.7}
 
 
-def optimiser_step(
-    case: cases.Case, stage_name: str, form: str
-) -> tuple[Callable, Stepper, torch.nn.Module]:
-    """A function that takes one optimiser step in the form; the `Stepper` and network in it."""
-    torch.manual_seed(0)
-    device, settings = case.device(), case.settings
-    x = torch.rand(case.clips, case.frames[stage_name], 3, 64, 64, device=device)
-    encdec, release = EncDec(settings).to(device), settings.fidelity == "release"
-    if stage_name == "EncDec":
-        network, inputs = encdec, (x, ANNEALED)
-        stepper = Stepper({1.0: encdec.parameters()})
-        literal = reference.EncDecReference(encdec, release)
-
-        def fast():
-            return encdec.loss(x, ANNEALED)
-    else:
-        network, inputs = Seq(settings, encdec).to(device), (x, None, ANNEALED)
-        stepper = Stepper({1.0: network.trainable()})
-        literal = reference.SeqReference(network, release)
-        cached = network.frame_codes(x)
-
-        def fast():
-            codes = network.frame_codes(x) if form == "encoder in" else cached
-            return network.loss(Sequences(codes, x), ANNEALED)
-
-        if form == "reference":
-            network.requires_grad_(True)
-
-    def step():
-        if form in ("reference", "no idle gradients"):
-            loss = Trace_ELBO().differentiable_loss(literal.model, literal.guide, *inputs)
-        else:
-            loss = sum(term.weighted for term in fast().values())
-        stepper(loss, 1e-3)
-
-    return step, stepper, network
+def variants(name: str, precisions: list[str], threads: list[int]) -> list[tuple[str, int]]:
+    """The precisions and numbers of threads in which a row is timed."""
+    if ROWS[name].literal:
+        return [("fp32", threads[0])]
+    return [(precision, number) for number in threads for precision in precisions]
 
 
-def measure(case: cases.Case, stage_name: str, form: str, quick: bool = False) -> dict:
-    """The row of a form: names, medians of 'seconds' and 'wall', 'peak' in bytes; fast: 'gflop'."""
-    warm_up, repeats, name = FORMS[stage_name, form]
-    text = f"{cases.STAGES[stage_name]} ({case.frames[stage_name]} frames): {name}"
-    row: dict = {"stage": stage_name, "form": form, "text": text}
-    if form in ("fast", "encoder in"):
-        row["gflop"] = flops.gflop(case, stage_name, (stage_name, form) != ("Seq", "fast"))
-    step, _, _ = optimiser_step(case, stage_name, form)
-    return row | _measured(step, case, *((1, 1) if quick else (repeats, warm_up)))
-
-
-def measure_other(model: str, case: cases.Case, quick: bool = False) -> dict:
-    """The row of another model at its own batch size."""
-    device, (settings_class, narrow) = case.device(), OTHERS[model]
-    changes = narrow if device.type == "cpu" else {}
-    settings = settings_class(**changes, **({"bs": 2} if quick else {}))
-    shape = (settings.bs, getattr(settings, "frames_per_clip", settings.seq_len), 3, 64, 64)
-    network_class, annealed = settings.STAGES[0].stage().network_of, Annealed({"f": 1.0, "z": 1.0})
-
-    def loss(network, x):
-        return sum(term.weighted for term in network.loss(x, annealed).values())
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        loss(network_class(settings), torch.empty(shape)).backward()
-    network, x = network_class(settings).to(device), torch.rand(shape, device=device)
-    stepper = Stepper({1.0: network.parameters()})
-    return {
-        "form": model,
-        "text": f"{model} ({settings.bs} sequences, {shape[1]} frames, width {settings.width})",
-        "gflop": counter.get_total_flops() / 1e9,
-        **_measured(lambda: stepper(loss(network, x), 1e-4), case, *((1, 1) if quick else (3, 2))),
-    }
-
-
-def _measured(step, case, repeats, warm_up):
-    seconds, wall = map(statistics.median, zip(*cases.timed(step, case, repeats, warm_up)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024
-    if case.device().type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    return {"seconds": seconds, "wall": wall, "peak": peak}
-
-
-def benchmark(case: cases.Case, quick: bool = False) -> dict:
-    """All figures: the machine, its best convolution, and a row per form and per other model."""
-
-    def in_own_process(function, *args):
+def best_convolutions(threads: list[int], quick: bool) -> dict[int, tuple[float, str]]:
+    """{threads: GFLOP/s and name of the best convolution}, each in a process of its own."""
+    rates = {}
+    for number in threads:
+        case = cases.paper("EncDec", number, quick)
         if quick:
-            return function(*args)
+            rates[number] = flops.best_convolution(case)
+            continue
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(function, *args).result()
+            rates[number] = pool.submit(flops.best_convolution, case).result()
+    return rates
 
-    rate, convolution = in_own_process(flops.best_convolution, case)
-    rows = []
-    for stage_name, form in FORMS:
-        row = in_own_process(measure, case, stage_name, form, quick)
-        rows.append(row)
-        print(f"  {row['text']}: {row['seconds']:.3f} s", file=sys.stderr, flush=True)
-    literal = {row["stage"]: row["seconds"] for row in rows if row["form"] == "reference"}
-    rows += [in_own_process(measure_other, model, case, quick) for model in OTHERS]
-    for row in rows:
-        if "gflop" in row:
-            row["floor"] = row["gflop"] / rate
-            row["over floor"] = row["seconds"] / row["floor"]
-        if row["form"] == "fast":
-            row["reference over fast"] = literal[row["stage"]] / row["seconds"]
-    speed = {"gflop_per_s": rate, "of": convolution}
-    batch = f"{case.clips} sequences per batch, {case.settings.n_e_w} experts"
-    text = f"VDSM: {batch}, fidelity {case.settings.fidelity}"
-    return {"machine": cases.machine(case), "case": text, "throughput": speed, "rows": rows}
+
+def benchmark(names: list[str], precisions: list[str], threads: list[int], quick: bool) -> dict:
+    """All figures: the best convolutions, and an entry per row, precision and threads."""
+    for precision in precisions:
+        # Raises UserError now, and not after minutes.
+        cases.paper("EncDec", threads[0]).in_precision(precision).device()
+    rates, found = best_convolutions(threads, quick), []
+    for name in names:
+        row, ways = ROWS[name], variants(name, precisions, threads)
+        case = row.case(threads[0], quick)
+        for (precision, number), figures in zip(ways, measure(name, ways, quick)):
+            words = f"{number} thread{'s' if number > 1 else ''}"
+            entry: dict[str, Any] = {
+                "name": f"{row.text}, {case.size}, {precision}, {words}",
+                "row": name,
+                "precision": precision,
+                "threads": number,
+                **figures,
+            }
+            count = gflop(case, row.form)
+            if count is not None and precision == "fp32":
+                entry["gflop"] = count
+            found.append(entry)
+            print(f"  {entry['name']}: {_median(entry):.3f} s", file=sys.stderr, flush=True)
+    again = best_convolutions(threads, quick)
+    rates = {number: max(rates[number], again[number]) for number in threads}
+    for entry in found:
+        if "gflop" in entry:
+            entry["floor"] = entry["gflop"] / rates[entry["threads"]][0]
+            entry["over floor"] = _median(entry) / entry["floor"]
+    _compare(found)
+    best = {str(n): {"gflop_per_s": rate, "of": name} for n, (rate, name) in rates.items()}
+    return cases.result("step", threads, found, convolution=best)
+
+
+def _median(entry, clock="step"):
+    return entry["timings"][clock]["median"]
+
+
+def _compare(found):
+    """Add to each entry how many times as fast it is as literal, as fp32, and as the first threads.
+
+    Times with different numbers of threads are compared by wall time.
+    """
+    medians = {(entry["row"], entry["precision"], entry["threads"]): entry for entry in found}
+    first = found[0]["threads"]
+    for (row, precision, threads), entry in medians.items():
+        literal = medians.get((f"{row}-literal", precision, threads))
+        if literal:
+            entry["times literal"] = _median(literal) / _median(entry)
+        if precision != "fp32" and (row, "fp32", threads) in medians:
+            single = medians[row, "fp32", threads]
+            entry["times fp32"] = _median(single) / _median(entry)
+        if threads != first and (row, precision, first) in medians:
+            one = medians[row, precision, first]
+            entry[f"times {first} thread"] = _median(one, "wall") / _median(entry, "wall")
+
+
+def bars(entry: dict) -> dict[str, bool]:
+    """The bars that apply to an entry: {line: whether it holds}."""
+    row, lines = entry["row"], {}
+    if row in MOST_OVER_FLOOR and "over floor" in entry and entry["threads"] == 1:
+        slow, most = entry["over floor"], MOST_OVER_FLOOR[row]
+        lines[f"{slow:.2f} times its floor (at most {most:g})"] = slow <= most
+    if row in MOST_MEMORY and entry["precision"] == "fp32" and entry["threads"] == 1:
+        peak, most = entry["peak"], MOST_MEMORY[row]
+        lines[f"peak memory {peak / 1e9:.2f} GB (under {most / 1e9:g})"] = peak < most
+    fast = {
+        "times literal": ("the literal form", LEAST_OVER_LITERAL),
+        "times 1 thread": ("one thread", LEAST_OF_TWO_THREADS if entry["threads"] == 2 else {}),
+        "times fp32": ("fp32", LEAST_OF_BF16 if entry["precision"] == "bf16" else {}),
+    }
+    for key, (what, least) in fast.items():
+        if key in entry and row in least:
+            gain = entry[key]
+            line = f"{gain:.2f} times as fast as {what} (at least {least[row]:g})"
+            lines[line] = gain >= least[row]
+    return lines
 
 
 def table(result: dict) -> str:
     """The figures as text."""
-    speed = result["throughput"]
-    lines = [
-        result["machine"],
-        result["case"],
-        f"best forward convolution: {speed['gflop_per_s']:.0f} GFLOP/s ({speed['of']})",
-        f"{'':60}{'s/step':>10}{'wall':>8}{'GFLOP':>8}{'floor s':>9}{'/floor':>8}{'peak GB':>9}",
-    ]
-    for row in result["rows"]:
-        floor = " " * 25
-        if "floor" in row:
-            floor = f"{row['gflop']:8.1f}{row['floor']:9.3f}{row['over floor']:8.2f}"
-        times = f"{row['seconds']:10.3f}{row['wall']:8.3f}"
-        lines.append(f"{row['text']:60}{times}{floor}{row['peak'] / 1e9:9.1f}")
-        if row["wall"] > 1.1 * row["seconds"]:
-            lines.append(f"{'':62}(other programs used the core too)")
-    for row in [row for row in result["rows"] if row["form"] == "fast"]:
-        slow, gain, memory = row["over floor"], row["reference over fast"], row["peak"]
-        stage, least = cases.STAGES[row["stage"]], LEAST_GAIN[row["stage"]]
-        bars = {
-            f"{slow:.2f} times its floor (at most {MOST_OVER_FLOOR:g})": slow <= MOST_OVER_FLOOR,
-            f"{gain:.1f} times as fast as the literal form (at least {least:g})": gain >= least,
-            f"peak memory {memory / 1e9:.1f} GB (under {MOST_MEMORY / 1e9:g})": memory
-            < MOST_MEMORY,
-        }
-        lines += [f"{stage}: {text}: {cases.met(holds)}" for text, holds in bars.items()]
+    lines = [cases.heading(result)]
+    for number, best in result["convolution"].items():
+        rate = f"{best['gflop_per_s']:.0f} GFLOP/s ({best['of']})"
+        lines.append(f"best forward convolution, threads: {number}: {rate}")
+    head = f"{'median s/step':>15}{'quartiles':>15}{'range':>15}{'GFLOP':>8}{'/floor':>8}"
+    lines.append(f"{'':72}{head}{'peak GB':>9}  times as fast as")
+    for entry in result["rows"]:
+        step, floor = entry["timings"]["step"], " " * 16
+        if "floor" in entry:
+            floor = f"{entry['gflop']:8.1f}{entry['over floor']:8.2f}"
+        ends = "".join(
+            f"{f'{low:.3f}-{high:.3f}':>15}" for low, high in (step["quartiles"], step["range"])
+        )
+        gains = [f"{k.removeprefix('times ')}: {v:.2f}" for k, v in entry.items() if "times " in k]
+        memory = f"{entry['peak'] / 1e9:9.2f}  {', '.join(gains)}"
+        lines.append(f"{entry['name']:72}{step['median']:15.4f}{ends}{floor}{memory}".rstrip())
+        if _median(entry, "wall") > 1.1 * step["median"]:
+            lines.append(f"{'':74}(other programs used the core too)")
+    for entry in result["rows"]:
+        lines += [f"{entry['name']}: {text}: {cases.met(ok)}" for text, ok in bars(entry).items()]
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None):
-    given = cases.flags("step", __doc__).parse_args(argv)
-    result = benchmark(cases.new_case(given.threads, given.quick), given.quick)
+    parser = cases.flags("step", __doc__, threads=None)
+    rows_help = f"rows joined by commas, from {', '.join(ROWS)} (default: all)"
+    threads_help = "numbers of CPU threads joined by commas, timed in turn (default: 1)"
+    precision_help = "precisions joined by commas, timed in turn (default: fp32)"
+    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help=rows_help)
+    parser.add_argument("--threads", type=cases.counts, default=[1], help=threads_help)
+    precisions = _names(cases.PRECISIONS)
+    parser.add_argument("--precision", type=precisions, default=["fp32"], help=precision_help)
+    given = parser.parse_args(argv)
+    try:
+        result = benchmark(given.rows, given.precision, given.threads, given.quick)
+    except UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     cases.publish(given, result, table(result))
+
+
+def _names(known):
+    """The type of a flag that takes some of the names `known`, joined by commas."""
+
+    def names(text):
+        given = list(dict.fromkeys(text.split(",")))
+        if not set(given) <= set(known):
+            raise argparse.ArgumentTypeError(f"found {text}, expected some of {', '.join(known)}")
+        return given
+
+    return names
 
 
 if __name__ == "__main__":

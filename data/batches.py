@@ -5,6 +5,7 @@ A batch depends on the seed and the step alone, so a resumed run draws the same 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ class Batches:
             rng = self._rng(0, FROZEN)
             self.start = rng.integers(self.windows)
             self.mirrored = rng.random(clips.total) < 0.5
+        self.rank = torch.from_numpy(clips.rank).to(self.device)
         self.resident = None
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
@@ -98,18 +100,45 @@ class Batches:
         within = np.take_along_axis(order, np.argsort(beyond, axis=1, kind="stable"), 1)
         return np.sort(within[:, :count], 1)
 
+    def place(self, clip, time) -> torch.Tensor:
+        """Positions among the frames of the split, on the device. clip, time: as for `frames`."""
+        if isinstance(clip, torch.Tensor):
+            return self.rank[clip] + time
+        return self.send(self.clips.rank[clip] + time)
+
     def frames(self, clip, time, flip=None) -> torch.Tensor:
-        """The frames at the index arrays [N, P] of `draw`: float [N, P, 3, 64, 64] in [0, 1]."""
+        """The frames at the indices [N, P] of `draw`: float [N, P, 3, 64, 64] in [0, 1].
+
+        clip, time, flip: arrays, or tensors on a device that holds all frames.
+        """
         if self.resident is not None:
-            place = torch.from_numpy(self.clips.rank[clip] + time)
-            frames = self.resident[place.to(self.device, non_blocking=True)]
+            frames = self.resident[self.place(clip, time)]
         else:
             place = self.clips.first[clip] + time
-            frames = torch.from_numpy(self.clips.frames[place]).to(self.device)
-        if flip is not None and flip.any():
-            mirrored = torch.tensor(flip, device=self.device)[..., None, None, None]
-            frames = torch.where(mirrored, frames.flip(-2), frames)
+            frames = self.send(self.clips.frames[place])
+        if isinstance(flip, np.ndarray):
+            # On a CPU, most batches are spared the copy.
+            flip = self.send(np.array(flip)) if flip.any() else None
+        if flip is not None:
+            frames = torch.where(flip[..., None, None, None], frames.flip(-2), frames)
         return as_float(frames)
+
+    def send(self, array: np.ndarray) -> torch.Tensor:
+        """A fresh array as a tensor on the device. The host does not wait until a GPU has it."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            # Only from pinned memory does a copy run beside the host.
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def send_steps(self, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The inputs of several training steps, with their arrays as tensors on the device.
+
+        All steps have the same arrays. An array takes one copy for all steps. Other values stay.
+        """
+        names = [name for name, value in steps[0].items() if isinstance(value, np.ndarray)]
+        whole = {name: self.send(np.stack([step[name] for step in steps])) for name in names}
+        return [{**step, **{n: whole[n][i] for n in names}} for i, step in enumerate(steps)]
 
 
 def move(clips: Clips, device: torch.device, block: int = 4096) -> torch.Tensor:

@@ -5,23 +5,31 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.interpolate import interp1d
 
 LOWEST, HIGHEST = 0.005, 80.0  # bounds of the spline in the authors' code
 
 
 class Annealed(NamedTuple):
-    """The values of the schedules at one step; temperature: that of the mixing weights, if any."""
+    """The values of the schedules at one step: numbers, or tensors without dimensions."""
 
-    weights: dict[str, float]  # KL weight of each latent variable
-    temperature: float | None = None
+    weights: dict[str, Any]  # KL weight of each latent variable
+    temperature: Any = None  # of the mixing weights, if the model has any
 
     def unweighted(self) -> "Annealed":
         """The same values, with every KL weight 1."""
         return self._replace(weights=dict.fromkeys(self.weights, 1.0))
+
+    def values(self) -> list:
+        """The weights, then the temperature if there is one."""
+        return [*self.weights.values(), *([] if self.temperature is None else [self.temperature])]
+
+    def with_values(self, values: Sequence) -> "Annealed":
+        """The same names with other values, in the order of `values()`."""
+        weights = dict(zip(self.weights, values))
+        return Annealed(weights, None if self.temperature is None else values[len(weights)])
 
 
 class Schedules(NamedTuple):
@@ -54,6 +62,8 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
     times, order = np.arange(epochs), np.argsort(nodes, kind="stable")
     if np.diff(nodes[order]).min() > 0:
+        from scipy.interpolate import interp1d  # slow to import
+
         curve = interp1d(nodes, values, kind="quadratic")(times)
     else:
         curve = np.interp(times, nodes[order], np.asarray(values, float)[order])

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import precision
+from models.convolution import Conv2d, ConvTranspose2d, ToColours
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, start_output
@@ -49,11 +50,12 @@ class Gaussian(nn.Module):
 
 
 def _dense(c_in, c_out):
-    return nn.Sequential(precision.Linear(c_in, c_out), nn.BatchNorm1d(c_out), nn.LeakyReLU(SLOPE))
+    linear = precision.Linear(c_in, c_out)
+    return nn.Sequential(linear, nn.BatchNorm1d(c_out), nn.LeakyReLU(SLOPE, True))
 
 
 def _rectified(conv, channels):
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE))
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE, True))
 
 
 class FrameEncoder(nn.Module):
@@ -62,7 +64,7 @@ class FrameEncoder(nn.Module):
     def __init__(self, width, hidden, conv_dim):
         super().__init__()
         convs = (
-            precision.Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
+            Conv2d(c_in, width, KERNEL, stride, KERNEL // 2)
             for c_in, stride in ((3, 1), (width, 2), (width, 2), (width, 2))
         )
         self.convs = nn.Sequential(*(_rectified(conv, width) for conv in convs))
@@ -81,9 +83,9 @@ class FrameDecoder(nn.Module):
         self.width = width
         self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
         padding = KERNEL // 2
-        convs = (precision.ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
+        convs = (ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
         blocks = [_rectified(conv, width) for conv in convs]
-        last = precision.ConvTranspose2d(width, 3, KERNEL, 1, padding)
+        last = ToColours(width, 3, KERNEL, 1, padding)
         self.convs = nn.Sequential(*blocks, last, nn.Tanh())
 
     def forward(self, code):

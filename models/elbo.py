@@ -1,7 +1,8 @@
 """The weighted ELBO of a Pyro model and its guide, term by term (VDSM, Eq. 4).
 
-The weight of a latent variable is the scale that `weighted_sample` gives its site, in the guide and
-in the model. There are two estimates of a KL term, with the same expectation:
+`weighted_sample` gives the site of a latent variable its KL weight, in the guide and in the model.
+A weight is a number, or a tensor without dimensions, which a CUDA graph reads anew in every step.
+There are two estimates of a KL term, with the same expectation:
 
 analytic  in closed form; for a `Chain` at each step, given the sample of the step before (Eq. 4)
 mc        Monte Carlo: log q - log p at the sample
@@ -15,8 +16,11 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Normal, TorchDistribution
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch.distributions import kl_divergence
+
+UNWEIGHTED = 1.0
 
 
 class Term(NamedTuple):
@@ -37,9 +41,23 @@ def centred(shape: Sequence[int], scale: float, event: int, like: torch.Tensor):
     return normal(like.new_zeros(shape), like.new_full((), scale), event)
 
 
-def weighted_sample(name: str, density: Any, weight: float) -> torch.Tensor:
+class Weighted(Messenger):
+    """Gives the sites of its block the entry 'weight'.
+
+    Pyro's own `scale` would compare a weight on a GPU with 0, for which the host would wait.
+    """
+
+    def __init__(self, weight: Any):
+        super().__init__()
+        self.weight = weight
+
+    def _process_message(self, msg: Any) -> None:
+        msg["weight"] = self.weight
+
+
+def weighted_sample(name: str, density: Any, weight: Any) -> torch.Tensor:
     """Sample the latent variable `name`, whose KL weight is `weight`."""
-    with poutine.scale(scale=weight):
+    with Weighted(weight):
         return pyro.sample(name, density)
 
 
@@ -65,24 +83,16 @@ class Chain(TorchDistribution):
             return self
         raise NotImplementedError("a Chain has the batch of its start")
 
-    def _walk(self, noise):
-        z, steps = self.start, []
-        for t in range(self.length):
-            loc, scale = self.kernel(z, t)
-            z = loc if noise is None else loc + scale * noise[:, t]
-            steps.append((z, loc, scale))
-        return tuple(torch.stack(part, 1) for part in zip(*steps))
-
     def rsample(self, sample_shape=()):
         """A path [N, length, dim], with gradients."""
-        z = self.start
+        z, path = self.start, []
         noise = torch.randn(self.batch_shape + self.event_shape, dtype=z.dtype, device=z.device)
-        self._last_path = self._walk(noise)
+        for t in range(self.length):
+            loc, scale = self.kernel(z, t)
+            z = loc + scale * noise[:, t]
+            path.append((z, loc, scale))
+        self._last_path = tuple(torch.stack(part, 1) for part in zip(*path))
         return self._last_path[0]
-
-    def means(self) -> torch.Tensor:
-        """The path [N, length, dim] in which each z_t is the location, given the one before."""
-        return self._walk(None)[0]
 
     def steps(self, z: torch.Tensor):
         """The Normals of all steps, given the path z [N, length, dim]."""
@@ -110,16 +120,17 @@ def _kl_term(q, p, value, weight_q, weight_p, kl):
         log_q, log_p = q.log_prob(value).sum(), p.log_prob(value).sum()
         return Term(log_q - log_p, weight_q * log_q - weight_p * log_p)
     divergence = kl_divergence(q, p).sum()
-    if weight_q == weight_p:
+    # Not ==: on a GPU, the host would wait for the values.
+    if weight_q is weight_p:
         return Term(divergence, weight_q * divergence)
-    # The two sides have different weights: z_1 in the authors' code.
+    # The two sides have weights of their own: z_1 in the authors' code.
     # E_q log q = KL(q || p) - cross entropy.
     cross_entropy = _cross_entropy(q, p)
     return Term(divergence, weight_q * (divergence - cross_entropy) + weight_p * cross_entropy)
 
 
 def closed_terms(
-    codes: dict[str, tuple[Any, Any]], nll: torch.Tensor, weights: dict[str, float]
+    codes: dict[str, tuple[Any, Any]], nll: torch.Tensor, weights: dict[str, Any]
 ) -> dict[str, Term]:
     """The terms of a loss whose KLs are closed forms, and 'x', the negative log likelihood `nll`.
 
@@ -143,11 +154,12 @@ def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") ->
         if site["type"] != "sample" or site_is_subsample(site):
             continue
         if site["is_observed"]:
-            # The scale of an observed site is no weight: some pixels are counted for all.
+            # The scale of an observed site: some pixels are counted for all.
             density: Any = site["fn"]
             nll = -site["scale"] * density.log_prob(site["value"]).sum()
             terms[name] = Term(nll, nll)
         else:
             q, p = guide_trace.nodes[name], site
-            terms[name] = _kl_term(q["fn"], p["fn"], p["value"], q["scale"], p["scale"], kl)
+            weights = (side.get("weight", UNWEIGHTED) for side in (q, p))
+            terms[name] = _kl_term(q["fn"], p["fn"], p["value"], *weights, kl)
     return terms

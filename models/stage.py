@@ -67,10 +67,21 @@ class Stage:
         picked = batches.pick(step, size, frames, count)
         return [np.take_along_axis(part, picked, 1) for part in drawn]
 
+    def inputs(self, batches, step: int) -> dict[str, Any]:
+        """What `terms` reads of batch `step`: index arrays, of the same shapes in every step.
+
+        A stage may add numbers. A GPU then captures one graph per combination of their values.
+        """
+        clip, time, flip = self.batch(batches, step)
+        return {"clip": clip, "time": time, **({"flip": flip} if batches.flips else {})}
+
+    def terms(self, batches, inputs: dict[str, Any], annealed: Annealed) -> dict[str, Term]:
+        """The terms of the loss, summed over a batch. inputs: of `inputs`, as arrays or tensors."""
+        return self.network.loss(batches.frames(**inputs), annealed)
+
     def loss(self, batches, step: int, annealed: Annealed) -> tuple[dict[str, Term], int]:
         """The terms of the loss of batch `step`, and the number of sequences in the batch."""
-        frames = batches.frames(*self.batch(batches, step))
-        return self.network.loss(frames, annealed), batches.size
+        return self.terms(batches, self.inputs(batches, step), annealed), batches.size
 
     def objective(self, terms: dict[str, Term], sequences: int) -> Any:
         """The scalar to minimise: the weighted terms, summed over the batch."""

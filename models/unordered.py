@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import precision
+from models.convolution import Conv2d, ConvTranspose2d, ToColours
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, standardise, start_output
 
 SLOPE = 0.2
 TOP = 4  # side of the feature map of a frame
-FIRST, SECOND = (0, 0, 1), (1, 2, 2)  # members of the three pairs of a triple
+PAIRS = (0, 0, 1), (1, 2, 2)  # first and second members of the three pairs of a triple
 
 
 def gaussian(heads):
@@ -33,15 +34,19 @@ def gaussian(heads):
     return loc, torch.exp(log_var / 2)
 
 
-def triples(clips, frames, generator=None):
+def triples(clips, frames, generator=None, device=None):
     """Random triples that together hold every frame of a clip: positions [clips, M, 3].
 
     If 3 does not divide `frames`, the first frames drawn occur twice. generator: on the CPU, for
     the same triples in all clips. Default: each clip draws its own.
     """
     number = -(-frames // 3)
-    drawn = torch.rand(clips if generator is None else 1, frames, generator=generator).argsort(1)
-    return drawn[:, torch.arange(3 * number) % frames].expand(clips, -1).unflatten(1, (number, 3))
+    if generator is None:
+        drawn = torch.rand(clips, frames, device=device).argsort(1)
+    else:
+        drawn = torch.rand(1, frames, generator=generator).argsort(1).to(device)
+    drawn = drawn[:, torch.arange(3 * number, device=device) % frames]
+    return drawn.expand(clips, -1).unflatten(1, (number, 3))
 
 
 def _dense(c_in, hidden, c_out):
@@ -59,12 +64,12 @@ class FrameFeatures(nn.Module):
     def __init__(self, width):
         super().__init__()
         channels = (3, width, width, width)
-        self.convs = nn.ModuleList(precision.Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
+        self.convs = nn.ModuleList(Conv2d(c_in, width, 4, 2, 1) for c_in in channels)
 
     def forward(self, x):
         h = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
-            h = F.leaky_relu(conv(h), SLOPE)
+            h = F.leaky_relu_(conv(h), SLOPE)
         return h
 
 
@@ -75,11 +80,15 @@ class StaticPosterior(nn.Module):
     give the statistics of f (Conv_F), whose means and variances are averaged over the triples.
     """
 
+    pairs: torch.Tensor
+
     def __init__(self, width, hidden, f_dim):
         super().__init__()
-        self.compare = precision.Conv2d(2 * width, hidden, 3, padding=1)
-        self.join = precision.Conv2d(3 * hidden, hidden, 3, padding=1)
+        self.compare = Conv2d(2 * width, hidden, 3, padding=1)
+        self.join = Conv2d(3 * hidden, hidden, 3, padding=1)
         self.dense, self.heads = nn.Linear(hidden * TOP**2, hidden), nn.Linear(hidden, 2 * f_dim)
+        # On the device: the host waits for a GPU that has to fetch an index from it.
+        self.register_buffer("pairs", torch.tensor(PAIRS), persistent=False)
 
     def forward(self, h, triples):
         heads = self.heads(self._features(h, triples, _output))
@@ -95,7 +104,7 @@ class StaticPosterior(nn.Module):
         """Features [N M, hidden] of the triples. run(layer, x) gives the output of a layer."""
         clip = torch.arange(len(h), device=h.device)[:, None, None]
         drawn = h[clip, triples]  # [N, M, 3, width, 4, 4]
-        pairs = torch.cat([drawn[:, :, FIRST], drawn[:, :, SECOND]], 3).flatten(0, 2)
+        pairs = torch.cat([drawn[:, :, member] for member in self.pairs], 3).flatten(0, 2)
         compared = F.relu(run(self.compare, pairs))  # [N M 3, hidden, 4, 4]
         joined = compared.unflatten(0, (-1, 3)).flatten(1, 2)  # [N M, 3 hidden, 4, 4]
         joined = F.relu(run(self.join, joined))  # [N M, hidden, 4, 4]
@@ -135,15 +144,13 @@ class FrameDecoder(nn.Module):
     def __init__(self, code_dim, width):
         super().__init__()
         self.dense = nn.Linear(code_dim, width * TOP**2)
-        channels = (width, width, width, 3)
-        self.convs = nn.ModuleList(
-            precision.ConvTranspose2d(width, c_out, 4, 2, 1) for c_out in channels
-        )
+        convs = [ConvTranspose2d(width, width, 4, 2, 1) for _ in range(3)]
+        self.convs = nn.ModuleList([*convs, ToColours(width, 3, 4, 2, 1)])
 
     def forward(self, code):
         x = self._map(self.dense(code))
         for conv in self.convs:
-            x = conv(F.leaky_relu(x, SLOPE))
+            x = conv(F.leaky_relu_(x, SLOPE))
         return x
 
     @torch.no_grad()
@@ -191,7 +198,7 @@ class Unordered(nn.Module):
         h = x.flatten(0, 1)
         for conv in self.features.convs:
             h = F.leaky_relu(standardise(conv, h), SLOPE)
-        self.static.start_from(h.unflatten(0, x.shape[:2]), triples(*x.shape[:2]).to(x.device))
+        self.static.start_from(h.unflatten(0, x.shape[:2]), triples(*x.shape[:2], device=x.device))
 
     @torch.no_grad()
     def start_decoder_from(self, x):
@@ -214,7 +221,7 @@ class Unordered(nn.Module):
     def loss(self, x, annealed):
         """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         h = self._features(x)
-        q_f = normal(*self.static(h, triples(*x.shape[:2]).to(x.device)), 1)
+        q_f = normal(*self.static(h, triples(*x.shape[:2], device=x.device)), 1)
         f = q_f.rsample()
         q_z = normal(*self.dynamic(f, h), 2)
         z = q_z.rsample()
@@ -227,7 +234,7 @@ class Unordered(nn.Module):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T."""
         h = self._features(x)
         same = torch.Generator().manual_seed(0)  # for the same triples in every call
-        f = self.static(h, triples(*x.shape[:2], same).to(x.device))[0]
+        f = self.static(h, triples(*x.shape[:2], same, x.device))[0]
         return f, self.dynamic(f, h)[0]
 
     def decode(self, f, z, frames):

@@ -113,15 +113,15 @@ def kill_at(monkeypatch):
 
     def kill(stage, step):
         kind = STAGES[stage]
-        loss = kind.loss
+        inputs = kind.inputs
 
-        def die(self, batches, number, annealed):
+        def die(self, batches, number):
             if self.network.training and number == step:
-                monkeypatch.setattr(kind, "loss", loss)
+                monkeypatch.setattr(kind, "inputs", inputs)
                 raise KeyboardInterrupt
-            return loss(self, batches, number, annealed)
+            return inputs(self, batches, number)
 
-        monkeypatch.setattr(kind, "loss", die)
+        monkeypatch.setattr(kind, "inputs", die)
 
     return kill
 

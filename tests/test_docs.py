@@ -21,7 +21,8 @@ from utils.settings import DATASETS, MODELS, settings_class
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = (  # modules with flags of their own
-    "benchmarks.baselines", "benchmarks.data", "benchmarks.guards", "benchmarks.step",
+    "benchmarks.baselines", "benchmarks.data", "benchmarks.diff", "benchmarks.generate",
+    "benchmarks.guards", "benchmarks.run", "benchmarks.step",
     "data.sprites.create_lpc_dataset", "metrics.compare",
 )  # fmt: skip
 FOREIGN = {"--python", "--torch-backend", "--logdir"}  # of uv and TensorBoard

@@ -75,15 +75,15 @@ def test_in_the_middle_of_an_epoch_too(command, tmp_path, kill_at, events):
 def test_a_signal_finishes_the_step_and_saves(
     command, no_pictures, tmp_path, trained_once, monkeypatch, number, code
 ):
-    loss = EncDecStage.loss
+    inputs = EncDecStage.inputs
 
-    def interrupt(self, batches, step, annealed):
+    def interrupt(self, batches, step):
         if self.network.training and step == 4:
             os.kill(os.getpid(), number)
-        return loss(self, batches, step, annealed)
+        return inputs(self, batches, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EncDecStage, "loss", interrupt)
+        patch.setattr(EncDecStage, "inputs", interrupt)
         said = command(*TINY, *STAGE_1, "--fresh", "True")
     assert said.code == code
     way = shlex.split(said.err.split("resume from the newest checkpoint with: python main.py ")[1])

@@ -172,6 +172,8 @@ class RunSettings:
     precision: str = flag("fp32", MACHINE, choices=("fp32", "bf16", "tf32"), free=True)
     """Precision of convolutions and large products: fp32, bf16 (a processor with AVX512-BF16, or a
     CUDA GPU) or tf32 (a CUDA GPU). All else, weights and optimiser included, stays in fp32."""
+    cuda_graph: bool = flag(True, MACHINE, free=True)
+    "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
 
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # module:function that turns a checkpoint of the authors' code into ours, or returns None

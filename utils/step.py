@@ -3,13 +3,15 @@
 import ctypes
 import math
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
+from utils.adam import Adam
 from utils.errors import UserError
+from utils.guards import NO_GPU
 from utils.precision import prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
@@ -31,7 +33,7 @@ def choose_device(name: str, threads: int = 0, precision: str = "fp32") -> torch
     if threads:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: found no CUDA GPU: use --device cpu or --device auto")
+        raise UserError(NO_GPU)
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     prepare(precision, device)
     if device.type == "cpu":
@@ -59,10 +61,12 @@ class Stepper:
     def __init__(self, groups: Mapping[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
         self.shares = list(groups)
         params = [{"params": list(group)} for group in groups.values()]
-        self.adam: Any = torch.optim.Adam(params, fused=True)
+        self.adam: Any = Adam(params, fused=True)
         self.parameters = [p for group in self.adam.param_groups for p in group["params"]]
         self.clip, self.calls = clip, 0
-        self.updates = torch.zeros((), dtype=torch.int64, device=self.parameters[0].device)
+        device = self.parameters[0].device
+        self.finite = torch.ones((), dtype=torch.bool, device=device)  # all losses and gradients
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
 
     def names(self, network: torch.nn.Module) -> list[str]:
         """The names of the parameters in `network`, in the order of Adam's state."""
@@ -79,8 +83,34 @@ class Stepper:
 
     def __call__(self, loss: torch.Tensor, rate: float) -> None:
         """Make one step that lowers the scalar `loss`, at the learning rate `rate`."""
+        self.begin_step(rate)
+        self.update(loss)
+
+    def begin_step(self, rate: float) -> None:
+        """Count a step and set its learning rate."""
+        self.calls += 1
         for group, share in zip(self.adam.param_groups, self.shares):
             group["lr"] = rate * share
+
+    @contextmanager
+    def rates_from(self, rates: Sequence[torch.Tensor]):
+        """Within the block, `update` reads the learning rate of each group from a tensor.
+
+        A CUDA graph of `update` reads the tensors again whenever it is replayed.
+        """
+        numbers = [group["lr"] for group in self.adam.param_groups]
+        captured = self.updates.is_cuda and torch.cuda.is_current_stream_capturing()
+        for group, rate in zip(self.adam.param_groups, rates):
+            group["lr"], group["capturable"] = rate, captured
+        try:
+            yield
+        finally:
+            # Checkpoints hold numbers, the same ones on every device.
+            for group, rate in zip(self.adam.param_groups, numbers):
+                group["lr"], group["capturable"] = rate, False
+
+    def update(self, loss: torch.Tensor) -> None:
+        """Move the parameters against the gradient of `loss`. The host waits for nothing."""
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         norm = self.judge(loss)
@@ -91,14 +121,12 @@ class Stepper:
     def judge(self, loss: torch.Tensor) -> torch.Tensor:
         """Let the device decide whether the coming step updates; returns the gradient's norm."""
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.parameters if p.grad is not None)
-        finite = torch.isfinite(loss.detach() + norm) & (self.updates == self.calls)
-        self.calls += 1
-        self.updates += finite
+        self.finite &= torch.isfinite(loss.detach() + norm)
+        self.updates += self.finite
         # fused Adam updates nothing if found_inf is 1, which torch sets for its gradient scaler
-        self.adam.found_inf = (~finite).float()
+        self.adam.found_inf = (~self.finite).float()
         return norm
 
     def bad_step(self) -> int | None:
         """The first call, from 0, whose loss or gradient was not finite. Waits for the device."""
-        updates = int(self.updates.item())
-        return updates if updates < self.calls else None
+        return None if self.finite.item() else int(self.updates.item())

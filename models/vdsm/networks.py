@@ -14,7 +14,8 @@ from antialiased_cnns import BlurPool
 from torch import nn
 
 from models import precision
-from models.start import standardise, start_output
+from models.start import in_blocks, rescale, standardise, start_output
+from models.vdsm import cuda
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -83,11 +84,11 @@ class FrameEncoder(nn.Module):
         """
         features = x
         for i, conv in enumerate(self.convs):
-            features = F.leaky_relu(standardise(conv, features), self.slope)
-            if i < 4:
-                features = self.blurs[i](features)
+            rescale(conv, features)
+            layers = conv, nn.LeakyReLU(self.slope, inplace=True), *self.blurs[i : i + 1]
+            features = in_blocks(nn.Sequential(*layers), features)
         hidden = F.leaky_relu(standardise(self.identity_hidden, features.flatten(1)))
-        standardise(self.identity, hidden, rows=self.identity.out_features // 2)
+        rescale(self.identity, hidden, rows=self.identity.out_features // 2)
 
 
 class Blurred(torch.autograd.Function):
@@ -133,7 +134,7 @@ class IdentityPosterior(nn.Module):
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
         """Let the loc of s spread by `spread` over the clips of frame_loc [N, T, K]."""
-        standardise(self.loc, frame_loc.mean(1), spread=spread)
+        rescale(self.loc, frame_loc.mean(1), spread=spread)
 
 
 class MixtureOfExpertsDecoder(nn.Module):
@@ -165,7 +166,6 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        clips = len(z)
         dtype = self.compute_dtype or w.dtype
         dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
         kernels = self._blend(w, dtypes)  # [N, c_in, c_out, 4, 4]
@@ -175,11 +175,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         x = x.unflatten(2, (-1, KERNEL, KERNEL)) + biases[0][:, None, :, None, None]
         x, layers = x.to(dtype), list(zip(kernels[1:], biases[1:]))
         if x.is_cuda:
-            # The clips are groups of one convolution: one launch per layer.
-            x = x.transpose(0, 1).flatten(1, 2)  # [T, N c_out, 4, 4]
-            layers = [(kernel.flatten(0, 1), bias.flatten()) for kernel, bias in layers]
-            x = _upsample(x, layers, groups=clips)
-            return x.unflatten(1, (clips, 3)).transpose(0, 1).to(w.dtype)
+            return cuda.upsample(x, layers).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
         return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
 
@@ -214,12 +210,12 @@ def _with_weights(z, w):
     return torch.cat([z, w[:, None].expand(-1, z.shape[1], -1)], -1)
 
 
-def _upsample(x, layers, groups=1):
+def _upsample(x, layers):
     """LeakyReLU and a transposed convolution per (kernel, bias): x [B, c_in, 4, 4] to 64 pixels."""
     for i, (kernel, bias) in enumerate(layers):
         # In place: the gradient of a convolution does not need its output.
         x = F.leaky_relu(x, inplace=i > 0)
-        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, groups=groups)
+        x = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
     return x
 
 
@@ -306,7 +302,10 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        _, (h_n, _) = self.rnn(poses, start)
+        if poses.is_cuda and self.training and self.rnn.dropout:
+            h_n = cuda.last_states(self.rnn, poses, start)
+        else:
+            _, (h_n, _) = self.rnn(poses, start)
         loc, raw = self.code(h_n.transpose(0, 1).flatten(1)).chunk(2, -1)
         return F.leaky_relu(loc), positive(raw)
 
@@ -328,12 +327,30 @@ class PoseContext(nn.Module):
         weights = [[getattr(self.rnn, f"{name}_l{k}") for name in LSTM_WEIGHTS] for k in layers]
         step, outputs = self.first.expand(clips, -1), []
         # Cell by cell: on a CPU, calling the LSTM once per frame takes 2.6 times as long.
-        for _ in range(frames):
+        for _ in range(1 if self._one_call(d) else frames):
             for k in layers:
                 h[k], c[k] = torch.lstm_cell(step, (h[k], c[k]), *weights[k])
                 step = h[k]
             outputs.append(step)
+        if frames > len(outputs):
+            return torch.cat([step[:, None], self._rest(h[0], c[0], frames - 1)], 1)
         return torch.stack(outputs, 1)
+
+    def _one_call(self, d):
+        """Whether all steps after the first are computed in one call: not yet tried on a GPU."""
+        return self.rnn.num_layers == 1 and not d.is_cuda
+
+    def _rest(self, h, c, frames):
+        """Outputs [N, frames, rnn_dim] of a single layer from its state h, c [N, rnn_dim].
+
+        A single layer reads its last output twice, as its input and as its state. It is thus an
+        LSTM without input whose two matrices are added.
+        """
+        from_input, from_state, *biases = [getattr(self.rnn, f"{n}_l0") for n in LSTM_WEIGHTS]
+        nothing, unused = h.new_zeros(len(h), frames, 1), h.new_zeros(len(from_state), 1)
+        weights = [unused, from_input + from_state, *biases]
+        settings = True, 1, 0.0, self.training, False, True  # as torch.nn.LSTM calls it
+        return torch.lstm(nothing, (h[None], c[None]), weights, *settings)[0]
 
 
 class Combiner(nn.Module):
@@ -354,8 +371,12 @@ class Combiner(nn.Module):
         d = d[:, None].expand(-1, h.shape[1], -1)
         return F.leaky_relu(self.from_context(torch.cat([h, d], -1)))
 
+    def hidden(self, z_prev, u):
+        """The features [..., rnn_dim] of loc and scale."""
+        return (torch.tanh(self.from_pose(z_prev)) + u) / 2
+
     def forward(self, z_prev, u):
-        hidden = (torch.tanh(self.from_pose(z_prev)) + u) / 2
+        hidden = self.hidden(z_prev, u)
         return self.loc(hidden), positive(self.scale(hidden))
 
 

@@ -64,10 +64,12 @@ class Seq(nn.Module):
         """q(z_1 | x_1:T, d), and q(z_2:T | z_1, x_1:T, d) as a function of z_1 -> `Chain`."""
         # The seq2seq decoder does not see z, so that it runs first, for all steps.
         u = self.combiner.context(self.context(d, frames), d)  # [N, T, rnn_dim]
-        first = normal(*self.combiner(self.combiner.z_0.expand(len(d), -1), u[:, 0]), 1)
+        # The gradient of `unbind` is one copy, that of an index per step many.
+        u_1, *later = u.unbind(1)
+        first = normal(*self.combiner(self.combiner.z_0.expand(len(d), -1), u_1), 1)
 
         def kernel(z, t):
-            return self.combiner(z, u[:, 1:][:, t])
+            return self.combiner(z, u[:, 1:] if isinstance(t, slice) else later[t])
 
         return first, lambda z_1: Chain(kernel, z_1, frames - 1)
 
@@ -113,11 +115,8 @@ class Seq(nn.Module):
     # p(s) = N(0, 1/K); p(d) = N(0, 1/dynamics_dim); p(z_1) = N(0, 1).
     def model(self, batch, annealed):
         weights, picked, like = annealed.weights, batch.picked, batch.codes[0]
-        (clips, frames, pose_dim), experts, size = (
-            like.shape,
-            self.encdec.experts,
-            self.dynamics_dim,
-        )
+        clips, frames, pose_dim = like.shape
+        experts, size = self.encdec.experts, self.dynamics_dim
         with pyro.plate("clips", clips):
             s = weighted_sample("s", centred((clips, experts), 1 / experts, 1, like), weights["s"])
             d = weighted_sample("d", centred((clips, size), 1 / size, 1, like), weights["d"])
@@ -148,9 +147,12 @@ class Seq(nn.Module):
 
     def poses(self, d, frames):
         """The path of pose means that d [N, dynamics_dim] generates: [N, frames, pose_dim]."""
-        first, rest = self.pose_posterior(d, frames)
-        z = first.mean[:, None]
-        return torch.cat([z, rest(first.mean).means()], 1) if frames > 1 else z
+        u = self.combiner.context(self.context(d, frames), d)
+        z, path = self.combiner.z_0.expand(len(d), -1), []
+        for u_t in u.unbind(1):
+            z = self.combiner.loc(self.combiner.hidden(z, u_t))
+            path.append(z)
+        return torch.stack(path, 1)
 
     def sample(self, clips, frames, temperature):
         """Draw w [clips, K] and a path of poses z [clips, frames, pose_dim] from the priors."""

@@ -16,7 +16,8 @@ from models.vdsm.seq import Seq, Sequences
 
 CACHE_BYTES = 2**30  # the codes of a larger split are not cached
 BLOCK = 320  # frames that are encoded at a time
-START_CLIPS = 64  # samples that the data-dependent start looks at
+# samples that the data-dependent start looks at, and frames of each, evenly spaced
+START_CLIPS, START_FRAMES = 64, 16
 LOOK_AT = 4  # validation batches whose identities are checked for collapse
 START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --start data
 
@@ -85,11 +86,13 @@ class EncDecStage(VDSMStage):
             scale = 1 / self.settings.n_e_w
             self.network.decoder.start_at(mean_colour(batches.clips))
             self.network.identity.start_scale_at(scale)
-            self.network.start_from(batches.frames(*batches.draw(0, START_CLIPS)), scale)
+            drawn = batches.draw(0, START_CLIPS)
+            frames = drawn[0].shape[1]
+            some = np.linspace(0, frames - 1, min(frames, START_FRAMES)).astype(int)
+            self.network.start_from(batches.frames(*(part[:, some] for part in drawn)), scale)
 
-    def loss(self, batches, step, annealed):
-        frames = batches.frames(*self.batch(batches, step))
-        return self.network.loss(frames, annealed, self.settings.kl), batches.size
+    def terms(self, batches, inputs, annealed):
+        return self.network.loss(batches.frames(**inputs), annealed, self.settings.kl)
 
     def identity(self, batches, step):
         codes = self.network.frame_codes(batches.frames(*batches.draw(step)))
@@ -121,7 +124,7 @@ class SeqStage(VDSMStage):
             self.network.start_scales_at(**START_SCALES)
 
     def codes(self, batches, clip, time):
-        """`Seq.frame_codes` of the frames at index arrays [N, T]."""
+        """`Seq.frame_codes` of the frames at indices [N, T], arrays or tensors."""
         c, clips = self.settings, batches.clips
         # A whole split is cached, unless training reads fewer frames or the cache is too large.
         drawn = c.epochs * c.bs_per_epoch * batches.size * c.seq_len
@@ -133,28 +136,35 @@ class SeqStage(VDSMStage):
                 indices = (index[None, at : at + BLOCK] for index in every_frame)
                 blocks.append(self.network.frame_codes(batches.frames(*indices)))
             self._codes[batches] = [torch.cat(part, 1)[0] for part in zip(*blocks)]  # [F, ...]
-        codes = self._codes[batches]
-        place = torch.from_numpy(clips.rank[clip] + time).to(codes[0].device)
-        return tuple(code[place] for code in codes)
+        place = batches.place(clip, time)
+        return tuple(code[place] for code in self._codes[batches])
 
-    def loss(self, batches, step, annealed):
+    def inputs(self, batches, step):
+        """The frames of each sequence, the positions whose pixels count, and how much d reads."""
         c = self.settings
         clip, time, _ = batches.draw(step)  # no sequence is mirrored in this stage
-        size, frames = clip.shape
-        codes, picked, seen = self.codes(batches, clip, time), None, None
+        inputs, (size, frames) = {"clip": clip, "time": time}, clip.shape
         if 0 < c.frames_per_clip < frames:
-            position = batches.pick(step, size, frames, c.frames_per_clip)
-            clip, time = (np.take_along_axis(part, position, 1) for part in (clip, time))
-            picked = torch.from_numpy(position).to(codes[0].device)
-        foresight = c.foresight and self.network.training
-        if foresight and step % 2:  # in every other batch, d is read from a first part of the clip
-            seen = max(int(batches.pick(step, 1, frames, 1)[0, 0]), frames // 2)
-        sequences = Sequences(codes, batches.frames(clip, time), picked, seen)
+            inputs["picked"] = batches.pick(step, size, frames, c.frames_per_clip)
+        # In every other batch, d is read from a first part of the clip.
+        if c.foresight and self.network.training and step % 2:
+            inputs["seen"] = max(int(batches.pick(step, 1, frames, 1)[0, 0]), frames // 2)
+        return inputs
+
+    def terms(self, batches, inputs, annealed):
+        c, clip, time = self.settings, inputs["clip"], inputs["time"]
+        codes, picked = self.codes(batches, clip, time), inputs.get("picked")
+        if isinstance(picked, np.ndarray):
+            clip, time = (np.take_along_axis(part, picked, 1) for part in (clip, time))
+            picked = batches.send(picked)
+        elif picked is not None:
+            clip, time = (part.gather(1, picked) for part in (clip, time))
+        sequences = Sequences(codes, batches.frames(clip, time), picked, inputs.get("seen"))
         terms = self.network.loss(sequences, annealed, c.kl)
-        if foresight:
+        if c.foresight and self.network.training:
             gap = self.network.foresight(codes[0])
             terms["foresight"] = Term(gap, c.foresight * gap)
-        return terms, batches.size
+        return terms
 
     def identity(self, batches, step):
         _, s_loc, s_scale = self.codes(batches, *batches.draw(step)[:2])

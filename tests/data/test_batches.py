@@ -248,3 +248,14 @@ def test_fingerprint_sees_a_pixel_a_label_and_the_split(clips):
     assert known != fingerprint(changed, clips.labels, splits)
     assert known != fingerprint(clips.frames, {"who": clips.labels["who"][::-1]}, splits)
     assert known != fingerprint(clips.frames, clips.labels, {"train": clips.index[::-1]})
+
+
+def test_the_indices_of_several_steps_may_lie_on_the_device(any_clips):
+    store = batches(any_clips, 3, flips=True)
+    steps = [dict(zip(("clip", "time", "flip"), store.draw(step))) for step in range(3)]
+    expected = [store.frames(**step) for step in steps]
+    store.resident = move(any_clips, CPU)
+    sent = store.send_steps([step | {"seen": i} for i, step in enumerate(steps)])
+    for i, (step, frames) in enumerate(zip(sent, expected)):
+        assert step.pop("seen") == i
+        assert torch.equal(store.frames(**step), frames)

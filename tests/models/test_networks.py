@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
+from models.vdsm import networks
 from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
@@ -336,3 +337,20 @@ def test_sequence_network_generates_any_length(frames):
         pictures = seq.decode(z, w)
     assert w.shape == (N, K) and pictures.shape == (N, frames, 3, 64, 64)
     assert 0 < pictures.min() and pictures.max() < 1
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_a_single_layer_reads_its_last_output_in_every_step(frames):
+    torch.manual_seed(0)
+    net, d = networks.PoseContext(3, 5, 1).double(), torch.randn(2, 3, dtype=torch.float64)
+    weights = [getattr(net.rnn, f"{name}_l0") for name in networks.LSTM_WEIGHTS]
+    outputs = [net.first.expand(2, -1)]
+    state = net.to_h(d), net.to_c(d)
+    for _ in range(frames):
+        state = torch.lstm_cell(outputs[-1], state, *weights)
+        outputs.append(state[0])
+    expected = torch.stack(outputs[1:], 1)
+    torch.testing.assert_close(net(d, frames), expected)
+    parameters = list(net.parameters())
+    gradients = torch.autograd.grad((net(d, frames) ** 2).sum(), parameters)
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected**2).sum(), parameters))

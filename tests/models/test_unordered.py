@@ -230,7 +230,7 @@ def test_start_from_data_gives_f_unit_variance(network):
 def test_start_from_data_gives_the_decoder_unit_variance_before_the_pixels(network):
     x, outputs = clips().repeat(4, 1, 1, 1, 1), {}
     for i, conv in enumerate(network.decoder.convs):
-        conv.register_forward_hook(lambda _, args, out, i=i: outputs.update({i: out}))
+        conv.register_forward_hook(lambda _, args, out, i=i: outputs.update({i: out.clone()}))
     pixels = network.decoder.convs[-1].weight.clone()
     torch.manual_seed(1)
     network.start_decoder_from(x)

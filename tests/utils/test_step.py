@@ -74,6 +74,24 @@ def test_what_is_not_finite_updates_nothing_from_then_on(clip, bad):
         assert all(torch.equal(now[key], then[key]) for key in then)
 
 
+def test_rates_may_be_read_from_tensors():
+    """Of each group; the state that a checkpoint holds keeps the numbers."""
+    shares, start = (1.0, 0.1), torch.randn(3)
+    read, given = ([torch.nn.Parameter(start.clone()) for _ in shares] for _ in range(2))
+    tensors = [torch.zeros((), dtype=torch.float64) for _ in shares]
+    steppers = [Stepper({s: [p] for s, p in zip(shares, group)}) for group in (read, given)]
+    for rate in (0.1, 0.03):
+        steppers[0].begin_step(rate)
+        for tensor, share in zip(tensors, shares):
+            tensor.fill_(rate * share)
+        with steppers[0].rates_from(tensors):
+            steppers[0].update(sum((p**2).sum() for p in read))
+        steppers[1](sum((p**2).sum() for p in given), rate)
+    assert all(torch.equal(p, q) for p, q in zip(read, given))
+    mine, plain = (stepper.adam.state_dict()["param_groups"] for stepper in steppers)
+    assert mine == plain and all(type(group["lr"]) is float for group in mine)
+
+
 def test_the_guard_changes_no_number():
     torch.manual_seed(0)
     a = torch.nn.Parameter(torch.randn(50))
@@ -95,4 +113,8 @@ def test_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == choose_device("cuda").type == "cuda"
     assert not torch.backends.cuda.matmul.allow_tf32
+    choose_device("cuda", precision="fp32")
+    assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+    choose_device("cuda", precision="tf32")
+    assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
     assert choose_device("cpu").type == "cpu"
