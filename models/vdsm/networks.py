@@ -68,7 +68,8 @@ class FrameEncoder(nn.Module):
                 features = F.leaky_relu(features, self.slope, inplace=True)
             if i < 4:
                 # Not in bfloat16: on a CPU, its gradient takes up to 80 times as long.
-                features = self.blurs[i](features.to(x.dtype))  # 64 -> 32 -> 16 -> 8 -> 4 px
+                # 64 -> 32 -> 16 -> 8 -> 4 px
+                features = Blurred.apply(features.to(x.dtype), self.blurs[i])
         features = features.to(x.dtype).flatten(1)  # [B, widths[4]]
         z_loc, z_raw = self.pose(features).chunk(2, -1)
         s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
@@ -88,6 +89,30 @@ class FrameEncoder(nn.Module):
             features = in_blocks(nn.Sequential(*layers), features)
         hidden = F.leaky_relu(standardise(self.identity_hidden, features.flatten(1)))
         rescale(self.identity, hidden, rows=self.identity.out_features // 2)
+
+
+class Blurred(torch.autograd.Function):
+    """The output of a BlurPool for x [B, C, H, W], whose gradient needs neither x nor its padding.
+
+    Autograd would keep the padded x, for the gradient of a filter that does not train.
+    """
+
+    @staticmethod
+    def forward(ctx, x, blur):
+        padded = blur.pad(x)
+        ctx.blur, ctx.shapes = blur, [(part.shape, part.stride()) for part in (x, padded)]
+        return F.conv2d(padded, blur.filt, stride=blur.stride, groups=blur.channels)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (grad,), blur = grads, ctx.blur
+        # Only the shapes and the layouts of these two matter.
+        x, padded = (grad.new_empty_strided(*shape) for shape in ctx.shapes)
+        shape = [blur.stride] * 2, [0, 0], [1, 1], False, [0, 0], blur.channels
+        grad, _, _ = torch.ops.aten.convolution_backward(
+            grad, padded, blur.filt, None, *shape, (True, False, False)
+        )
+        return torch.ops.aten.reflection_pad2d_backward(grad, x, blur.pad.padding), None
 
 
 class IdentityPosterior(nn.Module):
@@ -143,9 +168,7 @@ class MixtureOfExpertsDecoder(nn.Module):
     def forward(self, z, w):
         dtype = self.compute_dtype or w.dtype
         dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
-        kernels = [  # [N, c_in, c_out, 4, 4]
-            Blend.apply(w, bank).to(dtype) for bank, dtype in zip(self.kernels, dtypes)
-        ]
+        kernels = self._blend(w, dtypes)  # [N, c_in, c_out, 4, 4]
         biases = [(w @ bank).to(dtype) for bank, dtype in zip(self.biases, dtypes)]  # [N, c_out]
         # The input is one pixel, so that its transposed convolution is a matrix product.
         x = torch.bmm(_with_weights(z, w), kernels[0].flatten(2))
@@ -155,6 +178,15 @@ class MixtureOfExpertsDecoder(nn.Module):
             return cuda.upsample(x, layers).to(w.dtype)
         # On a CPU, one convolution per clip is faster than groups.
         return ClipByClip.apply(x, *itertools.chain(*layers)).to(w.dtype)
+
+    def _blend(self, w, dtypes):
+        """The kernels of each clip, layer by layer: w [N, K] -> [N, c_in, c_out, 4, 4]."""
+        # The largest bank comes last, so that it comes first in the backward pass: a heap that has
+        # room for its gradient keeps it. The copies of w let the gradients add up layer by layer.
+        copies, kernels = [w.view_as(w) for _ in self.kernels], {}
+        for i in sorted(range(len(copies)), key=lambda i: self.kernels[i].numel()):
+            kernels[i] = Blend.apply(copies[i], self.kernels[i]).to(dtypes[i])
+        return [kernels[i] for i in range(len(copies))]
 
 
 class SingleDecoder(MixtureOfExpertsDecoder):

@@ -12,6 +12,7 @@ from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
     ENCODER_WIDTHS,
+    Blurred,
     ClipByClip,
     Combiner,
     DynamicsPosterior,
@@ -63,6 +64,18 @@ def test_every_encoder_blur_is_a_buffer_of_the_released_name_and_shape():
     for i, width in enumerate(ENCODER_WIDTHS[:4]):
         blur = torch.outer(row, row).expand(width, 1, 4, 4)
         torch.testing.assert_close(state[f"blurs.{i}.filt"], blur)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blurred_gives_the_bits_of_autograd(layout):
+    blur, results = FrameEncoder(POSE, K).blurs[0], []
+    for function in (blur, lambda x: Blurred.apply(x, blur)):
+        torch.manual_seed(0)
+        x = torch.randn(N, 32, 63, 63).contiguous(memory_format=layout).requires_grad_()
+        out = function(x)
+        (out**2).sum().backward()
+        results.append((out, x.grad))
+    assert all(torch.equal(expected, found) for expected, found in zip(*results))
 
 
 @pytest.mark.parametrize("fidelity, slope", [("paper", 0.01), ("release", 1.0)])
