@@ -89,7 +89,7 @@ def _write(view, dataset, clips, folder, settings):
     progress = Progress("export", 0, len(batches), settings.quiet)
     for p, rows in enumerate(batches):
         frames = as_float(torch.from_numpy(clips.take(rows, 0, settings.seq_len)))
-        static, dynamic = view.encode(frames)
+        static, dynamic = view.encode_clips(clips, rows, settings.seq_len)
         arrays = {
             "id": static[:, None],
             "dynamics": dynamic,

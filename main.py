@@ -4,10 +4,23 @@ import os
 import shlex
 import sys
 import warnings
+from pathlib import Path
 
 from utils.errors import UserError, warn
 from utils.flags import without
 from utils.plan import opening_lines, parse
+
+
+def prepared(plan):
+    """The data set of each stage, {name: data.base.Dataset}.
+
+    Mistakes that need no torch to be seen are told here, because importing torch takes seconds.
+    """
+    import data
+    from utils import guards
+
+    guards.refuse_at_once(plan)
+    return data.load_stages({name: plan.stages[name] for name in plan.asked})
 
 
 def main(argv):
@@ -26,6 +39,8 @@ def main(argv):
         warnings.filterwarnings("ignore", message="CUDA initialization")
         settings = plan.first
         if settings.convert is not None:
+            if not Path(settings.convert).is_file():
+                raise UserError(f"cannot read {settings.convert}: found no such file")
             from convert import convert
 
             convert(settings, argv)
@@ -34,9 +49,10 @@ def main(argv):
 
             dry_run(plan)
         else:
+            datasets = prepared(plan)
             from train_test import run
 
-            run(plan, argv)
+            run(plan, argv, datasets)
             if any(settings.report for settings in plan.stages.values()):
                 from pictures.report import write_report
 

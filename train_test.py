@@ -10,17 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import data
 from data.base import Dataset
 from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, need_labels
 from models.annealing import Annealed
 from models.stage import Stage, too_early
+from models.view import VideoModel
 from pictures.drawing import draw_stage
 from utils import guards
 from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
-from utils.errors import UserError, warn
+from utils.errors import warn
 from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
@@ -34,8 +34,11 @@ from utils.step import Stepper, choose_device, learning_rate
 VALIDATION_BATCHES = 4
 
 
-def run(plan: Plan, argv: list[str]) -> None:
-    """Train the stages of the plan in order, or test. argv: the command's flags, for messages."""
+def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
+    """Train the stages of the plan in order, or test.
+
+    argv: the command's flags, for messages. datasets: by the name of the stage.
+    """
     settings = plan.first
     device = choose_device(settings.device, settings.threads, settings.precision)
     folder = RunFolder(settings)
@@ -43,10 +46,11 @@ def run(plan: Plan, argv: list[str]) -> None:
     if not settings.fresh:
         guards.refuse_damaged(plan, folder)
     guards.refuse_export(plan, folder)
+    for name, dataset in datasets.items():
+        need_labels(plan.stages[name], dataset)
     if not plan.training:
-        test(plan, folder, device)
+        test(plan, folder, device, datasets)
         return
-    datasets = {name: _load(plan.stages[name], name) for name in plan.training}
     stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
         guards.refuse_other_run(plan, folder, datasets)
@@ -66,15 +70,6 @@ def run(plan: Plan, argv: list[str]) -> None:
             train(plan.stages[name], name, datasets[name], folder, device, argv, signals)
 
 
-def _load(settings, name):
-    """The data set, checked for what stage `name` and the evaluation need."""
-    dataset = data.load(settings)
-    if settings.clips_per_sample_of(name, dataset) == 1:
-        dataset.need_frames(settings.seq_len)
-    need_labels(settings, dataset)
-    return dataset
-
-
 def train(settings, name, dataset, folder, device, argv, signals) -> None:
     """Train stage `name` to its last epoch, from its newest checkpoint or from the start.
 
@@ -87,15 +82,16 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
     with closing(progress):
         while True:
             try:
-                stage = attempt(settings, info, dataset, folder, device, progress, signals, lowered)
+                given = settings, info, dataset, folder, device, progress, signals, lowered
+                stage, view = attempt(*given)
                 break
             except guards.NotFinite as bad:
                 lowered = guards.recover(bad, settings, name, folder, argv, progress.warn)
     stage.network.eval()
     if settings.measured:
-        evaluate(stage.view(), info, dataset, folder, settings, device, settings.epochs - 1)
+        evaluate(view, info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
-        export(stage.view(), dataset, folder, settings, folder.choose(name))
+        export(view, dataset, folder, settings, folder.choose(name))
     where = f"checkpoints in {folder.checkpoints}, pictures in {folder.images}"
     progress.say(f"stage {number}: done; {where}")
 
@@ -110,6 +106,7 @@ class Training(NamedTuple):
     device: torch.device
     progress: Progress
     stage: Stage
+    view: VideoModel  # of the trained stage: it keeps the codes of clips
     stepper: Stepper
     place: Place  # where training stands
     batches: Batches  # of the training split
@@ -143,11 +140,14 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
     given = settings, info, dataset, folder, device, progress
-    return Training(*given, stage, stepper, place, batches, validation, progress.total)
+    given += stage, stage.view(), stepper, place
+    return Training(*given, batches, validation, progress.total)
 
 
-def attempt(settings, info, dataset, folder, device, progress, signals, lowered) -> Stage:
-    """Train a stage from its newest checkpoint to its last epoch; returns the trained stage.
+def attempt(
+    settings, info, dataset, folder, device, progress, signals, lowered
+) -> tuple[Stage, VideoModel]:
+    """Train a stage from its newest checkpoint to its last epoch; returns it and its view.
 
     Raises `guards.NotFinite` at a loss or gradient that is not finite.
     """
@@ -202,7 +202,7 @@ def attempt(settings, info, dataset, folder, device, progress, signals, lowered)
             save_if_due(t, saver, epoch, ends, annealed, leaving=signals.asked)
             if signals.asked:
                 break  # leaving the block waits for the checkpoint, then obeys the signal
-    return stage
+    return stage, t.view
 
 
 def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str, ...], Tensor]:
@@ -251,8 +251,10 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
         t.place.best = epoch, elbo
     if not too_early(t.place.step, t.steps):
         t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))
+    # A view keeps codes, so that each set of weights needs its own.
+    view = t.view if last else t.stage.view()
     with undisturbed(t.device):
-        draw_stage(t.stage, t.dataset, t.batches, t.folder.images, epoch, log, last)
+        draw_stage(t.stage, view, t.dataset, t.batches, t.folder.images, epoch, log, last)
     t.stage.network.train()
 
 
@@ -333,33 +335,27 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
     return sums
 
 
-def test(plan: Plan, folder: RunFolder, device: torch.device) -> None:
+def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) -> None:
     """Draw, measure and export the checkpoints that the flags name, by default the newest."""
     folder.put_away(warn)
     began = time.monotonic()
-    for name, settings in plan.stages.items():
+    for name, path in guards.to_test(plan, folder).items():
+        settings, dataset = plan.stages[name], datasets[name]
         info = settings.info(name)
-        path = folder.choose(name, getattr(settings, info.pretrained))
-        if path is None:
-            if settings.number(name) == 1 and not settings.export_codes:
-                train_first = f"train first (--{info.train} True), or give the run's --RUN"
-                raise UserError(f"nothing to test in {folder.checkpoints}: {train_first}")
-            continue
         state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)
-        dataset = _load(settings, name)
         if settings.measured:
             guards.refuse_other_data(state, path, dataset)
         folder.make(settings.export_codes)
         stage = info.stage().build(settings)
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
-        epoch = state["epoch"] - 1
+        epoch, view = state["epoch"] - 1, stage.view()
         torch.manual_seed(settings.seed)
-        draw_stage(stage, dataset, None, folder.images, epoch, lambda *_: None, True)
+        draw_stage(stage, view, dataset, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:
-            evaluate(stage.view(), info, dataset, folder, settings, device, epoch)
+            evaluate(view, info, dataset, folder, settings, device, epoch)
         if settings.export_codes and info is settings.STAGES[-1]:
-            export(stage.view(), dataset, folder, settings, path)
+            export(view, dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
     print(f"done in {time.monotonic() - began:.0f} s")

@@ -83,7 +83,6 @@ def tests(given, clock: Clock) -> dict:
     printed, wrong, took = run(words, clock.left(SECONDS["tests"]))
     print(printed[-3000:], file=sys.stderr)
     summary = [line for line in printed.splitlines() if re.search(r"\d+ (passed|skipped)", line)]
-    # 5: no test was collected
     return {"summary": summary[-1] if summary else "no summary", "wrong": wrong, "seconds": took}
 
 
@@ -93,9 +92,8 @@ def train(given, clock: Clock, precision: str) -> dict:
         words = ["main.py", "--preset", "sprites-cpu" if given.source else "demo"]
         words += ["--RUN", "cuda", "--runs_dir", folder, "--tboard_log", "False"]
         words += ["--report", "False", "--device", "cpu" if given.cpu else "cuda"]
+        words += ["--precision", precision]
         words += ["--source", given.source, "--data_dir", folder] if given.source else []
-        if "precision" in (Path("utils/settings.py").read_text()):
-            words += ["--precision", precision]
         if given.quick:
             words += "--epochs 1 --bs_per_epoch 2 --bs 2 --evaluate none".split()
         elif given.source:

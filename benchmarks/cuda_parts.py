@@ -55,9 +55,7 @@ class Case:
 
     def __init__(self, row, device, precision, clips=200, **changes):
         settings_class, sizes, name = row
-        fields = settings_class.__dataclass_fields__
-        given = {"precision": precision} if "precision" in fields else {}
-        self.settings = c = settings_class(**{**sizes, **changes, **given})
+        self.settings = c = settings_class(**{**sizes, **changes, "precision": precision})
         torch.manual_seed(0)
         self.stage = c.info(name).stage().build(c).to(device)
         self.stage.network.train()

@@ -77,8 +77,9 @@ def _dynamics(settings: VDSMSettings, clips: int, frames: int) -> Iterator[Produ
         # The bidirectional LSTM over the poses. Its first input comes from the frozen encoder.
         yield frames * 2 * 4 * r * (z if layer == 0 else 2 * r), layer > 0, True
         yield frames * 2 * 4 * r * r, True, True
-        # The LSTM that unrolls d.
-        yield frames * 4 * r * (r + r), True, True
+        # The LSTM that unrolls d. The two products of a single layer are one after its first step.
+        products = frames + clips if settings.rnn_layers == 1 else 2 * frames
+        yield products * 4 * r * r, True, True
     # To d, and from d to the second LSTM's h_0 and c_0.
     yield clips * 2 * settings.rnn_layers * r * (2 * d + d), True, True
     # The combiner.

@@ -1,6 +1,8 @@
 """Data sets by name. docs/ADDING_A_DATA_SET.md says what a module of this folder holds."""
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from data.base import Dataset
 from utils.settings import DATASETS, RunSettings
@@ -10,3 +12,35 @@ def load(config: RunSettings) -> Dataset:
     """The data set config.dataset_name, or config.num_clips clips of it. Raises UserError."""
     dataset = importlib.import_module(DATASETS[config.dataset_name]).load(config)
     return dataset.subsample(config.num_clips, config.data_seed) if config.num_clips else dataset
+
+
+def load_stages(stages: Mapping[str, RunSettings]) -> dict[str, Dataset]:
+    """The data set of each stage, {stage name: Dataset}, long enough for what the stage reads.
+
+    Stages share one Dataset if the settings that it was loaded with are equal. Raises UserError.
+    """
+    datasets, loaded = {}, []
+    for name, settings in stages.items():
+        for read, known in loaded:
+            if all(getattr(settings, flag) == value for flag, value in read.items()):
+                dataset = known
+                break
+        else:
+            noted: Any = _Noted(settings)
+            dataset = load(noted)
+            loaded.append((noted.read, dataset))
+        if settings.clips_per_sample_of(name, dataset) == 1:
+            dataset.need_frames(settings.seq_len)
+        datasets[name] = dataset
+    return datasets
+
+
+class _Noted:
+    """Settings that note in `read` which of them are read, {flag: value}."""
+
+    def __init__(self, settings):
+        self._settings, self.read = settings, {}
+
+    def __getattr__(self, flag):
+        value = self.read[flag] = getattr(self._settings, flag)
+        return value

@@ -1,7 +1,6 @@
 """DCI (Eastwood & Williams 2018): disentanglement, completeness, informativeness of codes."""
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
 
 from metrics.entropy import p_log
 
@@ -38,6 +37,8 @@ def dci(train, train_labels: dict, test, test_labels: dict, seed: int = 0) -> di
     where both kinds exist, are those of importances summed over the dimensions of a code and
     averaged over the factors of a kind.
     """
+    from sklearn.ensemble import RandomForestClassifier  # takes a second
+
     codes, test_codes = (
         np.concatenate([np.asarray(code).reshape(len(code), -1) for code in side], 1)
         for side in (train, test)

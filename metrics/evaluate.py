@@ -15,16 +15,14 @@ from metrics.measurers import measurer_of
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
-from models.view import VideoModel
+from models.view import BLOCK, VideoModel
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 
-# Clips that are held as floats at a time.
-BLOCK = 64
 # At most so many training clips for code classifiers and forests, and reconstructions for `adapt`.
-LEARNT_FROM, ADAPTED_ON = 2000, 1000
+LEARNT_FROM, ADAPTED_ON = 2000, 1024
 DEPARTURE = "no clip on both sides, gradients zeroed (both unlike the notebooks of the release)"
 
 
@@ -37,25 +35,28 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 class Encoded:
     """Clips of one split: uint8 frames [n, T, 64, 64, 3], labels by name, static and dynamic codes.
 
-    The first `rebuild` clips, rounded up to a whole block, have reconstructions `rebuilt`, uint8,
-    and `quality` {name: [n]} from `distances` {name: function of metrics/quality.py}.
+    The first `rebuild` clips have reconstructions `rebuilt`, uint8, and `quality` {name: [n]} from
+    `distances` {name: function of metrics/quality.py}. The first frames of `continued` are these
+    reconstructions; it has `frames` frames per clip (default: T).
     """
 
-    def __init__(self, view: VideoModel, clips: Clips, rows, length, rebuild, distances):
+    def __init__(
+        self, view: VideoModel, clips: Clips, rows, length, rebuild, distances, frames=None
+    ):
         self.frames = clips.take(rows, 0, length)
         self.labels = {name: clips.label(name, rows) for name in clips.labels}
-        codes, rebuilt, values = [], [self.frames[:0]], {name: [] for name in distances}
-        for start in range(0, len(rows), BLOCK):
-            x = as_float(torch.from_numpy(self.frames[start : start + BLOCK]))
-            codes.append(view.encode(x))
-            if start < rebuild:
-                made = view.decode(*codes[-1], length)
-                rebuilt.append(as_uint8(made))
-                for name, distance in distances.items():
-                    values[name].append(distance(made, x))
-        self.static, self.dynamic = (torch.cat(part) for part in zip(*codes))
-        self.rebuilt = np.concatenate(rebuilt)
-        self.quality = {name: np.concatenate(parts) for name, parts in values.items()}
+        self.static, self.dynamic = view.encode_clips(clips, rows, length)
+        longer = max(length, frames or length)
+        self.continued = np.empty((rebuild, longer, *self.frames.shape[2:]), np.uint8)
+        self.rebuilt = self.continued[:, :length]
+        self.quality = {name: np.empty(rebuild) for name in distances}
+        for start in range(0, rebuild, BLOCK):
+            block = slice(start, min(start + BLOCK, rebuild))
+            made = view.decode(self.static[block], self.dynamic[block], longer)
+            self.continued[block] = as_uint8(made)
+            x = as_float(torch.from_numpy(self.frames[block]))
+            for name, distance in distances.items():
+                self.quality[name][block] = distance(made[:, :length], x)
 
 
 class Evaluation:
@@ -78,8 +79,14 @@ class Evaluation:
             distances["lpips"] = quality.LPIPS()
         except Missing as missing:
             self.omitted.append(f"LPIPS is left out: {missing}")
-        rows = range(len(clips))
-        return Encoded(self.view, clips, rows, self.length, len(rows), distances)
+        count, given = len(clips), (self.view, clips, range(len(clips)), self.length)
+        return Encoded(*given, count, distances, self.continued_to)
+
+    @cached_property
+    def continued_to(self):
+        """Frames to which the held-out clips are continued, or None."""
+        goes_on = not self.info.frames_only and self.view.continues
+        return self.measurer.continue_to if goes_on else None
 
     @cached_property
     def training(self):
@@ -87,7 +94,8 @@ class Evaluation:
         clips = self.dataset.split("train")
         rows = np.random.default_rng(0).permutation(len(clips))[:LEARNT_FROM]
         adapts = self.measurer.judge is None and "consistency" in self.wanted
-        return Encoded(self.view, clips, rows, self.length, ADAPTED_ON if adapts else 0, {})
+        rebuild = min(len(rows), ADAPTED_ON) if adapts else 0
+        return Encoded(self.view, clips, rows, self.length, rebuild, {})
 
     @cached_property
     def wanted(self):
@@ -122,7 +130,7 @@ class Evaluation:
 
     def decoded(self, static, dynamic):
         """Clips uint8 [n, T, 64, 64, 3] from their codes."""
-        return as_uint8(self.view.decode(static, dynamic, self.length))
+        return self.view.decode_uint8(static, dynamic, self.length)
 
     def judge_notes(self, real) -> dict:
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
@@ -143,9 +151,8 @@ class Evaluation:
         prefix = "reconstruction_" if frames_only else "seq_reconstruction_"
         measures = {prefix + n: Measure(v) for n, v in held.quality.items() if n != "error"}
         measures |= self.measurer.reconstructions(held.rebuilt, held.labels, frames_only)
-        frames = self.measurer.continue_to
-        if frames and not frames_only and getattr(self.view, "continues", True):
-            longer = as_uint8(self.view.decode(held.static, held.dynamic, frames))
+        if self.continued_to:
+            longer = held.continued[:, : self.continued_to]
             tail = self.measurer.continuations(longer, held.labels)
             measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
         numbers = {prefix + "psnr": quality.psnr(held.quality["error"])} | figures(measures)

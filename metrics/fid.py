@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from metrics.weights import Missing, fitted, from_file
 
@@ -80,6 +79,8 @@ class Features:
             self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
             mean, std = RESNEXT_MEAN, RESNEXT_STD
         else:
+            from torchvision.models.video import r3d_18  # takes seconds
+
             network = fitted(r3d_18(), tensors, path, FLAG, ("fc.",)) if path else _downloaded()
             network.fc = nn.Identity()
             self.name, self.size = "torchvision R3D-18, Kinetics-400", 512
@@ -104,6 +105,8 @@ class Features:
 
 def _downloaded():
     """R3D-18 with torchvision's weights, which are downloaded unless they are cached."""
+    from torchvision.models.video import R3D_18_Weights, r3d_18
+
     weights = R3D_18_Weights.KINETICS400_V1
     try:
         return r3d_18(weights=weights).eval().requires_grad_(False)

@@ -15,6 +15,8 @@ from metrics.summary import Arrays, Measure, Measures
 
 # The brightest channel, in [0, 1], sums to about 115 for a pendulum; a smaller sum shows none.
 FAINTEST = 25.0
+# Clips that are read at a time: the memory of more would leave the cache.
+BLOCK = 4
 # Candidates of `period`, in s.
 PERIODS = np.arange(1.0, 6.0, 0.02)
 # Upper limits in degrees, which divide the built-in data set in three.
@@ -34,20 +36,23 @@ def read(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The colour is the nearest hue of the palette, the angle that of the centre of brightness seen
     from the pivot.
     """
-    scale = 255 if frames.dtype == np.uint8 else 1
-    frames = np.asarray(frames, np.float32) / np.float32(scale)
-    # Faster than frames.max(-1).
-    light = np.maximum(np.maximum(frames[..., 0], frames[..., 1]), frames[..., 2])  # [n, T, 64, 64]
-    # Faint haze is not a pendulum.
-    light = light * (light > 0.15)
-    rows, columns = np.mgrid[: light.shape[-2], : light.shape[-1]].astype(np.float32)
-    down = (light * (rows - pendulum.PIVOT[0])).sum((-2, -1))
-    right = (light * (columns - pendulum.PIVOT[1])).sum((-2, -1))
-    colour = np.einsum("nthw,nthwc->ntc", light**2, frames)
-    colour = colour / np.maximum(np.linalg.norm(colour, axis=-1, keepdims=True), 1e-9)
+    full = np.float32(255 if frames.dtype == np.uint8 else 1)
+    rows, columns = np.mgrid[: frames.shape[2], : frames.shape[3]].astype(np.float32)
+    from_pivot = rows - pendulum.PIVOT[0], columns - pendulum.PIVOT[1], np.ones_like(rows)
+    weights = np.stack(from_pivot, -1).reshape(-1, 3)
+    moments, colours = [], []
+    for block in np.array_split(frames, max(1, len(frames) // BLOCK)):
+        planes = np.ascontiguousarray(np.moveaxis(block, -1, 2)).reshape(-1, 3, rows.size)
+        light = np.maximum(np.maximum(planes[:, 0], planes[:, 1]), planes[:, 2]) / full
+        # Faint haze is not a pendulum.
+        light *= light > 0.15  # [frames, 64 * 64]
+        moments.append(light @ weights)
+        colours.append(np.matmul(planes.astype(np.float32), (light**2)[..., None])[..., 0])
+    down, right, total = np.moveaxis(np.concatenate(moments).reshape(*frames.shape[:2], 3), -1, 0)
+    colour = np.concatenate(colours).reshape(*frames.shape[:2], 3)
     palette = pendulum.PALETTE / np.linalg.norm(pendulum.PALETTE, axis=-1, keepdims=True)
-    nearest = (colour @ palette.T).argmax(-1)
-    unseen = light.sum((-2, -1)) < FAINTEST
+    # The length of a frame's colour does not matter to its nearest hue.
+    nearest, unseen = (colour @ palette.T).argmax(-1), total < FAINTEST
     return np.where(unseen, -1, nearest), np.where(unseen, np.nan, np.arctan2(right, down))
 
 
@@ -94,14 +99,19 @@ def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The velocity of a frame comes from the two frames before and after it. The state is then
     simulated back to frame 0, where velocity and damping have the opposite sign. V is 0 if T < 5.
     """
-    angles, velocities = [], []
-    for t in range(2, min(angle.shape[1] - 2, 2 + VOTES)):
+    times = np.arange(2, min(angle.shape[1] - 2, 2 + VOTES))
+    if not len(times):
+        return np.empty((len(angle), 0)), np.empty((len(angle), 0))
+    velocities = []
+    for t in times:
         apart = (angle[:, t - 2 : t + 3] - angle[:, t : t + 1] + np.pi) % (2 * np.pi) - np.pi
-        velocity = apart @ STENCIL
-        back, minus = pendulum.simulate(angle[:, t], -velocity, t + 1, damping=-pendulum.DAMPING)
-        angles.append(back[:, -1])
-        velocities.append(-minus[:, -1])
-    return np.reshape(angles, (-1, len(angle))).T, np.reshape(velocities, (-1, len(angle))).T
+        velocities.append(apart @ STENCIL)
+    starts = angle.T[times].ravel(), -np.ravel(velocities)
+    # All estimates are simulated together; each is read at its own time.
+    paths = pendulum.simulate(*starts, times[-1] + 1, damping=-pendulum.DAMPING)
+    votes = np.arange(len(times))
+    back, minus = (path.reshape(len(times), len(angle), -1)[votes, :, times] for path in paths)
+    return back.T, -minus.T
 
 
 class SwingReader:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-from torchvision.models import AlexNet_Weights
 
 from metrics.weights import Missing
 
 # Width and standard deviation of the Gaussian window of SSIM, in px.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
+# Frames that SSIM compares at a time: the memory of more would leave the cache.
+FRAMES = 4
 
 
 def squared_error(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
@@ -42,12 +42,15 @@ def ssim(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
     def blur(pictures):
         return band @ pictures @ band.T
 
-    mean_x, mean_y = blur(made), blur(true)
-    var_x, var_y = blur(made**2) - mean_x**2, blur(true**2) - mean_y**2
-    covariance = blur(made * true) - mean_x * mean_y
-    similar = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
-    largest = (mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)
-    return (similar / largest).double().mean((1, 2, 3, 4)).numpy()
+    values = []
+    for x, y in zip(made.flatten(0, 1).split(FRAMES), true.flatten(0, 1).split(FRAMES)):
+        mean_x, mean_y = blur(x), blur(y)
+        var_x, var_y = blur(x**2) - mean_x**2, blur(y**2) - mean_y**2
+        covariance = blur(x * y) - mean_x * mean_y
+        similar = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
+        largest = (mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2)
+        values.append((similar / largest).double().mean((1, 2, 3)))
+    return torch.cat(values).unflatten(0, made.shape[:2]).mean(1).numpy()
 
 
 class LPIPS:
@@ -57,10 +60,15 @@ class LPIPS:
     """
 
     def __init__(self):
+        # torchmetrics and torchvision take seconds to import
+        from torchvision.models import AlexNet_Weights
+
         url = AlexNet_Weights.IMAGENET1K_V1.url
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         if not (cache / Path(url).name).exists():
             raise Missing(f"put {url} into {cache}")
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
         self.net = LearnedPerceptualImagePatchSimilarity("alex").net
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.interpolate import interp1d
 
 LOWEST, HIGHEST = 0.005, 80.0  # bounds of the spline in the authors' code
 
@@ -63,6 +62,8 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
     nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
     times, order = np.arange(epochs), np.argsort(nodes, kind="stable")
     if np.diff(nodes[order]).min() > 0:
+        from scipy.interpolate import interp1d  # slow to import
+
         curve = interp1d(nodes, values, kind="quadratic")(times)
     else:
         curve = np.interp(times, nodes[order], np.asarray(values, float)[order])

@@ -4,8 +4,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from utils.frames import as_float, as_uint8
+
+# Clips that are encoded or decoded at a time. The memory of more clips leaves the cache of a CPU.
+BLOCK = 16
 
 
 class VideoModel(Protocol):
@@ -19,20 +25,25 @@ class VideoModel(Protocol):
 
     Optional members; pictures draw more of a model that has them:
 
-    codes(frames) -> {name: code [N, D] or [N, T, D]}, the static code first
+    codes(static, dynamic, frames) -> {name: code [N, D] or [N, T, D]}, the static code first
     vary(codes, name, values, frames) -> one clip, decoded with other values of one code
-    mixing_weights(frames) -> [N, K], the share of each expert in a clip
     draw_dynamic(static, frames) -> dynamic codes from their prior, given static codes
+    mixes: whether the static code holds the share of each expert in a clip. Default: False
     planar: whether the dynamic code of a frame has two dimensions. Default: False
     """
 
     continues: bool = True
+    mixes: bool = False
+    planar: bool = False
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames -> static [N, ...], dynamic [N, ...]: the locations of the posterior."""
 
     def decode(self, static: Tensor, dynamic: Tensor, frames: int) -> Tensor:
-        """Codes -> `frames` frames per clip. Codes of two different clips give a swap."""
+        """Codes -> `frames` frames per clip. Codes of two different clips give a swap.
+
+        More frames continue a clip: its first frames do not depend on `frames`.
+        """
 
     def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
         """Static and dynamic codes from the priors, as `decode` takes them."""
@@ -40,6 +51,32 @@ class VideoModel(Protocol):
     def sample(self, clips: int, frames: int) -> Tensor:
         """Clips from the priors: decoded codes of `draw`."""
         return self.decode(*self.draw(clips, frames), frames)
+
+    def encode_clips(self, clips: Any, rows: Any, length: int) -> tuple[Tensor, Tensor]:
+        """`encode` of the first `length` frames of the clips at `rows` [n] of a data.base.Clips.
+
+        The view keeps the codes, so that it encodes a clip once. Make a new view when the network
+        has been trained further.
+        """
+        frames, known = self.__dict__.get("_known", (None, {}))
+        # Positions in another data set mean other clips.
+        known = known if frames is clips.frames else {}
+        self._known = clips.frames, known
+        places = [(place, length) for place in clips.index[np.asarray(rows)].tolist()]
+        new = [at for at, place in enumerate(places) if place not in known]
+        for start in range(0, len(new), BLOCK):
+            block = new[start : start + BLOCK]
+            x = torch.from_numpy(clips.take(np.asarray(rows)[block], 0, length))
+            codes = zip(*self.encode(as_float(x)))
+            known.update(zip([places[at] for at in block], codes))
+        static, dynamic = zip(*(known[place] for place in places))
+        return torch.stack(static), torch.stack(dynamic)
+
+    def decode_uint8(self, static: Tensor, dynamic: Tensor, frames: int) -> np.ndarray:
+        """`decode` as pictures: uint8 [n, frames, 64, 64, 3]."""
+        # Floats of many clips at once would leave the cache before they are rounded.
+        blocks = zip(static.split(BLOCK), dynamic.split(BLOCK))
+        return np.concatenate([as_uint8(self.decode(*block, frames)) for block in blocks])
 
 
 @torch.no_grad()
@@ -70,9 +107,9 @@ class View(VideoModel):
         decode = partial(self.network.decode, frames=frames)
         return in_batches(decode, static, dynamic, device=self.device)
 
-    def codes(self, frames: Tensor) -> dict[str, Tensor]:
-        """Frames [N, T, 3, 64, 64] -> {'f': static, 'z': dynamic}, for traversals."""
-        return dict(zip("fz", self.encode(frames)))
+    def codes(self, static: Tensor, dynamic: Tensor, frames: int) -> dict[str, Tensor]:
+        """The codes of clips by letter, {'f': static, 'z': dynamic}, for traversals."""
+        return {"f": static, "z": dynamic}
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
         """[N, frames, 3, 64, 64]: one clip of these codes, with each of `values` as code `name`."""

@@ -10,7 +10,7 @@ import torch
 from data.base import Clips, Dataset
 from pictures.files import Album
 from utils.files import write_text
-from utils.frames import as_float, as_uint8
+from utils.frames import as_uint8
 
 MAX_DIMENSIONS = 6  # rows of a traversal
 STEPS = 9  # columns of a traversal: values of the dimension
@@ -26,9 +26,9 @@ def draw_codes(
     clips: the test split, of which the first `length` frames are read. prefix: of the file names.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MAX_CLIPS])
-    frames = as_float(torch.from_numpy(clips.take(rows, 0, length)))
+    static, dynamic = view.encode_clips(clips, rows, length)
     if hasattr(view, "vary"):
-        codes = view.codes(frames)
+        codes = view.codes(static, dynamic, length)
         for i, (name, code) in enumerate(codes.items()):
             # One frame shows all that a static code, or the code of a single frame, changes.
             one_frame = i == 0 or code.dim() == 3
@@ -36,13 +36,13 @@ def draw_codes(
             album.png(prefix + "traverse_{code}_{e}.png", tiles[:, :, 0], code=name)
             if not one_frame:
                 album.gif(prefix + "traverse_{code}_{e}.gif", tiles, code=name)
-    if hasattr(view, "mixing_weights"):
+    if view.mixes:
         factors = {
             factor: (clips.label(factor, rows), dataset.classes.get(factor, ()))
             for factor in dataset.static
         }
-        weights = view.mixing_weights(frames).numpy()
-        write_text(album.path(prefix + "experts_{e}.csv"), expert_use(weights, factors))
+        table = expert_use(static.numpy(), factors)
+        write_text(album.path(prefix + "experts_{e}.csv"), table)
 
 
 def _traverse(view, codes, name, length):

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data.base import Dataset
 from data.batches import Batches
 from models.stage import Stage
+from models.view import VideoModel
 from pictures.codes import draw_codes
 from pictures.files import Album, with_margins
 from pictures.plane import draw_plane
-from utils.frames import as_float, as_uint8
+from utils.frames import as_uint8
 
 MAX_SOURCES = 12  # clips in a swap grid, which has a cell for every pair of them
 ROWS = 6  # clips in the other sheets
@@ -52,6 +52,7 @@ CAPTIONS = {
 
 def draw_stage(
     stage: Stage,
+    view: VideoModel,
     dataset: Dataset,
     batches: Batches | None,
     images: Path,
@@ -59,13 +60,12 @@ def draw_stage(
     log: Callable,
     last: bool,
 ) -> None:
-    """Write the pictures of `stage` after `epoch` into the folder `images`.
+    """Write the pictures of `stage`, whose view is given, after `epoch` into the folder `images`.
 
     batches: the training batches; None leaves out the pictures of training frames. log(tag,
     picture, epoch) receives the main pictures. last: also draw the pictures that take long.
     """
-    view, settings = stage.view(), stage.settings
-    clips = dataset.split("test")
+    settings, clips = stage.settings, dataset.split("test")
     count = min(settings.num_test_ids, len(clips))
     rows = np.random.default_rng(0).choice(len(clips), count, replace=False)
     length = min(settings.seq_len, clips.num_frames)
@@ -76,44 +76,52 @@ def draw_stage(
             samples = batches.draw(0, min(batches.size, ROWS))
             frames = batches.frames(*samples)[:, :MAX_COLUMNS].cpu()
             album.png("train_{e}_targ.png", as_uint8(frames))
-            album.png("train_{e}_rec.png", _reconstruct(view, frames))
-        swaps = _swap_grid(view, real[:MAX_SOURCES, :1])
+            rebuilt = view.decode_uint8(*view.encode(frames), frames.shape[1])
+            album.png("train_{e}_rec.png", rebuilt)
+        # One frame gives both codes.
+        codes = view.encode_clips(clips, rows[:MAX_SOURCES], 1)
+        swaps = _swap_grid(view, codes, real[:MAX_SOURCES, :1])
         album.png("swap_ep_{e}_rec.png", swaps[0], log=True)
         if last:
             draw_codes(view, dataset, clips, length, album, "")
         return
-    _draw_clips(view, real, album)
+    static, dynamic = view.encode_clips(clips, rows[:MAX_SOURCES], length)
+    _draw_clips(view, (static, dynamic), real[:MAX_SOURCES], album)
     if last:
-        _draw_samples(view, dataset, real[:ROWS], album)
+        _draw_samples(view, dataset, (static[:ROWS], dynamic[:ROWS]), real[:ROWS], album)
         draw_codes(view, dataset, clips, length, album, "seq_")
         if hasattr(view, "draw_dynamic"):
-            _draw_with_one_code_kept(view, real[: ROWS // 2], album)
-        if getattr(view, "planar", False):
+            kept = slice(ROWS // 2)
+            _draw_with_one_code_kept(view, (static[kept], dynamic[kept]), real[kept], album)
+        if view.planar:
             draw_plane(view, dataset, rows, length, album)
 
 
-def _draw_clips(view, real, album):
+def _draw_clips(view, codes, real, album):
     """Reconstructions, swaps and transfers of the clips `real`, uint8 [n, T, 64, 64, 3]."""
-    rebuilt = _reconstruct(view, _tensor(real))
+    swaps, clip = _swap_grid(view, codes, real), np.arange(len(real))
+    # On the diagonal, both codes are those of one clip.
+    rebuilt = swaps[:, clip + 1, clip + 1].swapaxes(0, 1)
     album.png("seq_{e}_gt.png", real[:ROWS])
     album.png("seq_{e}_rec.png", rebuilt[:ROWS], log=True)
-    album.gif("vid_{e}_gen.gif", rebuilt[None, :MAX_SOURCES])
-    swaps = _swap_grid(view, real[:MAX_SOURCES])
+    album.gif("vid_{e}_gen.gif", rebuilt[None])
     album.png("seq_swap_id_{e}_gen.png", swaps[0], log=True)
     album.gif("vid_swap_{e}_gen.gif", swaps.transpose(1, 2, 0, 3, 4, 5))
     album.png("transfer_{e}.png", _transfer_rows(real, swaps), log=True)
 
 
-def _draw_samples(view, dataset, real, album):
+def _draw_samples(view, dataset, codes, real, album):
     """Clips from the priors, and continuations of `real` below the true frames (then black)."""
     length = real.shape[1]
     samples = as_uint8(view.sample(ROWS, length))
     album.png("samples_{e}.png", samples, log=True)
     album.gif("samples_{e}.gif", samples[None])
-    if not getattr(view, "continues", True):
+    if not view.continues:
         return
-    for frames in dataset.continuations or (2 * length,):
-        continued = as_uint8(view.decode(*view.encode(_tensor(real)), frames))
+    lengths = dataset.continuations or (2 * length,)
+    longest = view.decode_uint8(*codes, max(lengths))
+    for frames in lengths:
+        continued = longest[:, :frames]
         true = np.zeros_like(continued)
         true[:, :length] = real
         album.gif("continue_{e}_{T}.gif", np.stack([true, continued]), T=frames)
@@ -122,35 +130,27 @@ def _draw_samples(view, dataset, real, album):
         album.png("continue_{e}_{T}.png", pairs.reshape(-1, *pairs.shape[2:]), T=frames)
 
 
-def _draw_with_one_code_kept(view, real, album):
+def _draw_with_one_code_kept(view, codes, real, album):
     """Each real clip above DRAWS clips that keep its static or its dynamic code."""
     length = real.shape[1]
-    static, dynamic = (np.repeat(code, DRAWS, 0) for code in view.encode(_tensor(real)))
-    kept_static = view.decode(static, view.draw_dynamic(static, length), length)
-    kept_dynamic = view.decode(view.draw(len(static), length)[0], dynamic, length)
+    static, dynamic = (code.repeat_interleave(DRAWS, 0) for code in codes)
+    kept_static = view.decode_uint8(static, view.draw_dynamic(static, length), length)
+    kept_dynamic = view.decode_uint8(view.draw(len(static), length)[0], dynamic, length)
     for name, frames in (("fixed_f_{e}.png", kept_static), ("fixed_z_{e}.png", kept_dynamic)):
-        below = as_uint8(frames).reshape(len(real), DRAWS, *real.shape[1:])
+        below = frames.reshape(len(real), DRAWS, *real.shape[1:])
         tiles = np.concatenate([real[:, None], below], 1)
         album.png(name, tiles.reshape(-1, *real.shape[1:]), log=True)
 
 
-def _tensor(real):
-    return as_float(torch.from_numpy(real))
-
-
-def _reconstruct(view, frames):
-    return as_uint8(view.decode(*view.encode(frames), frames.shape[1]))
-
-
-def _swap_grid(view, real):
+def _swap_grid(view, codes, real):
     """Every dynamic code (by row) with every static code (by column), the sources in the margins.
 
-    real [n, T, 64, 64, 3] -> [T, n + 1, n + 1, 64, 64, 3]
+    codes: static, dynamic. real [n, T, 64, 64, 3] -> [T, n + 1, n + 1, 64, 64, 3]
     """
     n, length = real.shape[:2]
-    static, dynamic = view.encode(_tensor(real))
-    row, column = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    swaps = as_uint8(view.decode(static[column], dynamic[row], length)).reshape(n, *real.shape)
+    (static, dynamic), clip = codes, np.arange(n)
+    row, column = np.repeat(clip, n), np.tile(clip, n)
+    swaps = view.decode_uint8(static[column], dynamic[row], length).reshape(n, *real.shape)
     return np.stack([with_margins(swaps[:, :, t], real[:, t], real[:, t]) for t in range(length)])
 
 

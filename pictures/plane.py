@@ -9,7 +9,6 @@ import torch
 from data.base import Dataset
 from models.view import VideoModel
 from pictures.files import Album, sheet
-from utils.frames import as_float, as_uint8
 
 SIDE = 9  # frames along a side of a block of the grid
 PERCENTILES = 2, 98  # of each component of z; a block spans the range between them
@@ -28,13 +27,13 @@ def draw_plane(
     clips = dataset.split("test")
     evenly = np.linspace(0, len(clips) - 1, MANIFOLD_CLIPS).astype(int)
     encoded = np.unique(np.r_[rows, evenly])
-    frames = clips.take(encoded, 0, length)
-    static, dynamic = view.encode(as_float(torch.from_numpy(frames)))
+    static, dynamic = view.encode_clips(clips, encoded, length)
     place = np.searchsorted(encoded, rows)
     album.picture("plane_{e}.png", grid(view, static[place[:BLOCKS]], dynamic))
     colours = colourings(dataset, encoded, length)
     album.picture("manifold_{e}.png", manifold(dynamic.numpy(), colours))
-    album.picture("curve_{e}.png", curve(dynamic[place[0]].numpy(), frames[place[0]]))
+    first = clips.take(rows[:1], 0, length)[0]
+    album.picture("curve_{e}.png", curve(dynamic[place[0]].numpy(), first))
 
 
 def grid(view: VideoModel, static: torch.Tensor, dynamic: torch.Tensor) -> np.ndarray:
@@ -46,7 +45,7 @@ def grid(view: VideoModel, static: torch.Tensor, dynamic: torch.Tensor) -> np.nd
     across, up = (np.linspace(low[i], high[i], SIDE) for i in (0, 1))
     mesh = np.stack(np.meshgrid(across, up[::-1]), -1)
     points = torch.tensor(mesh, dtype=dynamic.dtype).view(1, -1, 2)
-    frames = as_uint8(view.decode(static, points.expand(len(static), -1, -1), SIDE**2))
+    frames = view.decode_uint8(static, points.expand(len(static), -1, -1), SIDE**2)
     blocks = [sheet(block.reshape(SIDE, SIDE, *block.shape[1:])) for block in frames]
     return sheet(np.stack(blocks)[None], gap=8, shade=255)
 

@@ -4,7 +4,11 @@ A checkpoint is a dict (see `state_of`) of types that `weights_only=True` loads,
 archive, which holds a CRC-32 per record. A checkpoint of the authors' code is adopted by a function
 of the model. Its 'settings' are the sizes alone, its 'data' and 'rng' are None, and its 'optimizer'
 is {'moments': {parameter name: Adam's state}}.
+
+Torch is imported by the functions that need it, so that a folder can be looked at without it.
 """
+
+from __future__ import annotations
 
 import errno
 import math
@@ -14,12 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.files import replacing
 from utils.flags import shown
+
+if TYPE_CHECKING:
+    import torch
 
 KEYS = {"epoch", "model", "optimizer", "settings", "rng"}
 
@@ -45,7 +51,7 @@ class Place:
     retries: int = 0  # how often a loss was not finite
 
     @classmethod
-    def of(cls, state: dict, bs_per_epoch: int, device: torch.device) -> "Place":
+    def of(cls, state: dict, bs_per_epoch: int, device: torch.device) -> Place:
         """The place of a checkpoint. A checkpoint without a place was written after an epoch."""
         saved = dict(state.get("place", {"step": state["epoch"] * bs_per_epoch}))
         losses = saved.pop("losses", {})
@@ -56,9 +62,11 @@ class Place:
 
     def as_dict(self) -> dict:
         """The place as a checkpoint holds it."""
+        import torch
+
         return {**vars(self), "losses": {t: torch.stack(v) for t, v in self.losses.items()}}
 
-    def train_at(self, rate: float, lowered: "Place | None" = None) -> None:
+    def train_at(self, rate: float, lowered: Place | None = None) -> None:
         """Take `rate` from the flags; a new rate resets `scale`.
 
         lowered: after a loss that was not finite, the place whose rate and scale count instead.
@@ -114,6 +122,8 @@ class Saver:
 
 def snapshot(value):
     """A copy on the CPU of every tensor in nested dicts, lists and tuples."""
+    import torch
+
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
@@ -125,6 +135,8 @@ def snapshot(value):
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state` whole or not at all. UserError if the disk refuses; older files stay."""
+    import torch
+
     try:
         with replacing(path, sync=True) as beside, open(beside, "wb") as file:
             torch.save(state, file)
@@ -175,6 +187,8 @@ def read_checkpoint(path: Path, mapped: bool = False):
 
     Raises `Damaged` if the file cannot be understood, UserError if it cannot be read.
     """
+    import torch
+
     if not mapped:
         check_sum(path)
     try:
@@ -215,6 +229,8 @@ def check_sizes(state: dict, path: Path, settings, names: Iterable[str]) -> None
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The states of torch's random-number generators."""
+    import torch
+
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -223,6 +239,8 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
     """Restore what `rng_state` returned. A GPU without a saved state keeps its own."""
+    import torch
+
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

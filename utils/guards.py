@@ -1,20 +1,27 @@
-"""What stops a command: a folder of another run, a missing earlier stage, a bad loss."""
+"""What stops a command: a folder of another run, a missing earlier stage, a bad loss.
 
+Torch is imported by the functions that need it, so that mistakes in the flags are told at once.
+"""
+
+import ctypes
+import os
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
 from utils.flags import shown, without
+from utils.lock import refuse_in_use
 from utils.plan import Plan, differences
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 NAMED = 6  # differing settings that a message names
+NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
 NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that is not finite
 
 
@@ -27,7 +34,38 @@ def saves(settings: RunSettings, epoch: int) -> bool:
     return at_interval or epoch == settings.epochs - 1
 
 
-# --- before training ---
+# --- before torch is imported ---
+
+
+def refuse_at_once(plan: Plan) -> None:
+    """Raise UserError for what the machine and the names of files show, without torch.
+
+    Looks for an absent GPU, a run that trains in the folder now, and absent checkpoints.
+    """
+    settings, folder = plan.first, RunFolder(plan.first)
+    if settings.device == "cuda" and no_gpu_driver():
+        raise UserError(NO_GPU)
+    refuse_export(plan, folder)
+    if not plan.training:
+        to_test(plan, folder)
+        return
+    refuse_missing_earlier_stage(plan, folder)
+    if not settings.override_lock:
+        refuse_in_use(folder.root)
+
+
+def no_gpu_driver() -> bool:
+    """Whether this is a Linux machine without a driver for NVIDIA's or AMD's GPUs."""
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
+
+
+# --- before training or testing ---
 
 
 def refuse_damaged(plan: Plan, folder: RunFolder) -> None:
@@ -89,11 +127,14 @@ def refuse_other_data(state: dict, path: Path, dataset) -> None:
         )
 
 
-def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) -> Path | None:
+def refuse_missing_earlier_stage(
+    plan: Plan, folder: RunFolder, datasets: dict | None = None
+) -> Path | None:
     """Raise UserError if a stage that trains lacks the stage that it stands on.
 
     Returns the checkpoint of the earlier stage, or None if the same command trains that stage.
-    datasets: {stage name: data.base.Dataset} of the stages that train.
+    datasets: {stage name: data.base.Dataset} of the stages that train. None: do not look into the
+    checkpoint.
     """
     for name in plan.training:
         settings = plan.stages[name]
@@ -110,6 +151,8 @@ def refuse_missing_earlier_stage(plan: Plan, folder: RunFolder, datasets: dict) 
             needed = f"a stage-{settings.number(earlier.name)} checkpoint in {folder.checkpoints}"
             number, flag = settings.number(name), f"--{earlier.train} True"
             raise UserError(f"stage {number} needs {needed}: train one first ({flag})")
+        if datasets is None:
+            return path
         names = [*earlier.sizes, "dataset_name"]
         # with another split, stage 2 would train on test clips of stage 1
         if datasets[name].split_flag:
@@ -127,6 +170,24 @@ def _refuse_unlike(first, second, info, wanted):
     if wanted is not None and not (wanted < first.epochs and saves(first, wanted)):
         leaves = f"stage {first.number(info.name)} of this command leaves {first.epochs - 1}"
         raise UserError(f"--{info.pretrained} {wanted}: {leaves}: give that, or none")
+
+
+def to_test(plan: Plan, folder: RunFolder) -> dict[str, Path]:
+    """The checkpoints to test, {stage name: path}: those that the flags name, or the newest.
+
+    A stage without a checkpoint is left out. Raises UserError if that is the first, unless codes
+    are to be exported.
+    """
+    paths = {}
+    for name, settings in plan.stages.items():
+        info = settings.info(name)
+        path = folder.choose(name, getattr(settings, info.pretrained))
+        if path is not None:
+            paths[name] = path
+        elif settings.number(name) == 1 and not settings.export_codes:
+            train_first = f"train first (--{info.train} True), or give the run's --RUN"
+            raise UserError(f"nothing to test in {folder.checkpoints}: {train_first}")
+    return paths
 
 
 def refuse_export(plan: Plan, folder: RunFolder) -> None:
@@ -168,6 +229,8 @@ def raise_not_finite(stepper, place: Place, stage, batches, annealed, saving=Fal
     The message names the term or gradient, the losses and the clips of the bad step, and the
     schedules' values `annealed`. saving: also check the weights that the updates made.
     """
+    import torch
+
     bad, begun = stepper.bad_step(), place.step - stepper.calls
     if bad is None:
         weights = (p.detach() for p in stepper.parameters)
@@ -187,6 +250,8 @@ def raise_not_finite(stepper, place: Place, stage, batches, annealed, saving=Fal
 
 def _culprit(values, network):
     """What is not finite: the first such term, or the gradient of the first such parameter."""
+    import torch
+
     for term, pair in values.items():
         if not torch.isfinite(pair).all():
             return f"the term '{term}' of the loss"

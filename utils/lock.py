@@ -24,7 +24,7 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
     another process holds it, UserError names the process; with `override`, only warns. Also warns
     if the file system has no locks.
     """
-    path = root.with_name(f".{root.name}.lock")
+    path = _path(root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _hold(path)
@@ -45,6 +45,17 @@ def only_run(root: Path, override: bool = False) -> Generator[bool]:
         if file is not None:
             path.unlink(missing_ok=True)
             file.close()
+
+
+def refuse_in_use(root: Path) -> None:
+    """Raise UserError if another process holds the lock of the run folder `root` now."""
+    if _path(root).exists():
+        with only_run(root):
+            pass
+
+
+def _path(root):
+    return root.with_name(f".{root.name}.lock")
 
 
 def _hold(path):

@@ -99,22 +99,31 @@ def tensorboard(
 ) -> Generator[Callable]:
     """Give a function log(tag, number or picture [H, W, 3], epoch) that writes into `folder`.
 
+    The file is made when something is first logged.
+
     wanted: if False, the function does nothing. begin: the next epoch; TensorBoard drops what a
     killed run logged from there on. origin: commit and machine, logged as text.
     """
     if not wanted:
         yield lambda tag, value, epoch: None
         return
-    from torch.utils.tensorboard import SummaryWriter  # slow to import
+    writer = None
 
-    with SummaryWriter(str(folder), purge_step=begin) as writer:
-        text = ", ".join(f"{key} {value}" for key, value in origin.items())
-        writer.add_text("origin", text, begin)
+    def log(tag, value, epoch):
+        nonlocal writer
+        if writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        def log(tag, value, epoch):
-            if isinstance(value, np.ndarray):
-                writer.add_image(tag, value, epoch, dataformats="HWC")
-            else:
-                writer.add_scalar(tag, value, epoch)
+            writer = SummaryWriter(str(folder), purge_step=begin)
+            text = ", ".join(f"{key} {value}" for key, value in origin.items())
+            writer.add_text("origin", text, begin)
+        if isinstance(value, np.ndarray):
+            writer.add_image(tag, value, epoch, dataformats="HWC")
+        else:
+            writer.add_scalar(tag, value, epoch)
 
+    try:
         yield log
+    finally:
+        if writer is not None:
+            writer.close()

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from utils.adam import Adam
 from utils.errors import UserError
+from utils.guards import NO_GPU
 from utils.precision import prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
@@ -31,7 +33,7 @@ def choose_device(name: str, threads: int = 0, precision: str = "fp32") -> torch
     if threads:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: found no CUDA GPU: use --device cpu or --device auto")
+        raise UserError(NO_GPU)
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     prepare(precision, device)
     if device.type == "cpu":
@@ -59,7 +61,7 @@ class Stepper:
     def __init__(self, groups: Mapping[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
         self.shares = list(groups)
         params = [{"params": list(group)} for group in groups.values()]
-        self.adam: Any = torch.optim.Adam(params, fused=True)
+        self.adam: Any = Adam(params, fused=True)
         self.parameters = [p for group in self.adam.param_groups for p in group["params"]]
         self.clip, self.calls = clip, 0
         device = self.parameters[0].device

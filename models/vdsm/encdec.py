@@ -11,6 +11,7 @@ from torch import nn
 
 from models.elbo import centred, elbo_terms, normal, weighted_sample
 from models.precision import compute_in
+from models.start import in_blocks
 from models.vdsm import networks
 
 
@@ -49,7 +50,8 @@ class EncDec(nn.Module):
     def start_from(self, x, spread):
         """Rescale the encoder on clips x [N, T, 3, 64, 64]; over them, s's loc gets this spread."""
         self.encoder.start_from(x.flatten(0, 1))
-        self.identity.start_loc_from(self.frame_codes(x)[2], spread)
+        frame_loc = in_blocks(lambda frames: self.encoder(frames)[2], x.flatten(0, 1))
+        self.identity.start_loc_from(frame_loc.unflatten(0, x.shape[:2]), spread)
 
     # q(s, z_1:T | x_1:T) = q(s | x_1:T) prod_t q(z_t | x_t)
     # Eq. 2 of stage 1: without d, and each pose read from its own frame.

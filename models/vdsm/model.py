@@ -19,6 +19,8 @@ class VDSM(VideoModel):
     temperature: of the mixing weights; test_temp_id for stage 1, temp_id_end for stage 2.
     """
 
+    mixes = True
+
     def __init__(self, network, temperature: float):
         self.network, self.temperature = network, temperature
         self.continues = hasattr(network, "poses")
@@ -37,21 +39,16 @@ class VDSM(VideoModel):
 
         return in_batches(decode, static, dynamic, device=self.device)
 
-    def mixing_weights(self, frames: Tensor) -> Tensor:
-        """Frames [N, T, 3, 64, 64] -> w [N, K], the share of each expert in a clip."""
-        return self.encode(frames)[0]
-
-    def codes(self, frames: Tensor) -> dict[str, Tensor]:
-        """Frames [N, T, 3, 64, 64] -> the locations of the codes, for traversals.
+    def codes(self, static: Tensor, dynamic: Tensor, frames: int) -> dict[str, Tensor]:
+        """The codes of clips by letter, for traversals.
 
         's' [N, K] is log w: the temperature times s, up to a shift that the softmax ignores. 'd'
-        [N, dynamics_dim] is there with stage 2 alone. 'z' is [N, T, pose_dim].
+        [N, dynamics_dim] is there with stage 2 alone. 'z' is [N, frames, pose_dim].
         """
-        w, dynamic = self.encode(frames)
-        s = w.clamp_min(1e-6).log()
+        s = static.clamp_min(1e-6).log()
         if dynamic.dim() == 3:
             return {"s": s, "z": dynamic}
-        poses = partial(self.network.poses, frames=frames.shape[1])
+        poses = partial(self.network.poses, frames=frames)
         return {"s": s, "d": dynamic, "z": in_batches(poses, dynamic, device=self.device)}
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:

@@ -14,7 +14,7 @@ from antialiased_cnns import BlurPool
 from torch import nn
 
 from models import precision
-from models.start import standardise, start_output
+from models.start import in_blocks, rescale, standardise, start_output
 from models.vdsm import cuda
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
@@ -83,11 +83,11 @@ class FrameEncoder(nn.Module):
         """
         features = x
         for i, conv in enumerate(self.convs):
-            features = F.leaky_relu(standardise(conv, features), self.slope)
-            if i < 4:
-                features = self.blurs[i](features)
+            rescale(conv, features)
+            layers = conv, nn.LeakyReLU(self.slope, inplace=True), *self.blurs[i : i + 1]
+            features = in_blocks(nn.Sequential(*layers), features)
         hidden = F.leaky_relu(standardise(self.identity_hidden, features.flatten(1)))
-        standardise(self.identity, hidden, rows=self.identity.out_features // 2)
+        rescale(self.identity, hidden, rows=self.identity.out_features // 2)
 
 
 class IdentityPosterior(nn.Module):
@@ -109,7 +109,7 @@ class IdentityPosterior(nn.Module):
     @torch.no_grad()
     def start_loc_from(self, frame_loc, spread):
         """Let the loc of s spread by `spread` over the clips of frame_loc [N, T, K]."""
-        standardise(self.loc, frame_loc.mean(1), spread=spread)
+        rescale(self.loc, frame_loc.mean(1), spread=spread)
 
 
 class MixtureOfExpertsDecoder(nn.Module):

@@ -16,7 +16,8 @@ from models.vdsm.seq import Seq, Sequences
 
 CACHE_BYTES = 2**30  # the codes of a larger split are not cached
 BLOCK = 320  # frames that are encoded at a time
-START_CLIPS = 64  # samples that the data-dependent start looks at
+# samples that the data-dependent start looks at, and frames of each, evenly spaced
+START_CLIPS, START_FRAMES = 64, 16
 LOOK_AT = 4  # validation batches whose identities are checked for collapse
 START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --start data
 
@@ -85,7 +86,10 @@ class EncDecStage(VDSMStage):
             scale = 1 / self.settings.n_e_w
             self.network.decoder.start_at(mean_colour(batches.clips))
             self.network.identity.start_scale_at(scale)
-            self.network.start_from(batches.frames(*batches.draw(0, START_CLIPS)), scale)
+            drawn = batches.draw(0, START_CLIPS)
+            frames = drawn[0].shape[1]
+            some = np.linspace(0, frames - 1, min(frames, START_FRAMES)).astype(int)
+            self.network.start_from(batches.frames(*(part[:, some] for part in drawn)), scale)
 
     def terms(self, batches, inputs, annealed):
         return self.network.loss(batches.frames(**inputs), annealed, self.settings.kl)

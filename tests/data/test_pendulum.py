@@ -164,3 +164,33 @@ def test_export_for_other_programs(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     assert pendulum.main([str(tmp_path / "file")]) == pendulum.main([]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_clips_are_continued_beyond_their_own_length():
+    assert few(16).continuations == (40, 60)
+    assert few(50).continuations == (60,)
+    assert few(60).continuations == ()  # pictures take twice the length then
+
+
+@pytest.mark.parametrize("block", [1, 7])
+def test_the_block_of_frames_changes_no_pixel(monkeypatch, block):
+    angles, colours = np.linspace(-3, 3, 20), pendulum.PALETTE[np.arange(20) % 8]
+    lengths = np.linspace(0.3, pendulum.LONGEST, 20)
+    whole = pendulum.render(angles, colours, lengths)
+    monkeypatch.setattr(pendulum, "BLOCK", block)
+    assert np.array_equal(pendulum.render(angles, colours, lengths), whole)
+
+
+def test_no_pixel_of_a_pendulum_is_left_out():
+    """Each pixel by the distances that the docstring's drawing means, in float64."""
+    angles, rod = np.linspace(-2.5, 2.5, 9), pendulum.ROD
+    drawn = pendulum.render(angles, np.full((9, 3), 255.0))[..., 0]
+    rows, columns = np.mgrid[:64, :64] - np.reshape(pendulum.PIVOT, (2, 1, 1))
+    for picture, angle in zip(drawn, angles):
+        down, right = np.cos(angle), np.sin(angle)
+        along = np.clip(rows * down + columns * right, 0, rod)
+        to_rod = np.hypot(rows - along * down, columns - along * right)
+        to_bob = np.hypot(rows - rod * down, columns - rod * right)
+        depth = np.maximum(pendulum.ROD_HALF_WIDTH - to_rod, pendulum.BOB_RADIUS - to_bob)
+        expected = 255 * np.clip(0.5 + depth, 0, 1)
+        assert np.abs(picture - expected).max() < 0.51

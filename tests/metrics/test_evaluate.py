@@ -19,6 +19,7 @@ from metrics.pendulum import PendulumMeasurer, SwingReader, read, states
 from metrics.published import reported
 from metrics.weights import Missing
 from models.vdsm.settings import VDSMSettings
+from models.view import VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 
@@ -28,7 +29,7 @@ def pendula():
     return make(clips={"train": 40, "val": 8, "test": 24})
 
 
-class Oracle:
+class Oracle(VideoModel):
     """Reads colour and state and draws them by physics, so that swaps are perfect.
 
     swaps=False: `decode` ignores the static code and takes the colour from the dynamic code.
@@ -166,7 +167,7 @@ def squares():
     return Dataset("sprites", *flat(video), labels, classes, splits, *factors, "f" * 64)
 
 
-class Paints:
+class Paints(VideoModel):
     """static: the colour; dynamic: the lit columns of each frame. `decode` paints them.
 
     constant: `decode` paints every static code in the same colour.

@@ -93,7 +93,7 @@ def test_missing_weights_are_one_line_with_advice(monkeypatch):
     def offline(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(video, "r3d_18", offline)
+    monkeypatch.setattr("torchvision.models.video.r3d_18", offline)
     with pytest.raises(Missing, match="--fid_weights FILE"):
         video.Features()
 

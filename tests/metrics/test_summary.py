@@ -25,6 +25,18 @@ def test_spread_is_the_standard_error_of_a_mean():
     assert spreads({"x": Measure(np.ones(10, bool))})["x"] == 0
 
 
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_resampled_figures_are_those_of_the_resampled_clips(how):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(12, 3))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    values[0] = np.nan
+    measure, rows = Measure(values, how), rng.integers(12, size=(50, 12))
+    one_by_one = [measure.figure(clips) for clips in rows]
+    assert measure.resampled(rows) == pytest.approx(one_by_one, rel=1e-12)
+    assert np.isnan(measure.resampled(np.zeros((1, 4), int))).all()
+
+
 def test_over_seeds_pools_measures_and_averages_numbers():
     first = {"share": Measure(np.array([1.0, 0.0])), "number": 2}
     second = {"share": Measure(np.array([1.0, np.nan])), "number": 4}

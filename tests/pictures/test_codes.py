@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from data.pendulum import make
+from models.view import VideoModel
 from pictures.codes import STEPS, draw_codes, expert_use
 from pictures.files import Album
 from tests.tiny import FEW
@@ -13,15 +14,18 @@ from tests.tiny import FEW
 LENGTH = 5
 
 
-class Coded:
+class Coded(VideoModel):
     """Codes s (per clip), d (per clip) and z (per frame) whose dimension 1 varies most.
 
     Frames are grey. Their brightness is dimension 1 of the varied code, and falls with time.
     """
 
-    def codes(self, frames):
-        scale = torch.linspace(0, 1, len(frames))[:, None] * torch.tensor([0.1, 1.0, 0.5])
-        return {"s": scale, "d": scale, "z": scale[:, None].expand(-1, frames.shape[1], -1)}
+    def encode(self, frames):
+        return torch.zeros(len(frames), 1), torch.zeros(len(frames), 1)
+
+    def codes(self, static, dynamic, frames):
+        scale = torch.linspace(0, 1, len(static))[:, None] * torch.tensor([0.1, 1.0, 0.5])
+        return {"s": scale, "d": scale, "z": scale[:, None].expand(-1, frames, -1)}
 
     def vary(self, codes, letter, values, frames):
         assert {code.shape[0] for code in codes.values()} == {1}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.base import Dataset, flat
+from models.view import VideoModel
 from pictures.drawing import draw_stage
 from utils.frames import as_float
 
@@ -17,7 +18,7 @@ FRAMES = (COLOURS[:, None] * LIGHT[..., None]).astype(np.uint8)  # [clips, T, 3]
 TOLERANCE = 2  # of 255: codes are rounded to pixels
 
 
-class Painter:
+class Painter(VideoModel):
     """A model that swaps perfectly: the static code is the hue, the dynamic code the brightness.
 
     A continued clip keeps its last brightness; samples are black.
@@ -73,14 +74,14 @@ def draw(tmp_path):
     def call(view, frames_only=False, batches=None, last=True):
         info = SimpleNamespace(frames_only=frames_only)
         settings = SimpleNamespace(num_test_ids=4, seq_len=2, info={"any": info}.get)
-        stage = SimpleNamespace(name="any", settings=settings, view=view)
+        stage = SimpleNamespace(name="any", settings=settings)
         logged = {}
 
         def log(tag, picture, epoch):
             assert epoch == 7
             logged[tag] = picture
 
-        draw_stage(stage, dataset(), batches, tmp_path, 7, log, last)
+        draw_stage(stage, view(), dataset(), batches, tmp_path, 7, log, last)
         pictures = {path.name: iio.imread(path, index=0) for path in tmp_path.iterdir()}
         for tag, picture in logged.items():
             start, _, end = tag.rpartition("_")

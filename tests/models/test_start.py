@@ -1,0 +1,78 @@
+"""models/start.py: layers rescaled on data, in blocks, and the mean colour."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from data.base import Clips
+from models import start
+from models.vdsm.stages import START_CLIPS, START_FRAMES, EncDecStage
+from tests.tiny import TINY
+from utils.plan import parse
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blocks_give_what_the_whole_gives(layout):
+    layer = nn.Conv2d(3, 5, 4).to(memory_format=layout)
+    x = torch.rand(start.BLOCK + 3, 3, 8, 8).contiguous(memory_format=layout)
+    with torch.no_grad():
+        whole, blocks = layer(x), start.in_blocks(layer, x)
+    torch.testing.assert_close(blocks, whole)
+    assert blocks.stride() == whole.stride()
+
+
+def test_a_layer_never_sees_more_than_a_block():
+    seen = []
+    start.in_blocks(lambda part: seen.append(len(part)) or part, torch.zeros(300, 1, 2, 2))
+    assert max(seen) <= start.BLOCK and sum(seen) == 300
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 9, 9), (200, 7)])
+def test_the_deviation_is_that_of_torch(shape):
+    y = torch.randn(shape) * 0.3 + 2
+    expected = y.double().std([d for d in range(y.dim()) if d != 1])
+    torch.testing.assert_close(start.deviation(y).double(), expected, rtol=1e-6, atol=0)
+
+
+def test_a_rescaled_layer_has_zero_mean_and_the_spread():
+    x = torch.randn(500, 6)
+    layer = nn.Linear(6, 4)
+    with torch.no_grad():
+        y = start.standardise(layer, x, rows=3, spread=0.5)
+    assert torch.allclose(y[:, :3].std(0), torch.tensor(0.5), atol=1e-5)
+    assert y[:, :3].mean(0).abs().max() < 1e-5 < y[:, 3].mean().abs()
+
+
+def test_the_mean_colour_is_that_of_numpy():
+    frames = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
+    clips = Clips(frames, np.full(10, 4), {}, np.arange(10))
+    expected = torch.from_numpy(frames.mean((0, 1, 2)) / 255).float()
+    assert torch.equal(start.mean_colour(clips), expected)
+
+
+class Drawn:
+    """Batches that record which frames were asked for."""
+
+    def __init__(self, frames):
+        self.count, self.asked = frames, None
+
+    def draw(self, step, size):
+        time = np.broadcast_to(np.arange(self.count), (size, self.count))
+        return np.zeros_like(time), time, np.zeros(time.shape, bool)
+
+    def frames(self, clip, time, flip):
+        self.asked = time
+        raise StopIteration
+
+
+@pytest.mark.parametrize("frames, expected", [(8, 8), (START_FRAMES, 16), (20, 16), (200, 16)])
+def test_the_start_reads_few_frames_of_long_clips(monkeypatch, frames, expected):
+    monkeypatch.setattr("models.vdsm.stages.mean_colour", lambda clips: torch.full((3,), 0.5))
+    stage, batches = EncDecStage(parse(TINY).stages["EncDec"]), Drawn(frames)
+    batches.clips = None
+    with pytest.raises(StopIteration):
+        stage.start_from(batches)
+    assert batches.asked.shape == (START_CLIPS, expected)
+    rows = np.unique(batches.asked[0])
+    assert len(rows) == expected and rows[0] == 0 and rows[-1] == frames - 1
