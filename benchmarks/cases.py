@@ -15,7 +15,6 @@ import torch
 
 from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.settings import VDSMSettings
-from utils.errors import UserError
 from utils.origin import commit
 from utils.plan import parse
 from utils.settings import StageInfo
@@ -77,18 +76,12 @@ class Case:
 
         Raises UserError if the device cannot compute in the case's precision.
         """
-        given = {"precision": self.settings.precision} if "precision" in vars(self.settings) else {}
-        return choose_device("auto", self.threads, **given)
+        return choose_device("auto", self.threads, self.settings.precision)
 
     def in_precision(self, precision: str) -> "Case":
         """The same case with another --precision."""
-        if "precision" in vars(self.settings):
-            settings = dataclasses.replace(self.settings, precision=precision)
-            return dataclasses.replace(self, settings=settings)
-        if precision == "fp32":
-            return self
-        only = "this version computes in fp32 alone: leave the flag out"
-        raise UserError(f"--precision {precision}: {only}")
+        settings = dataclasses.replace(self.settings, precision=precision)
+        return dataclasses.replace(self, settings=settings)
 
 
 def paper(stage_name: str, threads: int = 1, quick: bool = False, **changes) -> Case:
@@ -162,9 +155,9 @@ def spread(seconds: Sequence[float]) -> dict[str, Any]:
 # --- flags and output ---
 
 
-def machine(device: torch.device | None = None) -> str:
+def machine(device: torch.device) -> str:
     """The processor or GPU in words, and torch's version."""
-    if device is not None and device.type == "cuda":
+    if device.type == "cuda":
         return f"{torch.cuda.get_device_name()}; torch {torch.__version__}"
     cpus = Path("/proc/cpuinfo")
     text = cpus.read_text() if cpus.exists() else ""
@@ -203,9 +196,11 @@ def result(benchmark: str, threads: Sequence[int], rows: list[dict], **more) -> 
 
     Each row has a 'name' and 'timings': {part: see `spread`}.
     """
-    device = choose_device("auto")
-    about = {"benchmark": benchmark, "machine": machine(device), "threads": list(threads)}
-    return {**about, "commit": commit(), **more, "rows": rows}
+    if "machine" not in more:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        more = {"machine": machine(device), **more}
+    about = {"benchmark": benchmark, "threads": list(threads), "commit": commit()}
+    return {**about, **more, "rows": rows}
 
 
 def heading(result: dict) -> str:

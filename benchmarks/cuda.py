@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import cases
+
 PRECISIONS = ("fp32", "tf32", "bf16")
 # Tests that need a GPU, and those of what a GPU computes otherwise.
 TESTS = ("tests/test_cuda.py", "tests/models/test_cuda.py", "tests/data/test_batches.py")
@@ -113,7 +115,24 @@ def benchmark(given) -> dict:
         result[name] = {precision: part(name, given, clock, precision) for precision in precisions}
     result["generate"] = {precisions[-1]: part("generate", given, clock, precisions[-1])}
     result["train"] = train(given, clock, precisions[min(1, len(precisions) - 1)])
-    return result
+    return cases.result("cuda", [torch.get_num_threads()], times(result), **result)
+
+
+def times(result: dict) -> list[dict]:
+    """The times in seconds as rows for benchmarks.diff."""
+    found = {}
+    for part, forms in (("steps", ("graph", "plain")), ("blended", ("grouped", "products"))):
+        for precision, rows in result[part].items():
+            for row, ms in rows.items() if "wrong" not in rows else ():
+                found[f"{row}, {precision}"] = {form: ms[form] / 1000 for form in forms}
+    for precision, figures in result["generate"].items():
+        found[f"20 sequences, {precision}"] = {k: v for k, v in figures.items() if k == "seconds"}
+    if not result["train"]["wrong"]:
+        found[result["train"]["command"]] = {"seconds": result["train"]["seconds"]}
+    return [
+        {"name": name, "timings": {part: cases.spread([seconds]) for part, seconds in row.items()}}
+        for name, row in found.items()
+    ]
 
 
 def machine(cpu: bool) -> str:

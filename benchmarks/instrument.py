@@ -23,6 +23,7 @@ PARTS = {
     "data:load": "data",
     "train_test:begin": "weights and start",
     "train_test:attempt": STEPS,
+    "models.vdsm.stages:SeqStage.codes": "frozen codes",
     "train_test:end_of_epoch": "logs and warnings",
     "train_test:validation_loss": "validation losses",
     "train_test:draw_stage": PICTURES,

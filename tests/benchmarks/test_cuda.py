@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cuda, cuda_parts
+from benchmarks import cuda, cuda_parts, diff
 
 
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):
@@ -40,6 +40,11 @@ def test_every_part_on_a_cpu(in_this_process, tmp_path, capsys):
         assert result["steps"]["fp32"][model]["plain"] > 0 and f"| {model} | fp32 |" in shown
     assert len(result["blended"]["fp32"]) == 4 and "3 passed" in shown
     assert result["generate"]["fp32"]["seconds"] > 0
+    plain = result["steps"]["fp32"]["stage 1"]["plain"]
+    times = diff.medians(result)
+    assert (
+        times["stage 1, fp32: plain"][0] == plain / 1000 and "20 sequences, fp32: seconds" in times
+    )
 
 
 def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch, capsys):
