@@ -16,6 +16,7 @@ from torch import nn
 from models import precision
 from models.start import in_blocks, rescale, standardise, start_output
 from models.vdsm import cuda
+from utils.threads import by_threads
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -229,26 +230,32 @@ class ClipByClip(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, *layers):
-        ctx.clips, inputs = [], (x, *layers)
-        for n in range(len(x)):
+        inputs = x, *layers
+
+        def decode(n):
             parts = [whole[n].detach() for whole in inputs]
             wanted = [p.requires_grad_() for p, wants in zip(parts, ctx.needs_input_grad) if wants]
             if not wanted:
                 # Without gradients, oneDNN convolves faster in this layout; with them it does not.
                 parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
             with torch.set_grad_enabled(bool(wanted)):
-                picture = _upsample(parts[0], list(zip(parts[1::2], parts[2::2])))
-            ctx.clips.append((picture, wanted))
+                return _upsample(parts[0], list(zip(parts[1::2], parts[2::2]))), wanted
+
+        ctx.clips = by_threads(decode, range(len(x)))
         return torch.stack([picture.detach().contiguous() for picture, _ in ctx.clips])
 
     @staticmethod
     def backward(ctx, *grads):
         (grad,), clips = grads, len(ctx.clips)
         joined = [part.new_empty(clips, *part.shape) for part in ctx.clips[0][1]]
-        for n in reversed(range(clips)):
+
+        def differentiate(n):
             # Taking a clip off the list frees its activations.
-            for whole, part in zip(joined, torch.autograd.grad(*ctx.clips.pop(), grad[n])):
+            clip, ctx.clips[n] = ctx.clips[n], None
+            for whole, part in zip(joined, torch.autograd.grad(*clip, grad[n])):
                 whole[n] = part
+
+        by_threads(differentiate, reversed(range(clips)))
         found = iter(joined)
         return tuple(next(found) if wants else None for wants in ctx.needs_input_grad)
 
