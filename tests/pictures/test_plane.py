@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from data.pendulum import make
+from models.view import VideoModel
 from pictures import plane
 from tests.tiny import FEW
 
 
-class Painter:
+class Painter(VideoModel):
     """Decodes to uniform frames: red is the first static number, green z_1, blue z_2."""
 
     def decode(self, static, dynamic, frames):
