@@ -14,12 +14,14 @@ from metrics.weights import Missing
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 # Frames that SSIM compares at a time: the memory of more would leave the cache.
-FRAMES = 4
+FRAMES = 8
+# torchvision's AlexNet_Weights.IMAGENET1K_V1.url; importing torchvision takes seconds.
+ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
 
 def squared_error(made: torch.Tensor, true: torch.Tensor) -> np.ndarray:
     """Mean squared error."""
-    return ((made - true).double() ** 2).mean((1, 2, 3, 4)).numpy()
+    return ((made - true) ** 2).mean((1, 2, 3, 4), dtype=torch.double).numpy()
 
 
 def psnr(error: np.ndarray) -> float:
@@ -60,13 +62,10 @@ class LPIPS:
     """
 
     def __init__(self):
-        # torchmetrics and torchvision take seconds to import
-        from torchvision.models import AlexNet_Weights
-
-        url = AlexNet_Weights.IMAGENET1K_V1.url
         cache = Path(torch.hub.get_dir()) / "checkpoints"
-        if not (cache / Path(url).name).exists():
-            raise Missing(f"put {url} into {cache}")
+        if not (cache / Path(ALEXNET).name).exists():
+            raise Missing(f"put {ALEXNET} into {cache}")
+        # Takes seconds.
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         self.net = LearnedPerceptualImagePatchSimilarity("alex").net

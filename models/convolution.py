@@ -61,7 +61,7 @@ class Conv2d(precision.Conv2d):
     """nn.Conv2d with zeros as padding: [B, c_in, H, W] -> [B, c_out, H', W']."""
 
     def forward(self, input):
-        if self.compute_dtype is not None:
+        if precision.dtype_of(self, input.dtype) != input.dtype:
             return super().forward(input)
         shape = self.stride, self.padding, self.dilation, False, (0, 0), self.groups
         return _Convolution.apply(input, self.weight, self.bias, False, *shape)
@@ -73,7 +73,7 @@ class ConvTranspose2d(precision.ConvTranspose2d):
     in_blocks = False
 
     def forward(self, input, output_size=None):
-        if self.compute_dtype is not None:
+        if precision.dtype_of(self, input.dtype) != input.dtype:
             return super().forward(input)
         shape = self.stride, self.padding, self.dilation, True, self.output_padding, self.groups
         in_blocks = self.in_blocks and input.is_cpu

@@ -1,8 +1,8 @@
 """Layers and networks that compute in bfloat16, over weights in float32 (--precision bf16).
 
 Bfloat16 keeps 8 bits of the mantissa. The layers below round their input and their weights to it
-and sum in float32. Weights, gradients of weights, everything between the layers and all that is
-not one of them stay in float32.
+and sum in float32, in training steps alone (`dtype_of`). Weights, gradients of weights, everything
+between the layers and all that is not one of them stay in float32.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,21 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def dtype_of(part: Any, otherwise: torch.dtype) -> torch.dtype:
+    """The dtype that a part of a network computes in: its `compute_dtype`, or `otherwise`.
+
+    Without gradients it is always `otherwise`: the codes that stage 2 of VDSM learns from, pictures
+    and figures are computed once and gain more from exact numbers than from speed.
+    """
+    return (part.compute_dtype if torch.is_grad_enabled() else None) or otherwise
+
+
 def in_precision(layer: Any, function: Callable, x: torch.Tensor, *shape: Any) -> torch.Tensor:
     """function(x, weight, bias, *shape) of a layer, computed in its `compute_dtype`.
 
     The output has the dtype of x.
     """
-    dtype = layer.compute_dtype or layer.weight.dtype
+    dtype = dtype_of(layer, layer.weight.dtype)
     operands = (value.to(dtype) for value in (x, layer.weight, layer.bias))
     return function(*operands, *shape).to(x.dtype)
 

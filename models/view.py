@@ -11,7 +11,7 @@ from torch import Tensor
 from utils.frames import as_float, as_uint8
 
 # Clips that are encoded or decoded at a time. The memory of more clips leaves the cache of a CPU.
-BLOCK = 16
+BLOCK = 8
 
 
 class VideoModel(Protocol):

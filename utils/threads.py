@@ -28,6 +28,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
     def begin():
         together.wait()  # so that each thread of the pool runs this once
+        torch.get_num_threads()  # a thread's first call of torch sets the number anew
         torch.set_num_threads(1)
 
     for begun in [pool.submit(begin) for _ in range(threads)]:

@@ -63,7 +63,7 @@ class FrameEncoder(nn.Module):
         # oneDNN convolves faster in this layout.
         features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
-            features = conv(features.to(self.compute_dtype or x.dtype))
+            features = conv(features.to(precision.dtype_of(self, x.dtype)))
             if self.slope != 1:
                 # In place: half the memory of the widest layers.
                 features = F.leaky_relu(features, self.slope, inplace=True)
@@ -167,7 +167,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
 
     def forward(self, z, w):
-        dtype = self.compute_dtype or w.dtype
+        dtype = precision.dtype_of(self, w.dtype)
         dtypes = w.dtype, *[dtype] * len(self.kernels[1:])
         kernels = self._blend(w, dtypes)  # [N, c_in, c_out, 4, 4]
         biases = [(w @ bank).to(dtype) for bank, dtype in zip(self.biases, dtypes)]  # [N, c_out]
@@ -199,7 +199,7 @@ class SingleDecoder(MixtureOfExpertsDecoder):
     def forward(self, z, w):
         x = _with_weights(z, w).flatten(0, 1)  # [N T, pose_dim + K]
         x = (x @ self.kernels[0][0].flatten(1)).unflatten(1, (-1, KERNEL, KERNEL))
-        dtype = self.compute_dtype or w.dtype
+        dtype = precision.dtype_of(self, w.dtype)
         x = (x + self.biases[0][0, :, None, None]).to(dtype)
         banks = zip(self.kernels[1:], self.biases[1:])
         x = _upsample(x, [(kernel[0].to(dtype), bias[0].to(dtype)) for kernel, bias in banks])

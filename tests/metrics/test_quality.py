@@ -27,6 +27,18 @@ def test_ssim_by_hand():
     assert noisy[0] == pytest.approx(1) and noisy[1] < 0.5
 
 
+def test_ssim_is_the_mean_over_the_frames_of_a_clip():
+    frames = quality.FRAMES // 2 + 1
+    made, true = torch.rand(2, 3, frames, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    values = quality.ssim(made, true)
+    for clip in range(3):
+        alone = [
+            quality.ssim(made[[clip], [t]][:, None], true[[clip], [t]][:, None])
+            for t in range(frames)
+        ]
+        assert values[clip] == pytest.approx(np.mean(alone), abs=1e-6)
+
+
 def test_ssim_agrees_with_torchmetrics():
     made, true = torch.rand(2, 3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     made = (0.3 * made + 0.7 * true).clamp(0, 1)
@@ -40,8 +52,9 @@ def test_ssim_agrees_with_torchmetrics():
 
 
 def test_lpips_downloads_nothing_and_reads_cached_weights(tmp_path, monkeypatch):
-    from torchvision.models import alexnet
+    from torchvision.models import AlexNet_Weights, alexnet
 
+    assert quality.ALEXNET == AlexNet_Weights.IMAGENET1K_V1.url
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(Missing, match="alexnet"):
         quality.LPIPS()

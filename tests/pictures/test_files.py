@@ -34,6 +34,20 @@ def test_files_hold_what_was_written(tmp_path):
     assert about["duration"] == 200 and about["loop"] == 0
 
 
+def test_a_film_keeps_the_colours_of_its_frames(tmp_path):
+    # 30 frames with more colours than the palette holds.
+    ramp = np.arange(256, dtype=np.uint8)
+    frames = np.zeros((30, 16, 256, 3), np.uint8)
+    for t in range(30):
+        frames[t, 4:, :, t % 3] = ramp
+        frames[t, 8:, :, (t + 1) % 3] = ramp[::-1] // 2
+    save_gif(tmp_path / "a.gif", frames, 10)
+    film = np.stack(list(iio.imread(tmp_path / "a.gif", index=None)))
+    assert film.shape == frames.shape
+    off = np.abs(film.astype(int) - frames)
+    assert off.mean() < 4 and off.max() <= 48 and off[:, :4].max() <= 2
+
+
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
     save_png(tmp_path / "a.png", picture)
