@@ -35,6 +35,8 @@ class VideoModel(Protocol):
     continues: bool = True
     mixes: bool = False
     planar: bool = False
+    # The frames of a data set, and {(position of a clip, length): its codes}.
+    _known: tuple[Any, dict] = None, {}
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames -> static [N, ...], dynamic [N, ...]: the locations of the posterior."""
@@ -58,10 +60,11 @@ class VideoModel(Protocol):
         The view keeps the codes, so that it encodes a clip once. Make a new view when the network
         has been trained further.
         """
-        frames, known = self.__dict__.get("_known", (None, {}))
-        # Positions in another data set mean other clips.
-        known = known if frames is clips.frames else {}
-        self._known = clips.frames, known
+        frames, known = self._known
+        if frames is not clips.frames:
+            # Positions in another data set mean other clips.
+            known = {}
+            self._known = clips.frames, known
         places = [(place, length) for place in clips.index[np.asarray(rows)].tolist()]
         new = [at for at, place in enumerate(places) if place not in known]
         for start in range(0, len(new), BLOCK):
