@@ -100,6 +100,9 @@ class Mean(VideoModel):
         pixels = (static[:, None] + dynamic)[:, :frames, None, None, None] / 2
         return pixels.expand(-1, -1, 3, 64, 64)
 
+    def draw(self, clips, frames):
+        return torch.rand(clips), torch.rand(clips, frames)
+
 
 def clips_of_frames(seed):
     """2 BLOCK clips of 3 frames; the split holds all but the first."""
