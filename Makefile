@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo baselines test lint clean
+.PHONY: env demo baselines benchmarks test lint clean
 
 env: $(VENV)/.ready  ## the environment with the pinned packages
 
@@ -19,6 +19,11 @@ demo: env  ## train both stages on the pendula, judge, draw, report; everything 
 baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (24)
 	$(BIN)/python -m benchmarks.baselines pendulum
 	$(if $(LI),$(BIN)/python -m benchmarks.baselines sprites-li --source $(LI))
+
+benchmarks: env  ## the figures of docs/SPEED.md, as text and as JSON in runs/benchmarks
+	mkdir -p runs/benchmarks
+	$(BIN)/python -m benchmarks.step --threads 1,2 --json runs/benchmarks/step.json
+	for name in generate run data guards; do $(BIN)/python -m benchmarks.$$name --json runs/benchmarks/$$name.json || exit 1; done
 
 test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
