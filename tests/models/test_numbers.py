@@ -12,7 +12,7 @@ from data import pendulum
 from data.batches import Batches
 from models.annealing import Annealed
 from models.vdsm.encdec import EncDec, mixing_weights
-from models.vdsm.networks import Blend
+from models.vdsm.functions import Blend
 from models.vdsm.release import layout
 from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings

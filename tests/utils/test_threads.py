@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.vdsm.networks import ClipByClip
+from models.vdsm.functions import ClipByClip
 from utils.threads import by_threads
 
 
