@@ -70,7 +70,11 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "notebook, name", [("classifier_sprites", "sprites"), ("classifier_MUG", "MUG-FED")]
+    "notebook, name",
+    [
+        ("classifier_sprites", "sprites"),
+        pytest.param("classifier_MUG", "MUG-FED", marks=pytest.mark.slow),
+    ],
 )
 def test_a_notebook_runs_from_top_to_bottom(exported, notebook, name):
     page = nbformat.read(ROOT / f"{notebook}.ipynb", 4)

@@ -30,6 +30,7 @@ def in_this_process(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_every_part_on_a_cpu(in_this_process, tmp_path, capsys):
     path = tmp_path / "cuda.json"
     assert cuda.main(["--quick", "--cpu", "--json", str(path)]) == 0

@@ -10,6 +10,7 @@ from benchmarks import instrument, run
 PARTS = {"training steps", "validation losses", "pictures", "evaluation", "checkpoints"}
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path, capfd):
     run.main(["--quick", "--bs_per_epoch", "3", "--json", str(tmp_path / "run.json")])
     result = json.loads((tmp_path / "run.json").read_text())
