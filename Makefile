@@ -26,7 +26,7 @@ benchmarks: env  ## the figures of docs/SPEED.md, as text and as JSON in runs/be
 	for name in generate run data guards; do $(BIN)/python -m benchmarks.$$name --json runs/benchmarks/$$name.json || exit 1; done
 
 test: env lint  ## the test suite; VDSM_REAL_DATA names a folder of real art
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 lint: env  ## style and types
 	$(BIN)/python -m ruff format --check .

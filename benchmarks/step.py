@@ -164,9 +164,9 @@ def main(argv: list[str] | None = None):
     rows_help = f"rows joined by commas, from {', '.join(ROWS)} (default: all)"
     threads_help = "numbers of CPU threads joined by commas, timed in turn (default: 1)"
     precision_help = "precisions joined by commas, timed in turn (default: fp32)"
-    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help=rows_help)
+    parser.add_argument("--rows", type=names_of(ROWS), default=list(ROWS), help=rows_help)
     parser.add_argument("--threads", type=cases.counts, default=[1], help=threads_help)
-    precisions = _names(cases.PRECISIONS)
+    precisions = names_of(cases.PRECISIONS)
     parser.add_argument("--precision", type=precisions, default=["fp32"], help=precision_help)
     given = parser.parse_args(argv)
     try:
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None):
     cases.publish(given, result, table(result))
 
 
-def _names(known):
+def names_of(known):
     """The type of a flag that takes some of the names `known`, joined by commas."""
 
     def names(text):
