@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from models import precision
 
 
-def _to_blocks(x, weight, bias, stride, padding):
+def to_blocks(x, weight, bias, stride, padding):
     """A transposed convolution as a convolution whose outputs are blocks of 2 x 2 pixels.
 
     stride: 1 or 2. The output must have exactly `stride` times the side of x.
@@ -43,7 +43,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.shape = shape
         if in_blocks:
-            return _to_blocks(x, weight, bias, shape[0][0], shape[1])
+            return to_blocks(x, weight, bias, shape[0][0], shape[1])
         return torch.convolution(x, weight, bias, *shape)
 
     @staticmethod
