@@ -53,21 +53,35 @@ def cosine_ramp(start: float, end: float, frac: int, epochs: int) -> np.ndarray:
     return np.concatenate([rising, np.full(epochs - ramp, end, float)])
 
 
+def _nodes(values, midfracs, epochs):
+    """Epochs and values of the four nodes of lambda_z, in the order of the epochs."""
+    epoch = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
+    order = np.argsort(epoch, kind="stable")
+    return epoch[order], np.asarray(values, float)[order]
+
+
 def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs: int) -> np.ndarray:
     """[epochs] values: a quadratic spline through four nodes, clipped to [0.005, 80].
 
     The nodes are (0, v0), (midfrac1 epochs, v1), (midfrac2 epochs, v2) and (epochs - 1, v3). If two
     nodes of a very short run coincide, the curve is linear.
     """
-    nodes = np.array([0, epochs * midfracs[0], epochs * midfracs[1], epochs - 1], float)
-    times, order = np.arange(epochs), np.argsort(nodes, kind="stable")
-    if np.diff(nodes[order]).min() > 0:
+    nodes, times = _nodes(values, midfracs, epochs), np.arange(epochs)
+    if np.diff(nodes[0]).min() > 0:
         from scipy.interpolate import interp1d  # slow to import
 
-        curve = interp1d(nodes, values, kind="quadratic")(times)
+        curve = interp1d(*nodes, kind="quadratic")(times)
     else:
-        curve = np.interp(times, nodes[order], np.asarray(values, float)[order])
+        curve = np.interp(times, *nodes)
     return np.clip(curve, LOWEST, HIGHEST)
+
+
+def half_cosines(values: Sequence[float], midfracs: Sequence[float], epochs: int) -> np.ndarray:
+    """[epochs] values: a half cosine between each two of the nodes of `quadratic_spline`."""
+    nodes, levels = _nodes(values, midfracs, epochs)
+    place = np.interp(np.arange(epochs), nodes, np.arange(len(nodes)))  # 1.5: half way from v1 to v2
+    passed = np.floor(place)
+    return np.interp(passed + (1 - np.cos(np.pi * (place - passed))) / 2, range(len(nodes)), levels)
 
 
 def geometric(values: Sequence[float], fracs: Sequence[float], epochs: int) -> np.ndarray:

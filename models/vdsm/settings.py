@@ -109,8 +109,9 @@ class VDSMSettings(RunSettings):
     "Share of the epochs at the first middle node of the KL weight of z."
     anneal_t_midfrac2: float = flag(0.6, ANNEALING, kind=number, low=0, high=1)
     "Share of the epochs at its second middle node, which must be later."
-    schedule: str = flag("release", ANNEALING, choices=("release", "geometric"))
-    "Shape of the schedules: that of the release, or geometric between the same values."
+    schedule: str = flag("release", ANNEALING, choices=("release", "paper", "geometric"))
+    """Shape of the schedules: as in the release; as in the paper (the KL weight of z in stage 1
+    follows half cosines between its four values); or geometric between first and last values."""
 
     SIZES: ClassVar = ("z_dim", "n_e_w", "single_decoder", "enc_widths", "dec_widths", "fidelity")
     STAGES: ClassVar = (

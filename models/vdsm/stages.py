@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from models.annealing import Schedules, cosine_ramp, geometric, quadratic_spline
+from models.annealing import Schedules, cosine_ramp, geometric, half_cosines, quadratic_spline
 from models.elbo import Term
 from models.stage import Stage
 from models.start import mean_colour
@@ -22,11 +22,12 @@ LOOK_AT = 4  # validation batches whose identities are checked for collapse
 START_SCALES = {"d": 0.03, "z": 0.05}  # posterior scales of stage 2 with --start data
 
 
-def schedules(settings) -> Schedules:
-    """tau, lambda_s, lambda_d and lambda_z per epoch (settings: VDSMSettings).
+def schedules(settings, stage_name: str) -> Schedules:
+    """tau, lambda_s, lambda_d and lambda_z per epoch of a stage (settings: VDSMSettings).
 
     With --schedule geometric, lambda_s and lambda_d move over the first 1 / frac of the epochs, and
-    lambda_z moves from its first value at midfrac1 to its last at midfrac2.
+    lambda_z moves from its first value at midfrac1 to its last at midfrac2. With --schedule paper,
+    lambda_z of stage 1 is sinusoidal, as the supplementary says.
     """
     c, epochs = settings, settings.epochs
     temperature = cosine_ramp(c.temp_id_start, c.temp_id_end, c.temp_id_frac, epochs)
@@ -40,10 +41,11 @@ def schedules(settings) -> Schedules:
             "z": geometric([z[0], z[-1]], nodes, epochs),
         }
     else:
+        sinusoidal = c.schedule == "paper" and stage_name == EncDecStage.name
         weights = {
             "s": cosine_ramp(*s, c.anneal_frac_id, epochs),
             "d": cosine_ramp(*d, c.anneal_frac_dynamics, epochs),
-            "z": quadratic_spline(z, nodes, epochs),
+            "z": (half_cosines if sinusoidal else quadratic_spline)(z, nodes, epochs),
         }
     return Schedules(weights, temperature)
 
@@ -54,7 +56,7 @@ class VDSMStage(Stage):
     TAGS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}
 
     def schedules(self):
-        return schedules(self.settings)
+        return schedules(self.settings, self.name)
 
     def identity(self, batches, step):
         """Posterior means of s [N, K] of the clips of batch `step`."""

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
-from models.annealing import HIGHEST, LOWEST, Annealed, cosine_ramp, geometric, quadratic_spline
+from models.annealing import (
+    HIGHEST,
+    LOWEST,
+    Annealed,
+    cosine_ramp,
+    geometric,
+    half_cosines,
+    quadratic_spline,
+)
 from models.vdsm.settings import VDSMSettings
 from models.vdsm.stages import schedules
 from utils.plan import parse, preset_names
@@ -26,9 +34,9 @@ STAGE_2 = """
 --anneal_t_midfrac1 0.5 --anneal_t_midfrac2 0.8"""
 
 
-def curves_of(settings):
-    """All schedules by name, the temperature among them."""
-    curves = schedules(settings)
+def curves_of(settings, stage_name="EncDec"):
+    """All schedules of a stage by name, the temperature among them."""
+    curves = schedules(settings, stage_name)
     return {"temperature": curves.temperature, **curves.weights}
 
 
@@ -132,7 +140,19 @@ def in_logarithm(start, end, first, last, share):
     return start ** (1 - part) * end**part
 
 
-def expected_schedules(c):
+def waves(nodes, values, epochs):
+    """Half cosines between the nodes, whose values may be given in any order."""
+    points = sorted(zip(nodes, values), key=lambda point: point[0])
+    curve = []
+    for e in range(epochs):
+        before = [point for point in points if point[0] <= e][-1]
+        after = next((point for point in points if point[0] > e), before)
+        part = (e - before[0]) / ((after[0] - before[0]) or 1)
+        curve.append(before[1] + (after[1] - before[1]) * math.sin(math.pi * part / 2) ** 2)
+    return curve
+
+
+def expected_schedules(c, stage_name):
     times, middle = range(c.epochs), (c.anneal_t_midfrac1, c.anneal_t_midfrac2)
     ramps = {"temperature": (c.temp_id_start, c.temp_id_end, c.temp_id_frac)}
     weights = {
@@ -148,11 +168,9 @@ def expected_schedules(c):
         curves["z"] = [in_logarithm(c.anneal_start_t, c.anneal_end_t, *middle, x) for x in shares]
     else:
         values = [c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t]
-        curves = {
-            "z": through(
-                [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1], values, c.epochs
-            )
-        }
+        nodes = [0, c.epochs * middle[0], c.epochs * middle[1], c.epochs - 1]
+        sinusoidal = c.schedule == "paper" and stage_name == "EncDec"
+        curves = {"z": (waves if sinusoidal else through)(nodes, values, c.epochs)}
         ramps |= weights
     return curves | {
         key: [ramp(*three, c.epochs, e) for e in times] for key, three in ramps.items()
@@ -170,7 +188,7 @@ def test_schedules_of_every_preset(preset):
     for name, stage_settings in parse(["--preset", preset] if preset else []).stages.items():
         for epochs in (stage_settings.epochs, *range(1, 13)):
             c = dataclasses.replace(stage_settings, epochs=epochs)
-            curves, expected = curves_of(c), expected_schedules(c)
+            curves, expected = curves_of(c, name), expected_schedules(c, name)
             assert curves.keys() == expected.keys()
             for key, curve in curves.items():
                 case = f"{name}, {epochs}: {key}"
@@ -209,8 +227,27 @@ def test_geometric_schedules():
     assert curves["d"][[0, 50, 100]] == pytest.approx([0.1, np.sqrt(0.06), 0.6])
 
 
+def test_half_cosines_pass_through_the_nodes_level_and_never_leave_their_values():
+    curve = half_cosines([30, 0.2, 0.4, 1], [0.5, 0.8], 201)
+    assert curve[[0, 200]] == pytest.approx([30, 1])
+    # the nodes are at 100.5 and 160.8, and a curve is level where it meets them
+    assert curve[100:102] == pytest.approx([0.2, 0.2], abs=0.01)
+    assert curve[160:162] == pytest.approx([0.4, 0.4], abs=0.001)
+    assert curve[0] - curve[1] < 0.01 < curve[50] - curve[51]
+    assert curve[50] == pytest.approx((30 + 0.2) / 2, abs=0.15)
+    assert curve.min() >= 0.2 and curve.max() == 30
+
+
+def test_the_schedule_of_the_paper_differs_in_lambda_z_of_stage_1_alone():
+    release, paper = (settings(STAGE_1, epochs=50, schedule=name) for name in ("release", "paper"))
+    for stage_name in ("EncDec", "Seq"):
+        before, after = curves_of(release, stage_name), curves_of(paper, stage_name)
+        other = [name for name in before if not np.array_equal(before[name], after[name])]
+        assert other == (["z"] if stage_name == "EncDec" else [])
+
+
 def test_the_values_of_an_epoch():
-    curves = schedules(settings(STAGE_1, epochs=10))
+    curves = schedules(settings(STAGE_1, epochs=10), "EncDec")
     annealed = curves.at(3)
     assert annealed.temperature == curves.temperature[3]
     assert annealed.weights == {name: curve[3] for name, curve in curves.weights.items()}
