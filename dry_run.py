@@ -95,7 +95,8 @@ def measure(name: str, settings: RunSettings) -> dict:
 def _batches(info, settings):
     """Batches on the meta device, with the shapes that training would have."""
     frames, joined = settings.seq_len, 1
-    if info.joins and settings.dataset_name in JOINING:
+    whole_sheets = vars(settings).get("poses") == "sheet"
+    if info.joins and settings.dataset_name in JOINING and not whole_sheets:
         frames, joined = NUM_FRAMES, 2
     group = "group" if joined > 1 else None
     dataset = SimpleNamespace(group=group, clips_per_sample=joined)

@@ -8,8 +8,13 @@ Layers body, bottomwear, topwear, hair and shoes are drawn over black in that or
 body c // 216, bottomwear c // 36 % 6, topwear c // 6 % 6, hair c % 6. The published split has 1000
 characters for training and 296 for test; here 50 of the 1000 are held out for validation. The
 published arrays (`npy/walk_front_frames_train.npy`, ...) load to the same clips.
+
+With --poses sheet, the set has one clip per character instead, of all 178 poses of a sheet. The art
+of topwear 5 and bottomwear 5 lacks thrust and shoot: there a character is without that garment.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +23,11 @@ from PIL import Image
 from data import arrays
 from data.base import Dataset, fingerprint
 from data.sprites import compose as sheets
-from data.sprites.compose import CELL
+from data.sprites.compose import CELL, SHEET_COLUMNS
 from data.store import Store, dataset, pack
 from utils.errors import UserError
+from utils.flags import flag
+from utils.settings import DATA
 
 NAME, VERSION = "sprites-li", 1
 UPSTREAM = "github.com/YingzhenLi/Sprites"
@@ -36,10 +43,30 @@ CELLS = {
     "slash": ((182, 169, 195), (0, 1, 2, 3, 4, 5, 4, 0)),
 }
 ACTIONS = tuple(f"{kind} {direction}" for kind in CELLS for direction in ("front", "left", "right"))
+SHOWN = [first + k for firsts, frames in CELLS.values() for first in firsts for k in frames]
+# The cells of --poses sheet. Kind -> first row and length of its rows back, left, front, right;
+# frames come in the order front, left, right, back. The last row shows one fall, from the front.
+ROWS = {"walk": (8, 9), "spellcard": (0, 7), "thrust": (4, 8), "slash": (12, 6), "shoot": (16, 13)}
+FALL_ROW, FALL_CELLS = 20, 6
+SHEET = [
+    (row + direction) * SHEET_COLUMNS + column
+    for row, columns in ROWS.values()
+    for direction in (2, 1, 3, 0)
+    for column in range(columns)
+] + [FALL_ROW * SHEET_COLUMNS + column for column in range(FALL_CELLS)]
 SHAPE = (NUM_CHARACTERS * len(ACTIONS), NUM_FRAMES, CELL, CELL, 3)
 SPLIT_SEED, NUM_TRAIN, NUM_VAL = 423, 1000, 50
-# Fingerprint of the array composed from the upstream art.
+# Fingerprints of the arrays composed from the upstream art.
 COMPOSED = "356bcab9e9d990a46c0ff715f2c32a0159069881b414e5fb163581cedbcd3a68"
+COMPOSED_SHEETS = "9324be8796158154d7ab7736e9c8b17971dd95e522548a26b868e4e90752744d"
+FRAMES, FACTS = "sheets.npy", "sheets.json"  # the files of --poses sheet
+
+
+@dataclass
+class Flags:
+    poses: str = flag("actions", DATA, choices=("actions", "sheet"))
+    """Clips: nine actions of 8 frames per character, or one clip of all 178 poses of its sheet,
+    which are in no order of time."""
 
 
 def characters() -> np.ndarray:
@@ -47,40 +74,47 @@ def characters() -> np.ndarray:
     return np.random.RandomState(SPLIT_SEED).permutation(NUM_CHARACTERS)
 
 
-def labels() -> dict[str, np.ndarray]:
-    """body, bottomwear, topwear, hair, action and character, int64 [11664] each."""
-    return sheets.labels(dict.fromkeys(FACTORS, VALUES))
+def labels(whole: bool = False) -> dict[str, np.ndarray]:
+    """body, bottomwear, topwear, hair, action and character, int64 [11664] each.
+
+    whole: for clips of whole sheets, [1296] each, which have no action.
+    """
+    table = sheets.labels(dict.fromkeys(FACTORS, VALUES))
+    if whole:
+        del table["action"]
+        return {name: values[:: len(ACTIONS)] for name, values in table.items()}
+    return table
 
 
-def splits() -> dict[str, np.ndarray]:
+def splits(whole: bool = False) -> dict[str, np.ndarray]:
     """Positions of clips by split; validation is the end of the published training characters."""
     parts = np.split(characters(), [NUM_TRAIN - NUM_VAL, NUM_TRAIN])
-    return sheets.positions(labels()["character"], dict(zip(("train", "val", "test"), parts)))
+    return sheets.positions(labels(whole)["character"], dict(zip(("train", "val", "test"), parts)))
 
 
-def read_layer(path: Path) -> Image.Image:
-    """The 72 cells of one layer, one below the other: RGBA, 64 x 4608 px. Raises UserError."""
+def read_layer(path: Path, shown: Sequence[int]) -> Image.Image:
+    """The cells `shown` of one layer, one below the other: RGBA, 64 px wide. Raises UserError."""
     cells = sheets.read_sheet(path, UPSTREAM).reshape(-1, CELL, CELL, 4)
-    shown = [first + k for firsts, frames in CELLS.values() for first in firsts for k in frames]
     return Image.fromarray(cells[shown].reshape(-1, CELL, 4))
 
 
-def compose(clone: Path, frames: np.ndarray) -> None:
+def compose(clone: Path, frames: np.ndarray, shown: Sequence[int] = SHOWN) -> None:
     """Draw all clips into `frames`, uint8 [11664, 8, 64, 64, 3]. Raises UserError.
 
-    The position of a clip is 9 character + action. Each combination of lower layers is drawn once.
+    The position of a clip is 9 character + action. With other cells `shown`, a character has one
+    clip: [1296, cells, 64, 64, 3]. Each combination of lower layers is drawn once.
     """
     if not clone.is_dir():
         raise UserError(f"found no folder {clone}: --source takes a clone of {UPSTREAM}")
     files = [[clone / factor / f"{value}.png" for value in range(VALUES)] for factor in FACTORS]
-    layers = [[read_layer(path) for path in paths] for paths in files]
-    shoes = read_layer(clone / "shoes" / "1.png")
+    layers = [[read_layer(path, shown) for path in paths] for paths in files]
+    shoes, clips = read_layer(clone / "shoes" / "1.png", shown), len(frames) // NUM_CHARACTERS
 
     def draw(below, undrawn, character):
         if not undrawn:
-            start = character * len(ACTIONS)
             picture = np.asarray(Image.alpha_composite(below, shoes))[..., :3]
-            frames[start : start + len(ACTIONS)] = picture.reshape(len(ACTIONS), *SHAPE[1:])
+            own = slice(character * clips, (character + 1) * clips)
+            frames[own] = picture.reshape(clips, *frames.shape[1:])
             return
         for value, layer in enumerate(undrawn[0]):
             draw(Image.alpha_composite(below, layer), undrawn[1:], character * VALUES + value)
@@ -121,29 +155,39 @@ def load(config) -> Dataset:
     A missing or damaged set is made first: from the published arrays in the same folder or in
     config.source, or from the clone config.source. Raises UserError if there is neither.
     """
-    stored = Store(Path(config.data_dir) / NAME, VERSION)
-    metadata, clips = stored.load(lambda problem: _make(stored, config.source, problem))
-    classes = dict.fromkeys(FACTORS, tuple(map(str, range(VALUES)))) | {"action": ACTIONS}
+    folder, whole = Path(config.data_dir) / NAME, config.poses == "sheet"
+    stored = Store(
+        folder, VERSION, **({"frames_file": FRAMES, "metadata_file": FACTS} if whole else {})
+    )
+    metadata, clips = stored.load(lambda problem: _make(stored, config.source, whole, problem))
+    classes: dict[str, tuple] = dict.fromkeys(FACTORS, tuple(map(str, range(VALUES))))
+    if whole:
+        return dataset(NAME, metadata, clips, classes, static=FACTORS, dynamic=())
     factors = {"static": FACTORS, "dynamic": ("action",)}
-    return dataset(NAME, metadata, clips, classes, **factors, **sheets.JOINED)
+    return dataset(NAME, metadata, clips, classes | {"action": ACTIONS}, **factors, **sheets.JOINED)
 
 
-def _make(stored, source, problem):
-    published = find_published(source or stored.folder)
+def _make(stored, source, whole, problem):
+    # the published arrays lack the other poses of a sheet
+    published = None if whole else find_published(source or stored.folder)
+    shape = (NUM_CHARACTERS, len(SHEET), *SHAPE[2:]) if whole else SHAPE
     if not (published or source):
-        how = f"give --source CLONE, a clone of {UPSTREAM}, or put its .npy files into"
-        size = f"{np.prod(SHAPE):,} bytes"
-        raise UserError(f"{NAME}: {problem}: the set needs {size}; {how} {stored.folder}")
+        how = f"give --source CLONE, a clone of {UPSTREAM}"
+        how += "" if whole else f", or put its .npy files into {stored.folder}"
+        raise UserError(f"{NAME}: {problem}: the set needs {np.prod(shape):,} bytes; {how}")
     work = "reading" if published else "composing the set from"
     print(f"{NAME}: {work} {published or source} once", flush=True)
 
     def fill(frames):
-        read_published(published, frames) if published else compose(Path(source), frames)
-        if fingerprint(frames, {}, {}) != COMPOSED:
+        if published:
+            read_published(published, frames)
+        else:
+            compose(Path(source), frames, SHEET if whole else SHOWN)
+        if fingerprint(frames, {}, {}) != (COMPOSED_SHEETS if whole else COMPOSED):
             problem = f"{NAME}: {published or source} gives other pixels than the art of {UPSTREAM}"
             if not published:
                 raise UserError(f"{problem}: clone it again")
             print(problem, flush=True)
-        return pack(frames, labels(), splits())
+        return pack(frames, labels(whole), splits(whole))
 
-    stored.write(SHAPE, fill)
+    stored.write(shape, fill)

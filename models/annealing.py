@@ -79,7 +79,9 @@ def quadratic_spline(values: Sequence[float], midfracs: Sequence[float], epochs:
 def half_cosines(values: Sequence[float], midfracs: Sequence[float], epochs: int) -> np.ndarray:
     """[epochs] values: a half cosine between each two of the nodes of `quadratic_spline`."""
     nodes, levels = _nodes(values, midfracs, epochs)
-    place = np.interp(np.arange(epochs), nodes, np.arange(len(nodes)))  # 1.5: half way from v1 to v2
+    place = np.interp(
+        np.arange(epochs), nodes, np.arange(len(nodes))
+    )  # 1.5: half way from v1 to v2
     passed = np.floor(place)
     return np.interp(passed + (1 - np.cos(np.pi * (place - passed))) / 2, range(len(nodes)), levels)
 

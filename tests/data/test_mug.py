@@ -20,7 +20,7 @@ FILMS = [41, 40, 36, 52, 40, 39, 60, 40, 38, 44, 40, 40, 46] + [40] * 11
 
 
 def config(folder, seq_len=20, seed=0, **more):
-    flags = {"source": None, "split_by": "clip", "quiet": False} | more
+    flags = {"source": None, "split_by": "clip", "test_share": None, "quiet": False} | more
     return SimpleNamespace(data_dir=folder, seq_len=seq_len, seed=seed, **flags)
 
 
@@ -65,6 +65,15 @@ def test_the_split_is_the_authors_before_any_clip_is_dropped(given, loaded):
     shorter, other = (mug.load(config(given[0].parent, *c)) for c in ((10, 0), (20, 3)))
     assert all(set(rows) <= set(shorter.splits[name]) for name, rows in loaded.splits.items())
     assert len({d.fingerprint for d in (loaded, shorter, other)}) == 3
+
+
+def test_another_share_of_the_clips_can_be_held_out(given):
+    paper, release = (mug.load(config(given[0].parent, 10, test_share=s)) for s in (0.15, None))
+    _, test = train_test_split(np.arange(24), test_size=0.15, random_state=0)
+    assert set(paper.splits["test"]) == {i for i in test if paper.labels["action"][i] >= 0}
+    assert len(paper.splits["test"]) < len(release.splits["test"])
+    with pytest.raises(UserError, match=r"--test_share 0.9\d* of 24 leaves 1"):
+        mug.load(config(given[0].parent, 10, test_share=0.95))
 
 
 def test_labels_and_facts(given, loaded):

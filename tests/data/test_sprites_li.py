@@ -34,8 +34,8 @@ CELLS = {
 }
 
 
-def config(data_dir, source=None):
-    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source))
+def config(data_dir, source=None, poses="actions"):
+    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source), poses=poses)
 
 
 def layer(path, rows, value):
@@ -108,6 +108,37 @@ def test_the_published_numbers_and_split(published):
         assert np.array_equal(labels[factor], values)
 
 
+def test_whole_sheets_have_178_poses_in_one_clip_per_character(clone, tmp_path, monkeypatch):
+    """The poses of a sheet are 4 rows each of 7, 8, 9, 6 and 13 cells, and one row of 6."""
+    lengths = np.repeat([7, 8, 9, 6, 13, 6], [4, 4, 4, 4, 4, 1])
+    used = [13 * row + column for row, n in enumerate(lengths) for column in range(n)]
+    assert sorted(sprites_li.SHEET) == used and len(used) == 178
+    assert set(sprites_li.SHOWN) < set(used)
+    frames = np.zeros((16, 178, 64, 64, 3), np.uint8)
+    sprites_li.compose(clone, frames, sprites_li.SHEET)
+    monkeypatch.setattr(sprites_li, "COMPOSED_SHEETS", fingerprint(frames, {}, {}))
+    dataset = sprites_li.load(config(tmp_path, clone, "sheet"))
+    assert dataset.lengths.tolist() == [178] * 16 and dataset.group is None
+    assert (dataset.static, dataset.dynamic) == (sprites_li.FACTORS, ())
+    shown = dataset.frames[178 * 13 : 178 * 14, 5, 5, 0].tolist()
+    assert shown == [cell % 256 for cell in sprites_li.SHEET]
+    assert sprites_li.SHEET[:9] == list(range(130, 139)), "walks to the front first"
+    for name, values in sprites_li.labels().items():
+        if name != "action":
+            assert np.array_equal(dataset.labels[name], values[::9])
+    assert set(dataset.splits["test"]) == set(sprites_li.characters()[12:])
+
+
+def test_whole_sheets_need_the_clone(composed, tmp_path):
+    with pytest.raises(
+        UserError, match=r"34,996,224 bytes; give --source CLONE[^,]*, a clone of \S+$"
+    ):
+        sprites_li.load(config(tmp_path / "d", poses="sheet"))
+    write_published(tmp_path / "npy", composed)
+    with pytest.raises(UserError, match="found no .*body/0.png"):
+        sprites_li.load(config(tmp_path / "d", tmp_path, "sheet"))
+
+
 def write_published(folder, frames):
     folder.mkdir()
     order = sprites_li.characters()
@@ -174,3 +205,7 @@ def test_the_real_art_gives_the_fingerprint_in_the_code(published):
     frames = np.zeros(sprites_li.SHAPE, np.uint8)
     sprites_li.compose(art, frames)
     assert fingerprint(frames, {}, {}) == sprites_li.COMPOSED
+    few_poses, first = sprites_li.SHEET[:2], frames[:, 1].reshape(1296, 9, 64, 64, 3)[:, 0]
+    frames = np.zeros((1296, 2, 64, 64, 3), np.uint8)
+    sprites_li.compose(art, frames, few_poses)
+    assert np.array_equal(frames[:, 1], first)

@@ -25,8 +25,9 @@ def test_settings_and_their_flags_say_the_same(model):
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_data_set_brings_its_own_flags(name):
     declared = {
-        "MUG-FED": {"split_by"},
+        "MUG-FED": {"split_by", "test_share"},
         "pendulum": {"pendulum_lengths", "pendulum_dampings"},
+        "sprites-li": {"poses"},
         "video-folder": {"split_by", "video_step"},
     }
     ours = settings_class("vdsm", name).__dataclass_fields__.keys()
