@@ -1,7 +1,8 @@
 """The Sprites set of the VDSM paper: 840 characters x 9 actions x 8 frames, 64x64.
 
-`create_lpc_dataset.py --lpc CLONE` composes the set into data_dir/sprites/ (compose.py: pixels,
-labels and split). release.py reads the folders that the authors' script writes instead.
+`create_lpc_dataset.py` downloads the art (download.py), or takes it from --lpc CLONE, and composes
+the set into data_dir/sprites/ (compose.py: pixels, labels and split). release.py reads the folders
+that the authors' script writes instead.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from data.store import Store, dataset, unpack
 from utils.errors import UserError
 
 VERSION = 1
-COMMAND = "python data/sprites/create_lpc_dataset.py --lpc CLONE"
+COMMAND = "python data/sprites/create_lpc_dataset.py"
 RELEASE_NOTE = (
     "sprites: the script behind the authors' files may have cut slash from rows 14 to 16 of the "
     "sheets: then slash 'left', 'front', 'right' show slash front, slash right and another action"
@@ -89,6 +90,7 @@ def _make(folder, clone, problem):
         print(f"sprites: composing the set from {clone} once", flush=True)
         make(clone, folder)
     else:
-        how = f"`{COMMAND} --data_dir {folder.parent}`; CLONE is a clone of {compose.UPSTREAM}"
+        how = f"`{COMMAND} --data_dir {folder.parent}`, which downloads the art of"
         size = f"{np.prod(compose.SHAPE):,} bytes"
-        raise UserError(f"sprites: {problem}: the set needs {size}; make it with {how}")
+        problem = f"sprites: {problem}: the set needs {size}; make it with {how}"
+        raise UserError(f"{problem} {compose.UPSTREAM}, or give a clone with --source CLONE")

@@ -160,12 +160,6 @@ def test_the_script_needs_no_torch(tmp_path):
     assert "nowhere" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_the_script_without_arguments_says_what_to_pass():
-    done = run([sys.executable, SCRIPT.name], cwd=SCRIPT.parent)
-    assert done.returncode == 2
-    assert "--lpc CLONE" in done.stderr and done.stderr.count("\n") == 1
-
-
 # pixels
 
 
