@@ -21,6 +21,7 @@ from utils.frames import as_uint8
 MAX_SOURCES = 12  # clips in a swap grid, which has a cell for every pair of them
 ROWS = 6  # clips in the other sheets
 MAX_COLUMNS = 16  # training frames per sample
+SHOWN = 20  # frames of a continued clip in a PNG, about
 DRAWS = 2  # clips with a sampled code below each real clip
 # In the order in which the report shows them.
 CAPTIONS = {
@@ -33,6 +34,8 @@ CAPTIONS = {
     "seq_swap_id_{e}_gen.png": "Swaps, first frame: identity of the column, pose of the row",
     "vid_swap_{e}_gen.gif": "Swaps, animated: identity of the column, motion of the row",
     "transfer_{e}.png": "Transfer: each clip above its motion with the identity at the left",
+    "transfer_{e}_{T}.png": "Transfer continued to {T} frames, below the source of the motion",
+    "transfer_{e}_{T}.gif": "Transfer to {T} frames, by row: source of motion, of identity, result",
     "continue_{e}_{T}.png": "Clips continued to {T} frames, below their true frames",
     "continue_{e}_{T}.gif": "Clips continued to {T} frames, animated, below their true frames",
     "samples_{e}.png": "Clips sampled from the priors",
@@ -88,7 +91,11 @@ def draw_stage(
     static, dynamic = view.encode_clips(clips, rows[:MAX_SOURCES], length)
     _draw_clips(view, (static, dynamic), real[:MAX_SOURCES], album)
     if last:
-        _draw_samples(view, dataset, (static[:ROWS], dynamic[:ROWS]), real[:ROWS], album)
+        some = (static[:ROWS], dynamic[:ROWS]), real[:ROWS]
+        _draw_samples(view, dataset, *some, album)
+        lengths = settings.transfer_frames or dataset.continuations
+        if lengths and view.continues:
+            _draw_long_transfers(view, lengths, *some, album)
         draw_codes(view, dataset, clips, length, album, "seq_")
         if hasattr(view, "draw_dynamic"):
             kept = slice(ROWS // 2)
@@ -107,11 +114,14 @@ def _draw_clips(view, codes, real, album):
     album.gif("vid_{e}_gen.gif", rebuilt[None])
     album.png("seq_swap_id_{e}_gen.png", swaps[0], log=True)
     album.gif("vid_swap_{e}_gen.gif", swaps.transpose(1, 2, 0, 3, 4, 5))
-    album.png("transfer_{e}.png", _transfer_rows(real, swaps), log=True)
+    # Row and column 0 of `swaps` hold the sources.
+    following = np.roll(clip[:ROWS], -1)
+    moved = swaps[:, clip[:ROWS] + 1, following + 1].swapaxes(0, 1)
+    album.png("transfer_{e}.png", _transfer_rows(real[:ROWS], moved, real[following, :1]), log=True)
 
 
 def _draw_samples(view, dataset, codes, real, album):
-    """Clips from the priors, and continuations of `real` below the true frames (then black)."""
+    """Clips from the priors, and continuations of `real` below the true frames."""
     length = real.shape[1]
     samples = as_uint8(view.sample(ROWS, length))
     album.png("samples_{e}.png", samples, log=True)
@@ -122,12 +132,31 @@ def _draw_samples(view, dataset, codes, real, album):
     longest = view.decode_uint8(*codes, max(lengths))
     for frames in lengths:
         continued = longest[:, :frames]
-        true = np.zeros_like(continued)
-        true[:, :length] = real
+        true = _then_black(real, frames)
         album.gif("continue_{e}_{T}.gif", np.stack([true, continued]), T=frames)
-        every = max(1, frames // 20)
-        pairs = np.stack([true[:, ::every], continued[:, ::every]], 1)
+        pairs = np.stack([true, continued], 1)[:, :, :: max(1, frames // SHOWN)]
         album.png("continue_{e}_{T}.png", pairs.reshape(-1, *pairs.shape[2:]), T=frames)
+
+
+def _draw_long_transfers(view, lengths, codes, real, album):
+    """The motion of each clip of `real` with the identity of the next, for `lengths` frames."""
+    static, dynamic = codes
+    following = np.roll(np.arange(len(real)), -1)
+    longest, identity = view.decode_uint8(static[following], dynamic, max(lengths)), real[following]
+    for frames in lengths:
+        moved, true = longest[:, :frames], _then_black(real, frames)
+        still = np.broadcast_to(identity[:, :1], moved.shape)
+        album.gif("transfer_{e}_{T}.gif", np.stack([true, still, moved]), T=frames)
+        every = max(1, frames // SHOWN)
+        rows = _transfer_rows(true[:, ::every], moved[:, ::every], identity[:, :1])
+        album.png("transfer_{e}_{T}.png", rows, T=frames)
+
+
+def _then_black(real, frames):
+    """The clips `real` [n, T, 64, 64, 3] in `frames` frames, black after their end."""
+    longer = np.zeros((len(real), frames, *real.shape[2:]), np.uint8)
+    longer[:, : real.shape[1]] = real[:, :frames]
+    return longer
 
 
 def _draw_with_one_code_kept(view, codes, real, album):
@@ -154,15 +183,11 @@ def _swap_grid(view, codes, real):
     return np.stack([with_margins(swaps[:, :, t], real[:, t], real[:, t]) for t in range(length)])
 
 
-def _transfer_rows(real, swaps):
-    """Each clip above its motion with the identity of the next clip: [2 n, T + 1, 64, 64, 3].
+def _transfer_rows(real, moved, identity):
+    """Each clip above its motion with another identity: [2 n, T + 1, 64, 64, 3].
 
-    The first column holds the first frame of the clip that gives the identity.
+    real, moved [n, T, 64, 64, 3]. identity [n, 1, 64, 64, 3]: shown in the first column.
     """
-    clip = np.arange(min(len(real), ROWS))
-    following = np.roll(clip, -1)
-    # Row and column 0 of `swaps` hold the sources.
-    moved = swaps[:, clip + 1, following + 1].swapaxes(0, 1)
-    above = np.concatenate([np.zeros_like(real[clip, :1]), real[clip]], 1)
-    below = np.concatenate([real[following, :1], moved], 1)
+    above = np.concatenate([np.zeros_like(identity), real], 1)
+    below = np.concatenate([identity, moved], 1)
     return np.stack([above, below], 1).reshape(-1, *above.shape[1:])

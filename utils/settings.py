@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from utils.errors import UserError
-from utils.flags import as_flags, flag, number, plain_name, wrong_value
+from utils.flags import as_flags, flag, integers, number, plain_name, wrong_value
 
 MODELS = {  # name: module and class of its settings
     "vdsm": ("models.vdsm.settings", "VDSMSettings"),
@@ -135,6 +135,9 @@ class RunSettings:
     "Epochs between test pictures and validation losses."
     model_save_interval: int = flag(2, OUTPUT, low=1, free=True)
     "Epochs between checkpoints."
+    transfer_frames: tuple = flag(None, OUTPUT, kind=integers, free=True)
+    """Frames to which the pictures continue transferred motions, joined by commas. Default: as the
+    data set says (pendulum: 40,60; others: none). Unordered cannot continue a clip."""
     save_every_steps: int = flag(0, OUTPUT, low=0, free=True)
     "Steps between checkpoints within an epoch. Each replaces the one before. 0: none."
     keep_checkpoints: int = flag(0, OUTPUT, low=0, free=True)

@@ -71,9 +71,10 @@ def dataset():
 def draw(tmp_path):
     """draw(view, frames_only, batches): {name: pixels of a PNG, one per tile} after epoch 7."""
 
-    def call(view, frames_only=False, batches=None, last=True):
+    def call(view, frames_only=False, batches=None, last=True, transfer_frames=None):
         info = SimpleNamespace(frames_only=frames_only)
         settings = SimpleNamespace(num_test_ids=4, seq_len=2, info={"any": info}.get)
+        settings.transfer_frames = transfer_frames
         stage = SimpleNamespace(name="any", settings=settings)
         logged = {}
 
@@ -122,7 +123,7 @@ def test_a_stage_of_clips(draw):
     tiles = draw(Painter)
     release = "seq_7_gt.png seq_7_rec.png vid_7_gen.gif seq_swap_id_7_gen.png vid_swap_7_gen.gif"
     ours = "transfer_7.png samples_7.png samples_7.gif continue_7_3.png continue_7_3.gif"
-    assert set(tiles) == {*release.split(), *ours.split()}
+    assert set(tiles) == {*release.split(), *ours.split(), "transfer_7_3.png", "transfer_7_3.gif"}
     assert near(tiles["seq_7_gt.png"], REAL) and near(tiles["seq_7_rec.png"], REAL)
     grid = tiles["seq_swap_id_7_gen.png"]
     assert near(grid[1:, 1:], HUE[None] * PIXEL_LIGHT[:, 0, None, None])
@@ -130,7 +131,8 @@ def test_a_stage_of_clips(draw):
 
 
 def test_early_pictures_leave_out_what_takes_long(draw):
-    assert not any(name.startswith(("samples", "continue")) for name in draw(Painter, last=False))
+    late = "samples", "continue", "transfer_7_"
+    assert not any(name.startswith(late) for name in draw(Painter, last=False))
 
 
 def test_transfer_gives_each_motion_the_identity_of_the_next_clip(draw):
@@ -143,6 +145,24 @@ def test_transfer_gives_each_motion_the_identity_of_the_next_clip(draw):
         assert near(tiles[2 * clip + 1, 1:], HUE[other] * PIXEL_LIGHT[clip][:, None])
 
 
+def test_a_transfer_is_continued_to_the_lengths_asked_for(draw):
+    """Figure 5 of the supplementary: the motion of one clip, the identity of another, 60 frames."""
+    tiles = draw(Painter, transfer_frames=(4, 60))
+    assert "transfer_7_3.png" not in tiles
+    for frames, columns in ((4, 4), (60, 20)):
+        rows = tiles[f"transfer_7_{frames}.png"]
+        assert rows.shape == (8, 1 + columns, 3)
+        for clip in range(4):
+            other, every = (clip + 1) % 4, frames // columns
+            light = PIXEL_LIGHT[clip][np.minimum(np.arange(0, frames, every), 1)]
+            assert near(rows[2 * clip + 1, 0], REAL[other, 0])
+            assert near(rows[2 * clip + 1, 1:], HUE[other] * light[:, None])
+            assert near(rows[2 * clip, 1], REAL[clip, 0]) and not rows[2 * clip, 3:].any()
+    film = tiles["transfer_7_60.gif"]  # its first frame
+    assert near(film[0], REAL[:, 0]) and near(film[1], np.roll(REAL[:, 0], -1, 0))
+    assert near(film[2], np.roll(HUE, -1, 0) * PIXEL_LIGHT[:, 0, None])
+
+
 def test_a_continuation_lies_below_the_true_frames(draw):
     tiles = draw(Painter)["continue_7_3.png"]
     assert near(tiles[::2, :2], REAL) and not tiles[::2, 2].any()
@@ -153,7 +173,8 @@ def test_a_view_that_cannot_continue_a_clip(draw):
     class Bounded(Painter):
         continues = False
 
-    assert not any("continue" in name for name in draw(Bounded))
+    names = draw(Bounded, transfer_frames=(40,))
+    assert not any(name.startswith(("continue", "transfer_7_")) for name in names)
 
 
 def test_one_code_is_kept_and_the_other_is_sampled(draw):
