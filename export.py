@@ -56,14 +56,13 @@ def export(
     try:
         beside.mkdir()
         batches = _write(view, dataset, clips, beside, settings)
-        factors = *dataset.static, *dataset.dynamic
         about = {
             "data set": dataset.name,
             "fingerprint": dataset.fingerprint,
             "split": settings.split,
             "clips": len(clips),
             "batches": batches,
-            "factors": {factor: dataset.classes[factor] for factor in factors},
+            "factors": {factor: dataset.classes[factor] for factor in dataset.factors},
             "group": dataset.group,
             "checkpoint": str(checkpoint),
             "temperature": getattr(settings, "temp_id_end", None),
@@ -101,6 +100,9 @@ def _write(view, dataset, clips, folder, settings):
             np.savez(folder / f"{name}_{p}.npz", array.numpy(), allow_pickle=False)
         labels = _labels(dataset, clips, rows)
         np.savez(folder / f"labels_{p}.npz", allow_pickle=False, **labels)
+        # The authors' notebook wants a dictionary. An .npz file could hold it as a pickle only.
+        named = {dataset.release_names.get(f, f): labels[f].tolist() for f in dataset.factors}
+        write_text(folder / f"factors_{p}.json", json.dumps(named) + "\n")
         progress.step()
     progress.close()
     return len(batches)
@@ -112,7 +114,7 @@ def _labels(dataset, clips, rows):
     for name, members in dataset.splits.items():
         split[np.isin(position, members)] = name
     labels = {name: clips.label(name, rows) for name in dataset.labels}
-    factors = np.array([labels[factor] for factor in (*dataset.static, *dataset.dynamic)], np.int64)
+    factors = np.array([labels[factor] for factor in dataset.factors], np.int64)
     columns = factors.reshape(-1, len(rows)).T
     return {**labels, "split": split, "position": position, "arr_0": columns}
 

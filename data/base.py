@@ -5,7 +5,8 @@ differ in length. Neither splitting nor batching copies the array.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,6 +90,7 @@ class Dataset:
     fps: frames per second of the GIFs
     continuations: lengths, in frames, to which the pictures continue a clip
     split_flag: the flag, if any, that decides the split together with the files
+    release_names: the names that the authors' code gives to factors, where they are not ours
     """
 
     name: str
@@ -106,6 +108,12 @@ class Dataset:
     fps: int = 10
     continuations: tuple[int, ...] = ()
     split_flag: str | None = None
+    release_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The static factors, then the dynamic ones."""
+        return self.static + self.dynamic
 
     def __post_init__(self):
         for problem in self._problems():

@@ -39,7 +39,7 @@ def describe(dataset: Dataset) -> list[str]:
             values = dataset.classes[factor]
             shown = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
             rows.append((kind, f"{factor}: {len(values)} values ({shown})"))
-    listed = (*dataset.static, *dataset.dynamic, dataset.group)
+    listed = (*dataset.factors, dataset.group)
     others = {name: values for name, values in dataset.labels.items() if name not in listed}
     if others:
         shapes = ", ".join(f"{name} {[*values.shape]}" for name, values in others.items())

@@ -28,7 +28,7 @@ def choose(dataset: Dataset) -> list[tuple[str, int]]:
 def caption(dataset: Dataset, split: str, row: int) -> list[str]:
     """Split and row of a clip, then its labels in words."""
     clips, words = dataset.split(split), [f"{split} {row}"]
-    for factor in (*dataset.static, *dataset.dynamic):
+    for factor in dataset.factors:
         words.append(f"{factor} {dataset.classes[factor][clips.label(factor, row)]}")
     return words
 

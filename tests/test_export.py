@@ -1,8 +1,10 @@
 """export.py: what is in the files, that an export is whole or absent, and what is refused."""
 
 import json
+import re
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from utils.errors import UserError
 from utils.plan import parse
 from utils.run_folder import RunFolder
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "CHECKPOINTS.md"
 FILES = ("id", "dynamics", "labels", "test_images", "recon_images", "sampled_images")
 EXPORT = [*TINY, "--export_codes", "True", "--num_test_ids", "3"]
 T, K, D = 16, 3, 4
@@ -54,6 +57,7 @@ def exported(command, trained):
 
 def test_files_and_shapes(exported):
     names = {f"{name}_{p}.npz" for name in FILES for p in range(3)} | {"codes.json"}
+    names |= {f"factors_{p}.json" for p in range(3)}
     assert {path.name for path in exported.iterdir()} == names
     assert not list(exported.parent.rglob("*.part"))
     shapes = {"id": (1, K), "dynamics": (D,), "labels": (1,)}
@@ -204,6 +208,57 @@ def test_sprites_labels_are_plain_arrays_by_name(tmp_path):
         np.testing.assert_array_equal(column, clips.label(factor))
         np.testing.assert_array_equal(joined(codes, "labels", factor), clips.label(factor))
     np.testing.assert_array_equal(joined(codes, "labels", "character"), clips.label("character"))
+
+
+def read_as_the_release(root, kind):
+    """The batches of a kind in the order of their numbers, chosen as the release's notebook does.
+
+    It takes a file by the first of these words in its name, and unpickles what it finds.
+    """
+    words = "dynamics", "id", "labels", "recon", "test_images"
+    paths = [path for path in root.iterdir() if any(word in path.name for word in words)]
+    paths.sort(key=lambda path: int(re.search(r"\d+", path.name)[0]))
+    named = {path: next(word for word in words if word in path.name) for path in paths}
+    return [np.load(p, allow_pickle=True)["arr_0"] for p, word in named.items() if word == kind]
+
+
+def test_the_cell_of_the_document_gives_what_the_releases_sprites_notebook_reads(
+    tmp_path, monkeypatch
+):
+    made.sprites(tmp_path)
+    flags = ["--dataset_name", "sprites", "--data_dir", str(tmp_path), "--seq_len", "8"]
+    # 9 clips in batches of 4: the last is smaller
+    dataset, codes = export_untrained(tmp_path, sprites.load, *flags, "--num_test_ids", "4")
+    (cell,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    cell, paths = re.subn(r"runs/readme-sprites/codes", str(codes), cell)
+    assert paths == 1
+    monkeypatch.chdir(tmp_path / "codes")
+    exec(cell, names := {})
+    root = tmp_path / "codes" / "codes" / "release_test"
+    assert names["model"] == "" and names["root"].resolve() == root
+    labels, clips = read_as_the_release(root, "labels"), dataset.split("test")
+    assert [len(batch.item()["body"]) for batch in labels] == [4, 4]
+    ours = {"body": "body", "shirt": "shirt", "pant": "legs", "hair": "hair", "action": "action"}
+    assert all(list(batch.item()) == list(ours) for batch in labels)
+    for theirs, name in ours.items():
+        values = [value for batch in labels for value in batch.item()[theirs]]
+        assert values == clips.label(name, np.arange(8)).tolist()
+    for kind, shape in (("id", (1, K)), ("dynamics", (D,)), ("recon", (8, 3, 64, 64))):
+        assert np.asarray(read_as_the_release(root, kind)).shape == (2, 4, *shape)
+    frames = np.asarray(read_as_the_release(root, "test_images")).reshape(8, 8, 3, 64, 64)
+    np.testing.assert_array_equal(frames, joined(codes, "test_images")[:8])
+
+
+def test_an_export_of_mug_fed_is_what_the_releases_notebook_reads(tmp_path):
+    made.mug(tmp_path, film=14, clips=16)
+    flags = ["--dataset_name", "MUG-FED", "--data_dir", str(tmp_path), "--seq_len", "7"]
+    dataset, codes = export_untrained(tmp_path, mug.load, *flags, "--num_test_ids", "2")
+    labels, clips = np.asarray(read_as_the_release(codes, "labels")), dataset.split("test")
+    assert labels.shape == (len(clips) // 2, 2, 2) and len(labels) > 1
+    for column, name in zip(labels.reshape(-1, 2).T, ("identity", "action")):
+        np.testing.assert_array_equal(column, clips.label(name))
+    for kind, shape in (("id", (1, K)), ("dynamics", (D,)), ("recon", (7, 3, 64, 64))):
+        assert np.asarray(read_as_the_release(codes, kind)).shape == (len(labels), 2, *shape)
 
 
 def test_mug_fed_has_two_label_columns_and_the_first_frames_of_unequal_clips(tmp_path):

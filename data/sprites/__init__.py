@@ -75,7 +75,8 @@ def load(config) -> Dataset:
     metadata, clips = stored(folder).load(lambda problem: _make(folder, config.source, problem))
     classes = compose.FACTORS | {"action": compose.ACTIONS}
     factors = {"static": tuple(compose.FACTORS), "dynamic": ("action",)}
-    return dataset("sprites", metadata, clips, classes, **factors, **compose.JOINED)
+    names = {"release_names": compose.RELEASE_NAMES}
+    return dataset("sprites", metadata, clips, classes, **factors, **names, **compose.JOINED)
 
 
 def _make(folder, clone, problem):

@@ -24,6 +24,7 @@ FACTORS = {
     "legs": ("magenta", "red", "teal", "white", "robe skirt"),
     "hair": ("green", "blue", "pink", "raven", "white", "dark-blonde"),
 }
+RELEASE_NAMES = {"legs": "pant"}  # the authors' word where it is another
 DRAW_ORDER = ("body", "legs", "shirt", "hair")
 SHEETS = {
     "body": "body/male/{}.png",

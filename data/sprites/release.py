@@ -18,7 +18,7 @@ from data.sprites import compose
 from data.sprites.compose import ACTIONS, CELL, DIRECTIONS, NUM_FRAMES
 from utils.errors import UserError
 
-KEYS = {"body": "body", "shirt": "shirt", "legs": "pant", "hair": "hair", "action": "action"}
+KEYS = {name: compose.RELEASE_NAMES.get(name, name) for name in (*compose.FACTORS, "action")}
 SHAPE = (NUM_FRAMES, 3, CELL, CELL)
 # What reading a file of another format may raise.
 FORMAT_ERRORS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
