@@ -14,7 +14,7 @@ of topwear 5 and bottomwear 5 lacks thrust and shoot: there a character is witho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,9 +156,9 @@ def load(config) -> Dataset:
     config.source, or from the clone config.source. Raises UserError if there is neither.
     """
     folder, whole = Path(config.data_dir) / NAME, config.poses == "sheet"
-    stored = Store(
-        folder, VERSION, **({"frames_file": FRAMES, "metadata_file": FACTS} if whole else {})
-    )
+    stored = Store(folder, VERSION)
+    if whole:
+        stored = replace(stored, frames_file=FRAMES, metadata_file=FACTS)
     metadata, clips = stored.load(lambda problem: _make(stored, config.source, whole, problem))
     classes: dict[str, tuple] = dict.fromkeys(FACTORS, tuple(map(str, range(VALUES))))
     if whole:
