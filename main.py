@@ -1,8 +1,19 @@
 """The command line: flags -> settings of each stage -> the task. `--help` lists the flags."""
 
+import _signal  # ty: ignore[import-not-found]  # `signal` would first import other modules
 import os
-import shlex
 import sys
+
+if __name__ == "__main__":
+    # Ctrl-C during the imports below ends in one line; afterwards `main` answers it
+
+    def stop_at_once(*_):
+        os.write(2, b"\nmain.py: stopped before it began\n")
+        os._exit(130)
+
+    _signal.signal(_signal.SIGINT, stop_at_once)
+
+import shlex
 import warnings
 from pathlib import Path
 
@@ -75,4 +86,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
