@@ -12,6 +12,7 @@ import math
 import re
 import shlex
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from pictures.drawing import CAPTIONS
 from pictures.plots import curves, data_uri, heat_map
 from utils import files, flags, origin, plan
 from utils.errors import UserError
+from utils.progress import turn_of
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, settings_class
 
@@ -90,7 +92,7 @@ def read_events(folder: Path) -> dict:
     training, summed over the files; 'origins', the commits and machines that wrote them.
     """
     scalars, seconds, origins = {}, 0.0, []
-    for path in natsorted(folder.glob("events.*")):
+    for path in sorted(natsorted(folder.glob("events.*")), key=_turn):
         times = []
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
@@ -104,8 +106,19 @@ def read_events(folder: Path) -> dict:
                     scalars.setdefault(value.tag, {})[event.step] = value.tensor.float_val[0]
                 elif plugin == "text":
                     origins.append(value.tensor.string_val[0].decode())
-        seconds += times[-1] - times[0] if times else 0
+        seconds += sum(max(0.0, after - before) for before, after in pairwise(times))
     return {"scalars": scalars, "seconds": seconds, "origins": list(dict.fromkeys(origins))}
+
+
+def _turn(path):
+    """A key that sorts TensorBoard's files in the order in which a stage wrote them.
+
+    The time in their names is of no use where somebody has set the clock back. Files of earlier
+    versions, which are not numbered, come first, by the step at which they begin.
+    """
+    events = () if turn_of(path) else EventFileLoader(str(path)).Load()
+    starts = (event.step for event in events if event.session_log.status == RESUMED)
+    return turn_of(path), next(starts, 0)
 
 
 class Shot(NamedTuple):

@@ -1,6 +1,7 @@
 """Progress of training, on a terminal as a bar and elsewhere as lines, and in TensorBoard."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -93,6 +94,12 @@ class Progress:
             self.bar.close()
 
 
+def turn_of(path: Path) -> int:
+    """Which of a stage's files of TensorBoard this is, from 1; 0 in files of earlier versions."""
+    match = re.search(r"\.turn(\d+)$", path.name)
+    return int(match.group(1)) if match else 0
+
+
 @contextmanager
 def tensorboard(
     folder: Path, wanted: bool, begin: int, origin: dict[str, str]
@@ -114,7 +121,8 @@ def tensorboard(
         if writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            writer = SummaryWriter(str(folder), purge_step=begin)
+            turn = 1 + max(map(turn_of, folder.glob("events.*")), default=0)
+            writer = SummaryWriter(str(folder), purge_step=begin, filename_suffix=f".turn{turn}")
             text = ", ".join(f"{key} {value}" for key, value in origin.items())
             writer.add_text("origin", text, begin)
         if isinstance(value, np.ndarray):

@@ -22,6 +22,7 @@ from pictures.report import experts, figures, label, pictures, read_events, writ
 from tests.conftest import few
 from tests.tiny import TEST, TINY
 from utils.plan import parse
+from utils.progress import tensorboard
 from utils.settings import MODELS, StageInfo
 
 # A script that writes into the page what a browser shows of it.
@@ -149,6 +150,24 @@ def test_events_of_a_resumed_run(run, tmp_path):
             for epoch, value in enumerate(values, begin):
                 writer.add_scalar("total loss", value, epoch)
     assert read_events(tmp_path)["scalars"] == {"total loss": {0: 5.0, 1: 3.0}}
+
+
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_curves_of_a_run_whose_clock_was_set_back(tmp_path, monkeypatch, earlier_version):
+    attempts = (0, (9.0, 8.0, 7.0)), (2, (6.0, 5.0, 1.0)), (3, (4.0,))
+    for hours, (begin, values) in enumerate(attempts):
+        monkeypatch.setattr("time.time", lambda hours=hours: 3600.0 * (9 - hours))
+        if earlier_version:
+            with SummaryWriter(str(tmp_path), purge_step=begin) as writer:
+                for epoch, value in enumerate(values, begin):
+                    writer.add_scalar("total loss", value, epoch)
+        else:
+            with tensorboard(tmp_path, True, begin, {"commit": "c"}) as log:
+                for epoch, value in enumerate(values, begin):
+                    log("total loss", value, epoch)
+    log = read_events(tmp_path)
+    assert log["scalars"] == {"total loss": {0: 9.0, 1: 8.0, 2: 6.0, 3: 4.0}}
+    assert log["seconds"] >= 0
 
 
 def test_a_run_that_left_little_says_what_is_missing(tmp_path):
