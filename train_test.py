@@ -19,7 +19,15 @@ from models.stage import Stage, too_early
 from models.view import VideoModel
 from pictures.drawing import draw_stage
 from utils import guards
-from utils.checkpoints import Place, Saver, check_sizes, set_rng_state, state_of, undisturbed
+from utils.checkpoints import (
+    Place,
+    Saver,
+    check_sizes,
+    save_checkpoint,
+    set_rng_state,
+    state_of,
+    undisturbed,
+)
 from utils.errors import warn
 from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
@@ -133,8 +141,12 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
     if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
         rate = settings.lr_resume  # in the release also at a start
     place.train_at(rate, lowered)
+    if lowered is not None:
+        # so that a killed run does not forget the lower rate, and each retry counts once
+        path = folder.checkpoint_at(info.name, *divmod(place.step, settings.bs_per_epoch))
+        save_checkpoint(path, state_of(stage, stepper, place, dataset.fingerprint, device))
     progress.begin(place.step)
-    if newest is not None:
+    if place.step:
         epoch, more = divmod(place.step, settings.bs_per_epoch)
         done = f"epoch {epoch - 1} of {settings.epochs - 1} is done"
         done += f" and {more} steps of the next" if more else ""

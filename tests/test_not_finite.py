@@ -1,13 +1,15 @@
 """A loss or gradient that is not finite: going back, stopping, and what is never saved."""
 
 import shlex
+import shutil
 
 import pytest
 import torch
 
 import train_test
 from models.elbo import Term
-from tests.runs import NETWORKS, SUFFIX, TERMS, checkpoint, tree
+from models.vdsm.stages import EncDecStage
+from tests.runs import NETWORKS, SUFFIX, TERMS, assert_same_checkpoint, checkpoint, tree
 from tests.tiny import STAGE_1, STAGE_2, TINY
 from utils.adam import Adam
 
@@ -87,6 +89,39 @@ def test_a_rate_once_lowered_stays_lowered_until_another_is_given(
     rates.clear()
     assert command(*TINY, *STAGE_1, "--lr_resume", 0.004).code == 0
     assert set(rates) == {0.004}
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["resumed", "from the start"])
+def test_a_run_killed_after_it_went_back_ends_as_an_unbroken_one(
+    command, no_pictures, rates, poison, monkeypatch, tmp_path, trained, begun
+):
+    ends = []
+    for killed in (False, True):
+        run = trained.with_name(f"run{killed}")
+        if begun:
+            shutil.copytree(trained, run)
+            forget(run, "EncDec")
+        flags = [*TINY, *STAGE_1, "--model_save_interval", 4, "--RUN", run.name]
+        poison("EncDec", "x", call=1)
+        with monkeypatch.context() as patch:
+            calls, inputs = iter(range(10**6)), EncDecStage.inputs
+
+            def die(self, batches, step, calls=calls, inputs=inputs):
+                # the second training step after the return, before any checkpoint is due
+                if self.network.training and next(calls) == 3:
+                    raise KeyboardInterrupt
+                return inputs(self, batches, step)
+
+            if killed:
+                patch.setattr(EncDecStage, "inputs", die)
+                assert command(*flags).code == 130
+        rates.clear()
+        assert command(*flags).code == 0
+        assert not killed or set(rates) == {0.001}
+        assert not list((run / "checkpoints").glob("step_*"))
+        ends.append(checkpoint(run, "EncDec", 3))
+    assert_same_checkpoint(*ends)
+    assert [(end["place"]["scale"], end["place"]["retries"]) for end in ends] == [(0.5, 1)] * 2
 
 
 def test_a_checkpoint_that_leads_to_nan_at_once_is_passed_over(

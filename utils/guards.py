@@ -283,8 +283,11 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         where = f" is not finite in stage {settings.number(stage_name)}, epoch {epoch}"
         what = str(bad).replace(" is not finite", where, 1)
         raise UserError(f"{what}; {start}; go on with: {command}")
-    if newest and bad.step == bad.begun:
-        folder.damaged[newest] = "leads to a loss that is not finite at once"
+    if bad.begun and bad.step == bad.begun:
+        # also the checkpoint with a lowered rate that an earlier retry wrote at the same place
+        for place_of_file, path in folder.places(stage_name):
+            if place_of_file == (epoch, step):
+                folder.damaged[path] = "leads to a loss that is not finite at once"
         folder.put_away(warn)
         newest = folder.newest(stage_name)
     back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
