@@ -62,7 +62,7 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
     stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
         guards.refuse_other_run(plan, folder, datasets)
-    with only_run(folder.root, settings.override_lock) as alone, Signals() as signals:
+    with only_run(folder.outermost, settings.override_lock) as alone, Signals() as signals:
         if settings.fresh:
             for kept in folder.set_aside(stands_on):
                 print(f"kept the old run as {kept}")

@@ -1,5 +1,6 @@
 """What a command answers, and starts, without slow imports."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,31 @@ def test_an_absent_gpu_is_told_without_torch(tmp_path):
 
 
 def test_a_folder_in_use_is_told_without_torch(tmp_path):
-    with only_run(tmp_path / "runs" / "demo"):
+    with only_run([tmp_path / "runs" / "demo"]):
         assert "runs/demo is in use by process" in told(tmp_path, *TINY)
+
+
+def test_a_folder_that_another_run_writes_to_is_told(tmp_path):
+    # the folders of two runs differ, that of their checkpoints is the same
+    shared = ["--model_save_path", "shared"]
+    with only_run([tmp_path / "shared" / "demo"]):
+        line = told(tmp_path, *TINY, *shared, "--runs_dir", "elsewhere")
+        assert "shared/demo is in use by process" in line
+    flags = [*TINY, *STAGE_2, *shared, "--runs_dir", "elsewhere"]
+    assert "stage 2 needs" in told(tmp_path, *flags)
+
+
+def test_ctrl_c_during_the_first_imports_ends_in_a_line(tmp_path):
+    # a module that main.py imports, and that receives a signal while it is imported
+    (tmp_path / "shlex.py").write_text("import os; os.kill(os.getpid(), 2)")
+    done = subprocess.run(
+        [sys.executable, ROOT / "main.py", *TINY],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "\nmain.py: stopped before it began\n")
 
 
 def test_the_first_step_waits_for_no_slow_import(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 
 import pytest
@@ -120,7 +121,7 @@ def test_what_collapses_is_said(command, no_pictures, tmp_path, monkeypatch):
 
 def test_another_run_in_the_folder(command, refused, trained):
     before = tree(trained)
-    with only_run(trained):
+    with only_run([trained]):
         line = refused(*TINY, "--fresh", "True")
         assert "runs/demo is in use by process" in line and "--override_lock True" in line
         assert tree(trained) == before
@@ -201,7 +202,7 @@ def test_what_a_kill_leaves_half_written_is_ignored(command, trained):
     assert command(*TINY).code == 0
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other", "flipped"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other", "stage", "flipped"])
 def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(
     command, trained, damage
 ):
@@ -209,6 +210,8 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(
     whole = checkpoint(trained, "EncDec", 3)
     if damage == "other":
         torch.save({"epoch": 4, "model": {}}, path)
+    elif damage == "stage":
+        shutil.copy(trained / "checkpoints" / "3_VDSM_seq.pth", path)
     else:
         bytes_ = path.read_bytes()
         flipped = bytes_[:5000] + bytes([bytes_[5000] ^ 1]) + bytes_[5001:]
@@ -249,7 +252,9 @@ def test_a_damaged_checkpoint_that_is_asked_for_is_one_line(refused, trained):
 
 def test_newest_is_by_number(command, trained):
     state = checkpoint(trained, "EncDec", 3)
-    torch.save({**state, "epoch": 11}, trained / "checkpoints" / "10_VDSM_EncDec.pth")
+    state |= {"epoch": 11, "place": state["place"] | {"step": 22}}
+    state["settings"] |= {"epochs": 11}
+    torch.save(state, trained / "checkpoints" / "10_VDSM_EncDec.pth")
     assert "10_VDSM_EncDec.pth" in command(*TINY, *TEST).out
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -193,7 +194,9 @@ def read_checkpoint(path: Path, mapped: bool = False):
         check_sum(path)
     try:
         mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no archive
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol: our line says enough
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # damaged bytes raise anything from the unpickler; a short file raises EINVAL from a seek
         if isinstance(error, OSError) and error.errno != errno.EINVAL:

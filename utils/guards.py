@@ -15,7 +15,7 @@ import numpy as np
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
 from utils.flags import shown, without
-from utils.lock import refuse_in_use
+from utils.lock import only_run, refuse_in_use
 from utils.plan import Plan, differences
 from utils.precision import refuse_on_cpu
 from utils.run_folder import RunFolder
@@ -44,6 +44,11 @@ def refuse_at_once(plan: Plan) -> None:
     Looks for an absent GPU, precision or checkpoint, and a run that trains in the folder now.
     """
     settings, folder = plan.first, RunFolder(plan.first)
+    if folder.unfinished():
+        with only_run(folder.outermost, settings.override_lock) as alone:
+            if alone:
+                folder.finish_set_aside()
+        folder = RunFolder(plan.first)  # it may find other checkpoints now
     no_gpu = settings.device == "cpu" or no_gpu_driver()
     if no_gpu and settings.device == "cuda":
         raise UserError(NO_GPU)
@@ -55,7 +60,7 @@ def refuse_at_once(plan: Plan) -> None:
         return
     refuse_missing_earlier_stage(plan, folder)
     if not settings.override_lock:
-        refuse_in_use(folder.root)
+        refuse_in_use(folder.outermost)
 
 
 def no_gpu_driver() -> bool:

@@ -1,98 +1,87 @@
-"""A lock that lets one process at a time train in a run folder. It ends with its process."""
+"""A lock that lets one process at a time write to the folders of a run, while the process lives."""
 
 import json
 import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from utils.errors import UserError, warn
 
-try:
-    import fcntl
-except ImportError:  # not a Unix system
-    fcntl = None
+
+@contextmanager
+def only_run(folders: Iterable[Path], override: bool = False) -> Generator[bool]:
+    """Hold the lock of each of the `folders` of a run; gives whether all are held.
+
+    The lock of a folder is the file .NAME.lock beside it, because --fresh renames the folder. If
+    another process holds one, UserError names the process; with `override`, only warns. Also warns
+    if the file system has no locks.
+    """
+    with ExitStack() as held:
+        yield all([held.enter_context(_one(folder, override)) for folder in folders])
+
+
+def refuse_in_use(folders: Iterable[Path]) -> None:
+    """Raise UserError if another process holds the lock of one of the `folders` now."""
+    with only_run([folder for folder in folders if _path(folder).exists()]):
+        pass
 
 
 @contextmanager
-def only_run(root: Path, override: bool = False) -> Generator[bool]:
-    """Hold the lock of the run folder `root`; gives whether it is held.
+def _one(folder, override):
+    from filelock import FileLock, Timeout  # a mistake in the flags is told without it
 
-    The lock is the file .NAME.lock beside the folder, because --fresh renames the folder. If
-    another process holds it, UserError names the process; with `override`, only warns. Also warns
-    if the file system has no locks.
-    """
-    path = _path(root)
+    path = _path(folder)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False, on_acquired=_sign)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _hold(path)
-    except BlockingIOError:
-        in_use = f"{root} is in use by {_holder(path)}"
+        open(path, "ab").close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): choose another --runs_dir or path flag"
+        ) from None
+    try:
+        lock.acquire()
+    except Timeout:
+        in_use = f"{folder} is in use by {_holder(path)}"
         if not override:
             ways = "wait for it, choose another --RUN, or give --override_lock True"
             raise UserError(f"{in_use}: {ways}") from None
         warn(f"{in_use}; training anyway (--override_lock)")
-        file = None
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {root} ({error.strerror}): choose another --runs_dir or path flag"
-        ) from None
+    except OSError as error:  # for example a network file system
+        warn(f"no lock on {path} ({error.strerror}): let no other run write there")
     try:
-        yield file is not None
+        yield lock.is_locked
     finally:
-        if file is not None:
-            path.unlink(missing_ok=True)
-            file.close()
+        if lock.is_locked:
+            # while the lock is held, so that nobody else's file is removed; filelock looks whether
+            # the file that it locks is still there. Windows removes no open file: filelock does.
+            with suppress(OSError):
+                path.unlink()
+            lock.release()
 
 
-def refuse_in_use(root: Path) -> None:
-    """Raise UserError if another process holds the lock of the run folder `root` now."""
-    if _path(root).exists():
-        with only_run(root):
-            pass
+def _path(folder):
+    folder = folder.resolve()  # two names of one folder have one lock
+    return folder.with_name(f".{folder.name}.lock")
 
 
-def _path(root):
-    return root.with_name(f".{root.name}.lock")
-
-
-def _hold(path):
-    """Lock the file at `path` and write its holder into it.
-
-    Returns the open file, or None if there are no locks here. Raises BlockingIOError if another
-    process holds the lock.
-    """
-    while fcntl is not None:
-        file = open(path, "a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the last holder may have removed the file between open and flock
-            still_there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-        except BlockingIOError:
-            file.close()
-            raise
-        except FileNotFoundError:
-            still_there = False
-        except OSError as error:  # for example a network file system
-            file.close()
-            warn(f"no lock on {path} ({error.strerror}): let no other run write there")
-            return None
-        if still_there:
-            file.truncate(0)
-            since = datetime.now().isoformat(" ", "seconds")
-            json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-            file.flush()
-            return file
-        file.close()
-    return None
+def _sign(file):
+    """Write who holds the lock, after the first byte, which Windows lets nobody else read."""
+    since = datetime.now().isoformat(" ", "seconds")
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+    os.truncate(file, 0)
+    os.write(file, b"\n" + json.dumps(holder).encode())
 
 
 def _holder(path):
     """Who holds the lock, in words."""
     try:
-        owner = json.loads(path.read_text())
+        with open(path, "rb", buffering=0) as file:
+            file.seek(1)
+            owner = json.loads(file.read())
         return f"process {owner['process']} on {owner['host']} since {owner['since']}"
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"

@@ -24,8 +24,8 @@ class RunFolder:
     """The folders of one run: runs/RUN, or RUN in the folders that the path flags name."""
 
     def __init__(self, settings: RunSettings):
+        self.settings = settings  # of any stage
         self.stages = {info.name: info for info in settings.STAGES}
-        self.adopt = settings.adopt
         self.root = Path(settings.runs_dir) / settings.RUN
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.json"
@@ -40,6 +40,7 @@ class RunFolder:
         self.tensorboard = place(settings.log_dir, "tensorboard")
         self.codes = place(settings.code_path, "codes")
         self.damaged = {}  # {path: why the checkpoint cannot be used}; such a file is passed over
+        self._checked = set()  # checkpoints that hold what they must
         # a run that the authors' code began is resumed in its folder
         release = RELEASE_MODELS / settings.RUN
         if not settings.model_save_path and not any(self.checkpoints.glob("*.pth")):
@@ -61,34 +62,66 @@ class RunFolder:
                     "path flag"
                 ) from None
 
+    @property
+    def outermost(self) -> list[Path]:
+        """The folders of the run that lie in no other of them."""
+        folders = self.root, self.images, self.checkpoints, self.tensorboard, self.codes
+        return [f for f in dict.fromkeys(folders) if not any(g in f.parents for g in folders)]
+
     def set_aside(self, keep: Path | None = None) -> list[str]:
         """Rename the folders of the run (--fresh) and return the new names. Nothing is deleted.
 
-        keep: a checkpoint of an earlier stage that the new run stands on. It is copied into the new
-        run, with the settings of that stage.
+        keep: a checkpoint of an earlier stage that the new run stands on. The new run begins with a
+        copy of it, and with the settings of that stage. The new folders are made beside the old
+        ones before these are renamed, so that `finish_set_aside` can go on after a kill.
         """
-        saved, names = self.saved_settings() if keep else {}, []
-        folders = self.root, self.images, self.checkpoints, self.tensorboard, self.codes
-        moved = keep
-        for folder in dict.fromkeys(folders):
-            inside = folder != self.root and self.root in folder.parents
-            if inside or not folder.is_dir() or not any(folder.iterdir()):
-                continue
-            new = unused(folder)
-            folder.rename(new)
-            names.append(str(new))
-            if moved and folder in moved.parents:
-                moved = new / moved.relative_to(folder)
-        if keep and moved:
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(keep) as beside:
-                shutil.copy2(moved, beside)
-            self.root.mkdir(parents=True, exist_ok=True)
-            stage_name = self.stage_of(keep)
-            kept = {name: values for name, values in saved.items() if name == stage_name}
-            write_text(self.config, json.dumps(kept, indent=1) + "\n")
+        for folder in self.outermost:
+            shutil.rmtree(_beside(folder), ignore_errors=True)
+        if keep:
+            self._make_beside(keep)
+        names = []
+        for folder in self.outermost:
+            if folder.is_dir() and any(folder.iterdir()):
+                new = unused(folder)
+                folder.rename(new)
+                names.append(str(new))
+            self._put_in_place(folder)
         self.damaged = {}  # the damaged files went with the folders
         return names
+
+    def _make_beside(self, keep):
+        """Make the folders of a run that holds `keep` and its settings, under other names."""
+
+        def beside(path):
+            folder = next(f for f in self.outermost if f in path.parents)
+            new = _beside(folder) / path.relative_to(folder)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            return new
+
+        saved, stage_name = self.saved_settings(), self.stage_of(keep)
+        kept = {name: values for name, values in saved.items() if name == stage_name}
+        write_text(beside(self.config), json.dumps(kept, indent=1) + "\n")
+        with replacing(beside(keep), sync=True) as copy:
+            shutil.copy2(keep, copy)
+
+    def unfinished(self) -> bool:
+        """Whether a kill may have interrupted `set_aside`."""
+        return any(_beside(folder).is_dir() for folder in self.outermost)
+
+    def finish_set_aside(self) -> None:
+        """Go on where a kill interrupted `set_aside`; nobody else may write to the folders."""
+        for folder in self.outermost:
+            if folder.is_dir() and any(folder.iterdir()):
+                # it was not renamed yet, or another run has begun in it since
+                shutil.rmtree(_beside(folder), ignore_errors=True)
+            self._put_in_place(folder)
+
+    def _put_in_place(self, folder):
+        """Give `folder`, absent or empty, what was made beside it, if there is anything."""
+        if _beside(folder).is_dir():
+            if folder.is_dir():
+                folder.rmdir()
+            _beside(folder).rename(folder)
 
     def saved_settings(self) -> dict[str, dict]:
         """The saved configuration, {stage: {flag: value}}; {} if there is none."""
@@ -117,20 +150,40 @@ class RunFolder:
         return next(names, None)
 
     def load(self, path: Path, stage: str, mapped: bool = False) -> dict:
-        """The checkpoint `path` of `stage`, its settings under the flags of today."""
-        state = load_checkpoint(path, self.adopt, mapped)
-        return {**state, "settings": of_today(state["settings"], stage)}
+        """The checkpoint `path` of `stage`, its settings under the flags of today.
+
+        Raises `Damaged` if it cannot be read, or is not what its name and the stage say.
+        """
+        from utils.schema import check  # imports torch
+
+        state, info = load_checkpoint(path, self.settings.adopt, mapped), self.stages[stage]
+        try:
+            state = {**state, "settings": of_today(state["settings"], stage)}
+            if path not in self._checked:
+                check(state, info, self.settings, self._place(path, info))
+                self._checked.add(path)
+        except Exception as error:  # wrong types raise anything
+            why = str(error) if isinstance(error, ValueError) else repr(error)
+            number = self.settings.number(stage)
+            raise Damaged(path, f"is no checkpoint of stage {number} ({why})") from None
+        return state
 
     def places(self, stage: str) -> list[tuple[tuple[int, int], Path]]:
         """The checkpoints of a stage, oldest first: ((epochs done, steps of the next), path)."""
-        places, ending = [], f"_{self.stages[stage].suffix}.pth"
-        for path in self.checkpoints.glob(f"*{ending}"):
-            number = path.name.removesuffix(ending)
-            match = re.fullmatch("([0-9]+)|step_([0-9]+)_([0-9]+)", number)
-            if match and path not in self.damaged:
-                after, epoch, step = match.groups()
-                places.append(((int(after) + 1, 0) if after else (int(epoch), int(step)), path))
+        info, places = self.stages[stage], []
+        for path in self.checkpoints.glob(f"*_{info.suffix}.pth"):
+            place = self._place(path, info)
+            if place and path not in self.damaged:
+                places.append((place, path))
         return sorted(places)
+
+    def _place(self, path, info):
+        """(epochs done, steps of the next) by the name of a checkpoint; None for another name."""
+        match = re.fullmatch(rf"(?:(\d+)|step_(\d+)_(\d+))_{info.suffix}\.pth", path.name, re.ASCII)
+        if match is None:
+            return None
+        after, epoch, step = match.groups()
+        return (int(after) + 1, 0) if after else (int(epoch), int(step))
 
     def epochs(self, stage: str) -> list[int]:
         """The epochs after which there is a checkpoint of the stage, ascending."""
@@ -208,3 +261,8 @@ class RunFolder:
         for _, path in self.places(stage):
             if path not in kept and (keep or path.name.startswith("step_")):
                 path.unlink(missing_ok=True)
+
+
+def _beside(folder):
+    """Where a folder of a new run is made while the old one is still in its place."""
+    return folder.with_name(f".{folder.name}.fresh")

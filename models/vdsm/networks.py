@@ -300,7 +300,8 @@ class GatedTransition(nn.Module):
                 nn.init.kaiming_normal_(layer.weight)
                 nn.init.zeros_(layer.bias)
         else:
-            nn.init.eye_(self.linear.weight)
+            # nn.init.eye_ would import torch's compiler on the meta device
+            nn.init.zeros_(self.linear.weight).data.fill_diagonal_(1)
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, z_prev, d):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+from contextlib import suppress
 
 import pytest
 import torch
@@ -179,6 +180,16 @@ def test_what_is_no_checkpoint(tmp_path):
     assert not (tmp_path / "made").exists()
     with pytest.raises(UserError, match="cannot read"):
         load_checkpoint(tmp_path / "missing.pth")
+
+
+def test_no_warning_of_torch_reaches_the_user(tmp_path, recwarn):
+    path = tmp_path / "c.pth"
+    for wrong in (state(), [Boom(tmp_path / "made")]):
+        for zipped in (True, False):
+            torch.save(wrong, path, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+            with suppress(Damaged):
+                load_checkpoint(path)
+    assert not recwarn.list
 
 
 def test_sizes(settings):

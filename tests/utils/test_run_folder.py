@@ -1,13 +1,18 @@
 """utils/run_folder.py: places of a run; the newest checkpoint is found by number."""
 
+import json
 import os
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from models.vdsm.settings import VDSMSettings
 from utils.errors import UserError
-from utils.guards import saves
+from utils.guards import refuse_at_once, saves
+from utils.plan import Plan
 from utils.run_folder import RunFolder
 
 
@@ -82,6 +87,62 @@ def test_set_aside_loses_nothing(settings):
     (folder.images / "a.png").touch()
     assert folder.set_aside() == ["runs/r.kept3", "pictures/r.kept1"]
     assert os.listdir("pictures/r.kept1") == ["a.png"]
+
+
+FILE_EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.copyfile"}
+
+
+def dies_before(count, action):
+    """Call action in a process that is killed before its file operation number `count`, from 0.
+
+    Returns whether it was killed; it ends well if it has fewer operations.
+    """
+    child = os.fork()
+    if not child:
+        left = iter(range(count))
+
+        def look(event, _):
+            if event in FILE_EVENTS and next(left, None) is None:
+                os._exit(9)
+
+        sys.addaudithook(look)
+        try:
+            action()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+@pytest.mark.parametrize("flags", [{}, {"model_save_path": "m", "image_path": "i"}])
+def test_fresh_with_stage_2_alone_goes_on_from_wherever_it_was_killed(settings, flags):
+    settings = replace(settings, train_VDSMSeq=True, fresh=True, device="cpu", **flags)
+    plan, count, killed = Plan({"EncDec": settings, "Seq": settings}), 0, True
+    while killed:
+        for name in ("runs", "m", "i"):
+            shutil.rmtree(name, ignore_errors=True)
+        folder = RunFolder(settings)
+        folder.make()
+        folder.config.write_text(json.dumps({"EncDec": {"bs": 1}, "Seq": {}}))
+        folder.checkpoint("EncDec", 1).write_text("stage 1")
+        folder.checkpoint("Seq", 1).write_text("stage 2")
+        (folder.images / "a.png").write_text("picture")
+        keep = folder.choose("EncDec")
+        killed, count = dies_before(count, lambda f=folder, k=keep: f.set_aside(k)), count + 1
+        refuse_at_once(plan)
+        folder = RunFolder(settings)
+        keep = folder.choose("EncDec")
+        assert keep and keep.read_text() == "stage 1", count
+        assert folder.saved_settings()["EncDec"] == {"bs": 1}
+        for old in ("1_VDSM_seq.pth", "a.png", "1_VDSM_EncDec.pth"):
+            assert list(Path().rglob(old)), (count, old)
+        folder.set_aside(keep)  # the same command again
+        assert folder.epochs("EncDec") == [1] and folder.epochs("Seq") == []
+        assert folder.saved_settings() == {"EncDec": {"bs": 1}}
+        assert not list(Path().rglob("*.fresh")) and not list(Path().rglob("*.part"))
+    assert count > 10
 
 
 @pytest.mark.parametrize(
