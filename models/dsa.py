@@ -4,9 +4,11 @@ One static code f per clip and one dynamic code z_t per frame. The layers are th
 reproduction. Frames are in [-1, 1] inside the model and in [0, 1] outside.
 
 --fidelity paper: the LSTM of the prior reads the posterior's samples z_<t, for all steps in one
-call; every mean and log-variance is linear in the features. --fidelity release (the reproduction):
-the prior runs on its own samples, a LeakyReLU follows the heads of f, and the biases of the batch
-norms start at 1. Both divide the loss by the batch size (`DSAStage.objective`).
+call; every mean and log-variance is linear in the features. --fidelity release (the reproduction's
+code, which departs from its README): the prior runs on its own samples, a LeakyReLU follows the
+heads of f, the decoder has a batch norm before its tanh and none in its dense layers, weights start
+Kaiming-normal, and the biases of the batch norms start at 1. Both divide the loss by the batch size
+(`DSAStage.objective`).
 
 Shapes: N clips of T frames, B = N T frames, f [N, f_dim], z [N, T, z_dim].
 """
@@ -49,9 +51,9 @@ class Gaussian(nn.Module):
         return loc, torch.exp(log_var / 2)
 
 
-def _dense(c_in, c_out):
-    linear = precision.Linear(c_in, c_out)
-    return nn.Sequential(linear, nn.BatchNorm1d(c_out), nn.LeakyReLU(SLOPE, True))
+def _dense(c_in, c_out, norm=True):
+    norms = [nn.BatchNorm1d(c_out)] if norm else []
+    return nn.Sequential(precision.Linear(c_in, c_out), *norms, nn.LeakyReLU(SLOPE, True))
 
 
 def _rectified(conv, channels):
@@ -76,17 +78,21 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1]."""
+    """p(x_t | f, z_t): concat(f, z_t) [B, f_dim + z_dim] -> its mean [B, 3, 64, 64] in [-1, 1].
 
-    def __init__(self, code_dim, width, hidden):
+    norm_last: a batch norm stands before the tanh, and none in the dense layers.
+    """
+
+    def __init__(self, code_dim, width, hidden, norm_last=False):
         super().__init__()
         self.width = width
-        self.dense = nn.Sequential(_dense(code_dim, hidden), _dense(hidden, width * TOP**2))
+        sizes = (code_dim, hidden), (hidden, width * TOP**2)
+        self.dense = nn.Sequential(*(_dense(*size, not norm_last) for size in sizes))
         padding = KERNEL // 2
         convs = (ConvTranspose2d(width, width, KERNEL, 2, padding, 1) for _ in range(3))
         blocks = [_rectified(conv, width) for conv in convs]
-        last = ToColours(width, 3, KERNEL, 1, padding)
-        self.convs = nn.Sequential(*blocks, last, nn.Tanh())
+        last = [ToColours(width, 3, KERNEL, 1, padding), *[nn.BatchNorm2d(3)] * norm_last]
+        self.convs = nn.Sequential(*blocks, *last, nn.Tanh())
 
     def forward(self, code):
         features = self.dense(code).unflatten(1, (self.width, TOP, TOP))
@@ -177,19 +183,27 @@ class DSA(nn.Module):
         self.static = StaticPosterior(c.conv_dim, c.rnn_dim, c.f_dim, slope)
         self.dynamic = POSTERIORS[c.posterior](c.conv_dim, c.f_dim, c.rnn_dim, c.z_dim)
         self.prior = DynamicPrior(c.z_dim, c.rnn_dim)
-        self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width, c.hidden)
+        norm_last = (c.decoder or ("code" if self.release else "text")) == "code"
+        self.decoder = FrameDecoder(c.f_dim + c.z_dim, c.width, c.hidden, norm_last)
+        if self.release:
+            self._start_as_released()
         for posterior, start in ((self.static, c.f_scale_start), (self.dynamic, c.z_scale_start)):
             if start:
                 posterior.heads.start_scale_at(start)
-        if self.release:
-            for layer in self.modules():
-                if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                    nn.init.ones_(layer.bias)
         precision.compute_in(self, c.precision)
+
+    def _start_as_released(self):
+        """Start weights Kaiming-normal, but for recurrent ones, and biases of batch norms at 1."""
+        for layer in self.modules():
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                nn.init.ones_(layer.bias)
+            elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight)
 
     @torch.no_grad()
     def start_at(self, mean):
         """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
+        # The last convolution, or the batch norm behind it.
         last_layer: Any = self.decoder.convs[-2]
         last_layer.bias.copy_(torch.atanh(2 * mean - 1))
 

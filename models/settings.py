@@ -12,6 +12,10 @@ NODES = 0.25, 0.7  # shares of the epochs between which the KL weights move
 OLD_STARTS = "encoder_init", "decoder_init", "output_bias"  # flags that --start replaces
 
 
+def _decoder_of_earlier_versions(values):
+    return "text" if values.get("fidelity") == "release" else None
+
+
 @dataclass
 class OneStageSettings(RunSettings):
     """The flags of every model with one stage, a static code f and dynamic codes z."""
@@ -69,6 +73,9 @@ class DSASettings(OneStageSettings):
 
     posterior: str = flag("factorised", DSA, choices=("factorised", "full"))
     "q(z): each z_t from its own frame, or from f and all frames."
+    decoder: str = flag(None, DSA, kind=str, choices=("text", "code"))
+    """Decoder of the public reproduction: of its README (batch norm in the dense layers) or of its
+    code (batch norm before the tanh). Default: code with --fidelity release, else text."""
     f_dim: int = flag(256, DSA, low=1)
     "Size of the static code f."
     z_dim: int = flag(32, DSA, low=1)
@@ -84,12 +91,14 @@ class DSASettings(OneStageSettings):
 
     SIZES: ClassVar = (
         "posterior", "f_dim", "z_dim", "rnn_dim", "width", "hidden", "conv_dim", "fidelity",
+        "decoder",
     )  # fmt: skip
     STAGES: ClassVar = (StageInfo("DSA", "models.dsa:DSAStage", "dsa", SIZES),)
     RENAMED: ClassVar = (
         *RunSettings.RENAMED,
         Renamed(None, {"output_bias": "zero"}, {"start": "torch"}),
         Renamed(None, {"output_bias": "data"}, {"start": "data"}),
+        Renamed(None, {}, {"decoder": _decoder_of_earlier_versions}),
     )
 
 

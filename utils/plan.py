@@ -141,10 +141,13 @@ def of_today(values: dict, stage_name: str | None) -> dict:
         here = row.stage in (None, stage_name) and not known & row.old.keys()
         if not here or not row.old.keys() <= values.keys():
             continue
+        if not row.old and row.new.keys() & values.keys():
+            continue
         expected = {n: v(values) if callable(v) else v for n, v in row.old.items()}
         if all(value in (..., values[name]) for name, value in expected.items()):
-            first, *_ = [values.pop(name) for name in row.old]
-            values |= {name: first if value is ... else value for name, value in row.new.items()}
+            new = {n: v(values) if callable(v) else v for n, v in row.new.items()}
+            first, *_ = [*(values.pop(name) for name in row.old), None]
+            values |= {name: first if value is ... else value for name, value in new.items()}
     return values
 
 

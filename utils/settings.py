@@ -51,11 +51,15 @@ class StageInfo(NamedTuple):
 
 
 class Renamed(NamedTuple):
-    """Flags of earlier versions and the flags that replace them. See `RunSettings.RENAMED`."""
+    """Flags of earlier versions and the flags that replace them. See `RunSettings.RENAMED`.
+
+    Without old flags, the row gives a new flag the value that earlier versions worked with.
+    """
 
     stage: str | None  # stage whose settings this row converts; None: every stage
     old: dict  # {old flag: its value, ... for any value, or a function of all the settings}
-    new: dict  # {new flag: its value, or ... for the value of the first old flag}
+    # {new flag: its value, ... for the value of the first old flag, or a function of all settings}
+    new: dict
 
 
 def protocols(text) -> str:

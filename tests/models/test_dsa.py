@@ -11,6 +11,7 @@ from models.annealing import Annealed
 from models.dsa import DSA, DSAStage
 from models.settings import DSASettings
 from models.view import View
+from utils.plan import of_today
 
 N, T = 3, 4
 ANNEALED = Annealed({"f": 3.0, "z": 0.5})
@@ -90,10 +91,75 @@ def test_release_has_leaky_heads_of_f_and_biases_of_norms_at_one():
     torch.testing.assert_close(
         scale.square().log(), F.leaky_relu(heads.log_variance(features), 0.2)
     )
-    for fidelity, bias in (("paper", 0), ("release", 1)):
+    for fidelity, bias, count in (("paper", 0, 6 + 5), ("release", 1, 6 + 4)):
         norms = [m for m in small(fidelity=fidelity).modules() if "BatchNorm" in type(m).__name__]
-        assert len(norms) == 6 + 5 and all((norm.bias == bias).all() for norm in norms)
+        assert len(norms) == count and all((norm.bias == bias).all() for norm in norms)
     assert dsa.dynamic.heads.slope == dsa.prior.heads.slope == 1
+
+
+def shapes_of(network):
+    """Shapes of the weights of a decoder, in the order in which its input passes them."""
+    return [tuple(value.shape) for value in network.parameters()]
+
+
+def test_the_decoder_of_the_release_layer_by_layer():
+    width, hidden, code_dim = 3, 8, SMALL["f_dim"] + SMALL["z_dim"]
+    dsa = small(fidelity="release").train()
+    assert shapes_of(dsa.decoder) == [
+        (hidden, code_dim), (hidden,), (64 * width, hidden), (64 * width,),
+        *[(width, width, 5, 5), *[(width,)] * 3] * 3,
+        (width, 3, 5, 5), *[(3,)] * 3,
+    ]  # fmt: skip
+    # Dense layers: affine, LeakyReLU. Convolutions: affine, batch norm, LeakyReLU; last a tanh.
+    code = torch.randn(6, code_dim, dtype=torch.float64)
+    weights = iter(list(dsa.decoder.parameters()))
+    x = code
+    for _ in range(2):
+        x = x @ next(weights).T + next(weights)
+        x = torch.where(x > 0, x, x / 5)
+    x = x.reshape(6, width, 8, 8)
+    for layer in range(4):
+        kernel, bias, gain, shift = (next(weights) for _ in range(4))
+        stride, more = (2, 1) if layer < 3 else (1, 0)
+        x = F.conv_transpose2d(x, kernel, bias, stride, padding=2, output_padding=more)
+        mean = x.mean((0, 2, 3), keepdim=True)
+        variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
+        x = (x - mean) / (variance + 1e-5).sqrt() * gain[:, None, None] + shift[:, None, None]
+        x = torch.where(x > 0, x, x / 5) if layer < 3 else x.tanh()
+    torch.testing.assert_close(dsa.decoder(code), x)
+
+
+def test_weights_of_the_release_start_kaiming_normal():
+    sizes = {"width": 16, "hidden": 64, "conv_dim": 48, "rnn_dim": 32, "f_dim": 24, "z_dim": 16}
+    for fidelity, squares in (("release", 2), ("paper", 1 / 3)):
+        dsa, recurrent = small(fidelity=fidelity, **sizes), set()
+        for layer in dsa.modules():
+            if isinstance(layer, (torch.nn.LSTM, torch.nn.RNN)):
+                recurrent |= set(layer.parameters())
+        for name, weight in dsa.named_parameters():
+            if weight.dim() == 1:
+                continue
+            if weight in recurrent:
+                assert weight.abs().max() <= 1 / math.sqrt(32), name
+                continue
+            # torch counts the second dimension of a kernel, whichever way it is applied.
+            spread = weight.std().item() * math.sqrt(weight[0].numel())
+            error = 5 / math.sqrt(2 * weight.numel())
+            assert spread == pytest.approx(math.sqrt(squares), rel=error), name
+            # Of a normal, a share of .0027 lies beyond three deviations; of a uniform, none.
+            beyond = (weight.abs() > 1.8 * weight.std()).double().mean().item()
+            assert (beyond > 0.03) == (fidelity == "release"), name
+
+
+def test_the_decoder_of_earlier_versions_is_a_flag():
+    old, new = (small(fidelity="release", decoder=form) for form in ("text", None))
+    paper, code = small(), small(decoder="code")
+    assert shapes_of(old.decoder) == shapes_of(paper.decoder)
+    assert shapes_of(new.decoder) == shapes_of(code.decoder)
+    saved = {"model": "dsa", "fidelity": "release"}
+    assert of_today(saved, "DSA")["decoder"] == "text"
+    assert of_today(saved | {"decoder": None}, "DSA")["decoder"] is None
+    assert of_today(saved | {"fidelity": "paper"}, "DSA")["decoder"] is None
 
 
 @both_posteriors
@@ -261,9 +327,11 @@ def test_uses():
     assert drawn.shape == (N, 5, SMALL["z_dim"]) and not torch.equal(drawn, view.draw_dynamic(f, 5))
 
 
-def test_pictures_start_at_a_colour():
-    dsa, colour = small(), torch.tensor([0.1, 0.5, 0.8], dtype=torch.float64)
+@both_fidelities
+def test_pictures_start_at_a_colour(fidelity):
+    dsa, colour = small(fidelity=fidelity), torch.tensor([0.1, 0.5, 0.8], dtype=torch.float64)
     dsa.start_at(colour)
+    # Of the last convolution, or of the batch norm behind it.
     torch.nn.init.zeros_(dsa.decoder.convs[-2].weight)
     frames = dsa.decode(torch.zeros(1, 5).double(), torch.zeros(1, 2, 2).double(), 2)
     torch.testing.assert_close(frames, colour.view(3, 1, 1).expand_as(frames))
