@@ -138,8 +138,12 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
     torch.manual_seed(settings.seed + number)
     place = resume(newest, info, folder, stage, stepper, device)
     rate = getattr(settings, info.rate)
-    if settings.lr_resume is not None and (newest or settings.fidelity == "release"):
-        rate = settings.lr_resume  # in the release also at a start
+    if settings.lr_resume is not None:
+        if newest or settings.fidelity == "release":
+            rate = settings.lr_resume  # in the release also at a start
+        elif lowered is None:
+            waits = f"--lr_resume {settings.lr_resume:g} waits until the stage is resumed"
+            progress.say(f"stage {number}: {waits}; it starts at --{info.rate} {rate:g}")
     place.train_at(rate, lowered)
     if lowered is not None:
         # so that a killed run does not forget the lower rate, and each retry counts once

@@ -45,9 +45,15 @@ class Schedules(NamedTuple):
         return Annealed(weights, temperature)
 
 
-def cosine_ramp(start: float, end: float, frac: int, epochs: int) -> np.ndarray:
-    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end."""
-    ramp = math.ceil(epochs / frac)
+def cosine_ramp(
+    start: float, end: float, frac: int, epochs: int, ahead: bool = False
+) -> np.ndarray:
+    """[epochs] values: a half cosine from start to end over the first epochs / frac, then end.
+
+    ahead: where frac does not divide the epochs, the ramp runs one epoch ahead, as that of lambda_d
+    does in the authors' code.
+    """
+    ramp = epochs // frac if ahead else math.ceil(epochs / frac)
     cosine = np.cos(np.pi * (ramp - 1 - np.arange(ramp)) / (epochs / frac))
     rising = start + (end - start) * (1 + cosine) / 2
     return np.concatenate([rising, np.full(epochs - ramp, end, float)])

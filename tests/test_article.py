@@ -21,7 +21,7 @@ from data import mug
 from data.batches import Batches
 from metrics import evaluate, judge
 from tests import made
-from utils.plan import parse
+from utils.plan import parse, preset_names
 from utils.settings import settings_class
 
 HERE = Path(__file__).resolve().parent
@@ -107,7 +107,15 @@ def test_the_readme_presets_are_these_commands(dataset_name):
     plan = parse(["--preset", f"readme-{dataset_name}"])
     names = [f"{dataset_name.upper()}_{number}" for number in (1, 2)]
     for (stage_name, settings), name in zip(plan.stages.items(), names, strict=True):
-        assert parse([*words(name), "--RUN", settings.RUN]).stages[stage_name] == settings
+        more = ["--RUN", settings.RUN, "--fidelity", "release"]
+        assert parse([*words(name), *more]).stages[stage_name] == settings
+
+
+def test_presets_follow_whom_their_names_say():
+    for name in preset_names():
+        followed = "release" if name.startswith("readme-") else "paper"
+        for settings in parse(["--preset", name]).stages.values():
+            assert settings.fidelity == followed, name
 
 
 @pytest.mark.parametrize(

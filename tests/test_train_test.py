@@ -267,8 +267,11 @@ def test_lr_resume_speaks_when_a_run_is_resumed(
 ):
     flags = [*TINY, *STAGE_1, "--fidelity", fidelity, "--lr_resume", 0.0008]
     kill_at("EncDec", 4)
-    assert command(*flags).code == 130
+    waits = "--lr_resume 0.0008 waits until the stage is resumed; it starts at --lr_VDSMEncDec"
+    said = command(*flags)
+    assert said.code == 130 and (waits in said.out) == (fidelity == "paper")
     assert set(rates) == {fresh}
     rates.clear()
-    assert command(*flags).code == 0
+    said = command(*flags)
+    assert said.code == 0 and waits not in said.out
     assert set(rates) == {0.0008} and len(rates) == 4

@@ -4,6 +4,8 @@ Symbols and shapes are explained in models/vdsm/__init__.py. Stage 1 has one s p
 independent z per frame, so that the frames of a clip may come in any number and order.
 """
 
+import math
+
 import pyro
 import torch
 from pyro.distributions import Bernoulli
@@ -20,8 +22,17 @@ def mixing_weights(s, temperature):
     return torch.softmax(temperature * s, -1)
 
 
-def bernoulli(logits):
-    """One Bernoulli per colour value of frames [N, T, 3, 64, 64]."""
+def bernoulli(logits, release=False):
+    """One Bernoulli per colour value of frames [N, T, 3, 64, 64].
+
+    release: as in the authors' code, probabilities keep a distance of one rounding error from 0 and
+    1. In float32, a colour value then costs at most 15.94 nats, and beyond that has no gradient.
+    """
+    if release:
+        # torch keeps this distance for a Bernoulli that is built from probabilities.
+        error = torch.finfo(logits.dtype).eps
+        bound = math.log1p(-error) - math.log(error)
+        logits = logits.clamp(-bound, bound)
     # As in the authors' code, values lie anywhere in [0, 1]: the density is not normalised.
     return Bernoulli(logits=logits, validate_args=False).to_event(4)
 
@@ -33,7 +44,8 @@ class EncDec(nn.Module):
         super().__init__()
         self.experts, self.pose_dim = settings.n_e_w, settings.z_dim
         sizes = self.pose_dim, self.experts
-        slope = 1.0 if settings.fidelity == "release" else 0.01
+        self.release = settings.fidelity == "release"
+        slope = 1.0 if self.release else 0.01
         self.encoder = networks.FrameEncoder(*sizes, settings.enc_widths, slope)
         self.identity = networks.IdentityPosterior(self.experts)
         if settings.single_decoder:
@@ -72,7 +84,7 @@ class EncDec(nn.Module):
             p_z = centred((clips, frames, self.pose_dim), 1, 2, x)
             z = weighted_sample("z", p_z, weights["z"])
             logits = self.decoder(z, mixing_weights(s, annealed.temperature))
-            pyro.sample("x", bernoulli(logits), obs=x)
+            pyro.sample("x", bernoulli(logits, self.release), obs=x)
 
     def loss(self, x, annealed, kl="analytic"):
         """The terms s, z and x of the negative ELBO (Eq. 4 without d), summed over the batch.

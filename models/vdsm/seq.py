@@ -130,7 +130,7 @@ class Seq(nn.Module):
                 scale = frames / picked.shape[1]
             logits = self.encdec.decoder(z, mixing_weights(s, annealed.temperature))
             with poutine.scale(scale=scale):
-                pyro.sample("x", bernoulli(logits), obs=batch.x)
+                pyro.sample("x", bernoulli(logits, self.release), obs=batch.x)
 
     def loss(self, batch, annealed, kl="analytic"):
         """The terms s, d, z_1, z and x of the negative ELBO (Eq. 4), summed over the batch.

@@ -44,7 +44,7 @@ def schedules(settings, stage_name: str) -> Schedules:
         sinusoidal = c.schedule == "paper" and stage_name == EncDecStage.name
         weights = {
             "s": cosine_ramp(*s, c.anneal_frac_id, epochs),
-            "d": cosine_ramp(*d, c.anneal_frac_dynamics, epochs),
+            "d": cosine_ramp(*d, c.anneal_frac_dynamics, epochs, c.fidelity == "release"),
             "z": (half_cosines if sinusoidal else quadratic_spline)(z, nodes, epochs),
         }
     return Schedules(weights, temperature)

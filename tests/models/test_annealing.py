@@ -71,6 +71,28 @@ def test_cosine_ramp_formula(epochs, frac):
     assert values[n - 1] == pytest.approx(0.6, abs=1e-12) and (np.diff(values) > -1e-12).all()
 
 
+@pytest.mark.parametrize("epochs, frac", [(100, 3), (10, 4), (7, 2), (9, 3), (2, 5)])
+def test_lambda_d_of_the_release_runs_one_epoch_ahead(epochs, frac):
+    """Unless frac divides the epochs. The value of the last epoch, which it lacks, is the end."""
+    flags = f"--anneal_start_dynamics 0.1 --anneal_end_dynamics 1 --anneal_frac_dynamics {frac}"
+    ours, release = (
+        curves_of(settings(flags, epochs=epochs, fidelity=fidelity))
+        for fidelity in ("paper", "release")
+    )
+    # The release counts down whole epochs of the ramp, above which it has lain ones.
+    whole = [
+        0.1 + 0.9 * (math.cos(math.pi * left / (epochs / frac)) + 1) / 2
+        for left in reversed(range(epochs // frac))
+    ]
+    rest = [1.0] * ((frac - 1) * epochs // frac)
+    assert len(whole + rest) == epochs - (epochs % frac > 0)
+    np.testing.assert_allclose(release["d"], [*whole, *rest, 1.0][:epochs], rtol=1e-12)
+    if epochs % frac:
+        np.testing.assert_allclose(release["d"][:-1], ours["d"][1:], rtol=1e-12)
+    for name in ("s", "z", "temperature"):
+        np.testing.assert_array_equal(release[name], ours[name])
+
+
 def test_cosine_ramp_downwards():
     np.testing.assert_allclose(cosine_ramp(2, 1, 1, 50), 3 - cosine_ramp(1, 2, 1, 50))
 

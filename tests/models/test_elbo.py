@@ -5,12 +5,12 @@ import math
 import pyro
 import pytest
 import torch
-from pyro.distributions import Normal
+from pyro.distributions import Bernoulli, Normal
 from torch import nn
 
 from models.annealing import Annealed
 from models.elbo import Chain, elbo_terms, weighted_sample
-from models.vdsm.encdec import EncDec
+from models.vdsm.encdec import EncDec, bernoulli
 from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
 
@@ -138,3 +138,42 @@ def test_densities_of_the_sampled_path_are_not_computed_again():
     assert calls == [0, 1, 2, 3]
     torch.testing.assert_close(path.log_prob(z.clone()), sampled)
     assert calls[4:] == [slice(None)]
+
+
+# --- the likelihood ---
+
+
+@pytest.mark.parametrize("dtype, most", [(torch.float32, 15.942385), (torch.float64, 36.04365)])
+def test_saturated_pixels_of_the_release(dtype, most):
+    """The release builds its Bernoulli from the decoder's sigmoid; torch clamps probabilities."""
+    at = torch.tensor([-40, -20, -7, 0, 3, 7, 20, 40], dtype=dtype).reshape(1, 1, 1, 1, -1)
+    for target in (0.0, 1.0, 0.3):
+        nlls, gradients = [], []
+        for density in (
+            lambda logits: bernoulli(logits),
+            lambda logits: bernoulli(logits, release=True),
+            lambda logits: Bernoulli(probs=torch.sigmoid(logits), validate_args=False),
+        ):
+            logits = at.clone().requires_grad_()
+            nll = -density(logits).log_prob(torch.full_like(at, target)).sum()
+            nlls.append(nll.detach())
+            gradients.append(torch.autograd.grad(nll, logits)[0].flatten())
+        # Rounding a probability near 1 costs the release accuracy.
+        torch.testing.assert_close(nlls[1], nlls[2], rtol=1e-4, atol=0)
+        torch.testing.assert_close(gradients[1], gradients[2], rtol=0, atol=1e-3)
+        assert gradients[1][[0, -1]].tolist() == [0, 0]
+        assert gradients[0][-1].item() == pytest.approx(1 - target)
+    surely_wrong = at[..., -1:]
+    for release, cost in ((False, 40), (True, most)):
+        nll = -bernoulli(surely_wrong, release).log_prob(torch.zeros_like(surely_wrong))
+        assert nll.item() == pytest.approx(cost, rel=1e-6)
+
+
+@fidelities
+def test_both_stages_take_the_likelihood_of_their_fidelity(fidelity):
+    encdec, seq, codes = networks(fidelity)
+    encdec.decoder.forward = lambda z, w: z.new_full((*z.shape[:2], 1, 1, 1), 30.0)
+    x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
+    most = 15.942385 if fidelity == "release" else 30
+    for terms in (encdec.loss(x, ANNEALED), seq.loss(Sequences(codes, x), ANNEALED)):
+        assert terms["x"].raw.item() == pytest.approx(CLIPS * FRAMES * most, rel=1e-5)
