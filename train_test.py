@@ -308,16 +308,17 @@ def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
 def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
     """The batches of the training split, or of the validation split, for one stage.
 
-    With --fidelity release, MUG-FED trains on its test clips, drawn once for the whole run.
+    With --fidelity release, VDSM draws its training batches as the release does, and MUG-FED trains
+    on its test clips, whose windows are drawn once for the whole run.
     """
     c, on_test = settings, settings.trains_on_test and not validation
     clips = dataset.split("val" if validation else "test" if on_test else "train")
     joined = c.clips_per_sample_of(info.name, dataset)
     seed = c.seed, c.number(info.name) - 1, validation
     flips = dataset.flips and info.frames_only and not validation
-    return Batches(
-        clips, device, c.seq_len, c.batch_size, dataset.group, joined, seed, flips, on_test
-    )
+    distinct, group = c.distinct_batches and not validation, dataset.group
+    given = c.seq_len, c.batch_size, group, joined, seed, flips, on_test, distinct
+    return Batches(clips, device, *given)
 
 
 def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:

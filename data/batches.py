@@ -29,7 +29,10 @@ class Batches:
 
     size: samples per batch. seed: integers, different for each stage and split. flips: each sample
     is mirrored as a whole with probability 1/2. frozen (release): the window of each clip and the
-    mirroring of each single frame are drawn once per run.
+    mirroring of each single frame are drawn once per run. distinct (release): the clips of a batch
+    are drawn without replacement, so that a batch has at most as many samples as there are clips.
+    If `group` names a label, each clip then gives way to `joined` clips of its group, each of which
+    may be any, so that a clip can be joined with itself.
 
     A GPU holds all frames as uint8 if they take at most a quarter of its free memory.
     """
@@ -43,14 +46,17 @@ class Batches:
     seed: Sequence[int] = (0,)
     flips: bool = False
     frozen: bool = False
+    distinct: bool = False
 
     def __post_init__(self):
         clips = self.clips
+        if self.distinct:
+            self.size = min(self.size, len(clips))
         self.windows = clips.lengths[clips.index] - self.seq_len + 1  # possible starts in each clip
         self.members = None  # rows of each group
-        if self.group is not None and self.joined > 1:
-            labels = clips.label(self.group)
-            order = np.argsort(labels, kind="stable")
+        if self.group is not None and (self.joined > 1 or self.distinct):
+            _, labels = np.unique(clips.label(self.group), return_inverse=True)
+            order, self.group_of = np.argsort(labels, kind="stable"), labels
             self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
         if self.frozen:
             rng = self._rng(0, FROZEN)
@@ -69,18 +75,30 @@ class Batches:
     def draw(self, step: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Batch number `step`: clip, time int64 and flip bool, each [size, P]."""
         rng, size = self._rng(step), self.size if size is None else size
-        if self.members is not None:
-            frames, joined = self.clips.num_frames, self.joined
-            groups = [self.members[i] for i in rng.integers(len(self.members), size=size)]
-            rows = [rng.choice(group, joined, replace=len(group) < joined) for group in groups]
-            clip = np.repeat(np.stack(rows), frames, 1)
-            time = np.tile(np.arange(frames), (size, joined))
+        rows = self._rows(rng, size)
+        if self.joined > 1 and self.members is not None:
+            frames = self.clips.num_frames
+            clip = np.repeat(rows, frames, 1)
+            time = np.tile(np.arange(frames), (len(rows), self.joined))
         else:
-            rows = rng.integers(len(self.clips), size=size)
+            rows = rows[:, 0]
             start = self.start[rows] if self.frozen else rng.integers(self.windows[rows])
             time = start[:, None] + np.arange(self.seq_len)
             clip = np.broadcast_to(rows[:, None], time.shape)
         return clip, time, self._flip(step, clip, time)
+
+    def _rows(self, rng, size):
+        """Rows of random clips: those of each sample, [size, joined], or [size, 1]."""
+        count, members = len(self.clips), self.members
+        if self.distinct:
+            rows = rng.choice(count, min(size, count), replace=False)
+            groups = [] if members is None else [members[i] for i in self.group_of[rows]]
+            return np.stack([rng.choice(g, self.joined) for g in groups] or [*rows[:, None]])
+        if members is None:
+            return rng.integers(count, size=size)[:, None]
+        groups = [members[i] for i in rng.integers(len(members), size=size)]
+        rows = [rng.choice(g, self.joined, replace=len(g) < self.joined) for g in groups]
+        return np.stack(rows)
 
     def _flip(self, step, clip, time):
         if not self.flips:

@@ -206,6 +206,11 @@ class RunSettings:
         return False
 
     @property
+    def distinct_batches(self) -> bool:
+        """Whether a training batch is drawn as in the authors' code (data.batches.Batches)."""
+        return False
+
+    @property
     def batch_size(self) -> int:
         """Sequences per batch of training."""
         return self.bs

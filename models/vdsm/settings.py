@@ -148,6 +148,10 @@ class VDSMSettings(RunSettings):
         return self.fidelity == "release" and self.dataset_name == "MUG-FED"
 
     @property
+    def distinct_batches(self) -> bool:
+        return self.fidelity == "release"
+
+    @property
     def batch_size(self) -> int:
         # On the test clips, the authors' code uses the loader of the test pictures.
         return self.num_test_ids if self.trains_on_test else self.bs

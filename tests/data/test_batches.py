@@ -122,6 +122,42 @@ def test_a_group_of_one_clip_is_joined_with_itself(clips):
     assert (clip == clip[:, :1]).all()
 
 
+def test_distinct_batches_take_a_clip_at_most_once(any_clips):
+    sampler = batches(any_clips, 3, distinct=True)
+    drawn = np.stack([sampler.draw(step, 4)[0][:, 0] for step in range(300)])
+    assert all(len(set(rows)) == 4 for rows in drawn)
+    assert (abs(np.bincount(drawn.ravel()) / 300 - 4 / 7) < 0.1).all(), "all alike"
+    repeated = np.stack([batches(any_clips, 3).draw(step, 4)[0][:, 0] for step in range(300)])
+    assert any(len(set(rows)) < 4 for rows in repeated)
+    # A batch beyond the number of clips takes each once, and counts as that many sequences.
+    more = Batches(any_clips, CPU, 3, 20, distinct=True)
+    assert more.size == 7 and sorted(more.draw(0)[0][:, 0]) == [*range(7)]
+
+
+def test_a_clip_of_the_release_may_be_joined_with_itself(clips):
+    """Both actions of a character are drawn independently, from all of its clips."""
+    many = Clips(clips.frames, clips.lengths, {"who": np.arange(12) // 4}, np.arange(12))
+    sampler = batches(many, 3, group="who", joined=2, distinct=True)
+    clip = np.concatenate([sampler.draw(step, 5)[0] for step in range(200)])
+    assert clip.shape == (1000, 10)
+    first, second = clip[:, 0], clip[:, 5]
+    assert (first // 4 == second // 4).all()
+    assert (first == second).mean() == pytest.approx(1 / 4, abs=0.05)
+    for row in range(12):
+        assert (first == row).mean() == pytest.approx(1 / 12, abs=0.03)
+    # A character comes at most as often as it has clips: 4 of 12 in a batch of 12.
+    whole, _, _ = sampler.draw(0, 12)
+    assert np.bincount(many.label("who")[whole[:, 0]]).tolist() == [4, 4, 4]
+
+
+def test_stage_2_of_the_release_draws_a_character_and_then_an_action(clips):
+    many = Clips(clips.frames, clips.lengths, {"who": np.arange(12) // 4}, np.arange(12))
+    clip, time, _ = batches(many, 3, group="who", distinct=True).draw(0, 12)
+    assert clip.shape == time.shape == (12, 3)
+    assert np.bincount(many.label("who")[clip[:, 0]]).tolist() == [4, 4, 4]
+    assert len(set(clip[:, 0])) < 12, "an action can come twice"
+
+
 def test_picked_positions_ascend_and_do_not_repeat(clips):
     picked = batches(clips, 3).pick(0, 300, 16, 6)
     assert picked.shape == (300, 6) and (np.diff(picked, axis=1) > 0).all()
