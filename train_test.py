@@ -29,6 +29,7 @@ from utils.checkpoints import (
     undisturbed,
 )
 from utils.errors import warn
+from utils.files import unused
 from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
@@ -73,6 +74,11 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
         folder.put_away(warn)
         if alone:
             folder.sweep()
+        for name in plan.training:
+            start, later = guards.resumed(plan, name, folder)
+            for path in later:
+                kept = path.rename(unused(path))
+                print(f"stage {settings.number(name)} goes on from {start}: kept {kept}")
         folder.save_settings({name: plan.stages[name] for name in plan.training})
         for name in plan.training:
             train(plan.stages[name], name, datasets[name], folder, device, argv, signals)

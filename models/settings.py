@@ -24,7 +24,7 @@ class OneStageSettings(RunSettings):
     train: bool = flag(False, STAGE, free=True)
     "Train. False: test."
     pretrained_model: int = flag(None, STAGE, kind=int, low=0, free=True)
-    "Epoch of the checkpoint to test. Default: the newest."
+    "Epoch of the checkpoint to test, or to go on from. Default: the newest."
     lr: float = flag(0.001, STAGE, kind=number, low=0)
     "Learning rate of Adam."
     kl_f: float = flag(1.0, STAGE, kind=number, low=0)

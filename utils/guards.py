@@ -59,6 +59,8 @@ def refuse_at_once(plan: Plan) -> None:
         to_test(plan, folder)
         return
     refuse_missing_earlier_stage(plan, folder)
+    for name in plan.training:
+        named_start(plan, name, folder)
     if not settings.override_lock:
         refuse_in_use(folder.outermost)
 
@@ -97,7 +99,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
     """
     ways = "another --RUN, or --fresh True to start over and keep the old"
     for name, dataset in datasets.items():
-        newest = folder.newest(name)
+        newest, _ = resumed(plan, name, folder)
         if newest is None:
             continue
         settings, state = plan.stages[name], folder.load(newest, name, mapped=True)
@@ -125,6 +127,46 @@ def _change(flag, saved, settings):
     if not hasattr(settings, flag):
         return f"--{flag} {shown(saved[flag])} of an earlier version has no equal in this one"
     return f"--{flag} was {shown(saved[flag])} and is {shown(getattr(settings, flag))}"
+
+
+def named_start(plan: Plan, stage_name: str, folder: RunFolder) -> Path | None:
+    """The checkpoint that the command names for a stage that it trains: training goes on from it.
+
+    None without a name, and for one that the stage has yet to write: its last, or that on which the
+    next stage of the same command will stand. Raises UserError if there is no such checkpoint.
+    """
+    settings = plan.stages[stage_name]
+    info = settings.info(stage_name)
+    wanted = getattr(settings, info.pretrained)
+    if wanted is None:
+        return None
+    if not settings.fresh and wanted in folder.epochs(stage_name):
+        return folder.checkpoint(stage_name, wanted)
+    stood_on = {settings.info(name).stands_on for name in plan.training}
+    if stage_name in stood_on or wanted == settings.epochs - 1:
+        return None
+    if settings.fresh:
+        given = f"--{info.pretrained} {wanted} names a checkpoint to go on from"
+        raise UserError(f"{given}, and --fresh True starts over: leave one of them out")
+    return folder.choose(stage_name, wanted)
+
+
+def resumed(plan: Plan, stage_name: str, folder: RunFolder) -> tuple[Path | None, list[Path]]:
+    """The checkpoint that a stage resumes, and the later ones, which are put aside first.
+
+    This is the newest, unless the command names one (`named_start`) from which the newest was not
+    made. A checkpoint's settings tell what the command that made it had named.
+    """
+    start, newest = named_start(plan, stage_name, folder), folder.newest(stage_name)
+    if start is None or newest is None or newest == start:
+        return newest, []
+    settings, made = plan.stages[stage_name], folder.load(newest, stage_name, mapped=True)
+    flag = settings.info(stage_name).pretrained
+    if made["settings"].get(flag) == getattr(settings, flag):
+        return newest, []
+    folder.load(start, stage_name)  # Damaged, before anything is put aside
+    paths = [path for _, path in folder.places(stage_name)]
+    return start, paths[paths.index(start) + 1 :]
 
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:

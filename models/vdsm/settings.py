@@ -33,9 +33,9 @@ class VDSMSettings(RunSettings):
     train_VDSMSeq: bool = flag(False, STAGE, free=True)
     "Train stage 2: dynamics. With stage 1 in the same command, after it. Both False: test."
     pretrained_model_VDSMEncDec: int = flag(None, STAGE, kind=int, low=0, free=True)
-    "Epoch of the stage-1 checkpoint to use. Default: the newest."
+    "Epoch of the stage-1 checkpoint to use, or to go on from. Default: the newest."
     pretrained_model_VDSMSeq: int = flag(None, STAGE, kind=int, low=0, free=True)
-    "Epoch of the stage-2 checkpoint to test. Default: the newest."
+    "Epoch of the stage-2 checkpoint to test, or to go on from. Default: the newest."
     lr_VDSMEncDec: float = flag(0.001, STAGE, kind=number, low=0, stage="EncDec")
     "Learning rate of Adam in stage 1."
     lr_VDSMSeq: float = flag(0.001, STAGE, kind=number, low=0, stage="Seq")
