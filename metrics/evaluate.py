@@ -23,7 +23,10 @@ from utils.settings import RunSettings, StageInfo
 
 # At most so many training clips for code classifiers and forests, and reconstructions for `adapt`.
 LEARNT_FROM, ADAPTED_ON = 2000, 1024
-DEPARTURE = "no clip on both sides, gradients zeroed (both unlike the notebooks of the release)"
+DEPARTURE = (
+    "no clip on both sides, gradients zeroed, smaller classifiers and judge (all unlike the "
+    "notebooks of the release)"
+)
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:

@@ -26,6 +26,7 @@ def test_agreement_counts_clips_without_labels():
     rebuilt = {"hair": np.eye(3)[[0, 1, 2, 1]], "action": np.eye(4)[[0, 0, 2, 3]]}
     table = figures(agreement(real, rebuilt, labels))
     assert (table["hair"], table["action"], table["accuracy"]) == (0.75, 0.75, 0.5)
+    assert table["accuracy_per_factor"] == 0.75
     assert table["real_joint"] == 1 and table["rebuilt_joint"] == 0.5
     wrong = {factor: np.roll(values, 1) for factor, values in labels.items()}
     assert figures(agreement(real, rebuilt, wrong))["accuracy"] == 0.5

@@ -329,7 +329,7 @@ def keys(protocol_prefix, swap):
     code = [f"{c}_code_{f}" for c in ("identity", "dynamics") for f in FACTORS]
     agreement = [f"{kind}{f}" for kind in ("", "real_", "rebuilt_") for f in FACTORS]
     consistent = ["inter_entropy", "intra_entropy", "kl", "accuracy", "real_inter_entropy"]
-    consistent += agreement + ["real_joint", "rebuilt_joint"]
+    consistent += agreement + ["real_joint", "rebuilt_joint", "accuracy_per_factor"]
     consistent += code + [f"{name}_shuffled" for name in code]
     consistent += [f"majority_{f}" for f in FACTORS]
     swaps = ["identity_accuracy", "leak_accuracy", "pose_error_deg"]
@@ -356,4 +356,4 @@ def test_the_keys_of_pendula_stay(pendula, folder, monkeypatch):
     assert set(_evaluate(pendula, Oracle(), "EncDec", folder, "default")) == stage_1
     assert set(_evaluate(pendula, Oracle(), "Seq", folder, "default")) == stage_2
     saved = json.loads(folder.metrics.read_text())
-    assert set(saved) == stage_1 | stage_2 | {"details"} and len(saved) == 155
+    assert set(saved) == stage_1 | stage_2 | {"details"} and len(saved) == 157
