@@ -21,12 +21,14 @@ def agreement(real: Arrays, rebuilt: Arrays, labels: Arrays) -> dict[str, Measur
 
     real, rebuilt: its probabilities {factor: [n, C]}; labels {factor: int [n]}. {factor}: the same
     verdict on both clips, right or wrong. accuracy: the same in every factor. accuracy_per_factor:
-    the mean over the factors, each counted by itself as in the notebooks of the release. real_{factor}, rebuilt_{factor}: the verdict is right; _joint: right in every factor.
+    the mean over the factors, each counted by itself as in the notebooks of the release.
+    real_{factor}, rebuilt_{factor}: the verdict is right; _joint: right in every factor.
     """
     on_real, on_rebuilt = verdicts(real), verdicts(rebuilt)
     hits = {factor: on_real[factor] == on_rebuilt[factor] for factor in on_real}
-    together = np.stack(list(hits.values()))
-    hits = {"accuracy": together.all(0), "accuracy_per_factor": together.mean(0), **hits}
+    each = list(hits.values())
+    both = {"accuracy": np.all(each, axis=0), "accuracy_per_factor": np.mean(each, axis=0)}
+    hits = both | hits
     for kind, judged in (("real", on_real), ("rebuilt", on_rebuilt)):
         right = {f"{kind}_{factor}": judged[factor] == labels[factor] for factor in judged}
         hits |= right | {f"{kind}_joint": np.all(list(right.values()), axis=0)}

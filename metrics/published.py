@@ -23,8 +23,8 @@ SWAP = {
     },
 }
 SWAP["sprites-li"] = SWAP["sprites"]
-# The paper's own figures; it holds out 10 % of the sprites. It does not say how it joins the factors;
-# the authors' notebooks count each factor by itself.
+# The paper's own figures; it holds out 10 % of the sprites. It does not say how it joins the
+# factors; the authors' notebooks count each factor by itself.
 VDSM = {
     "sprites": {"consistency_accuracy": 0.9953},
     "MUG-FED": {"consistency_accuracy": 0.9333, "fid": 17.64},

@@ -1,4 +1,4 @@
-"""--pretrained_model_* of a stage that trains: training goes on from the checkpoint of that epoch."""
+"""--pretrained_model_* of a stage that trains: training goes on from the named checkpoint."""
 
 import pytest
 
@@ -36,9 +36,7 @@ def test_training_goes_on_from_the_named_checkpoint(
     assert (folder / f"{name.format(3)}.kept2").exists()
 
 
-def test_a_number_to_come_is_the_checkpoint_that_the_command_leaves(
-    command, no_pictures, trained
-):
+def test_a_number_to_come_is_the_checkpoint_that_the_command_leaves(command, no_pictures, trained):
     first = trained / "checkpoints" / "3_VDSM_EncDec.pth"
     first.unlink()
     said = command(*TINY, *STAGE_1, f"{FLAG}EncDec", 3)

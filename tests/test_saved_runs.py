@@ -98,6 +98,18 @@ def test_both_false_tests_the_newest_or_the_named_checkpoints(command, refused, 
     assert "--rnn_dim is 9 here and 8 there" in refused(*TINY, *TEST, "--rnn_dim", 9)
 
 
+def test_each_stage_is_tested_with_its_own_identity_layers(command, tmp_path):
+    """With --fidelity release, stage 2 trains the identity layers on, and keeps its own."""
+    flags = [*TINY, "--fidelity", "release", "--epochs", 1]
+    assert command(*flags).code == 0
+    stage_1, stage_2 = (weights("runs/demo", f"0_VDSM_{name}.pth") for name in ("EncDec", "seq"))
+    assert not torch.equal(stage_1["identity.loc.weight"], stage_2["identity.loc.weight"])
+    picture = tmp_path / "runs" / "demo" / "images" / "swap_ep_0_rec.png"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    assert command(*flags, *TEST).code == 0 and picture.read_bytes() == drawn
+
+
 def test_the_harness_measures_all_that_needs_no_download(command, refused, trained):
     assert (
         command(*TINY, *TEST, "--test_harness", "True").code == 0
