@@ -191,7 +191,8 @@ def test_presets_parse_and_train_every_stage(name):
 
 @pytest.mark.parametrize("name", [n for n in preset_names() if n.startswith(("paper-", "readme-"))])
 def test_flags_of_ours_do_nothing_in_the_presets_of_the_paper_and_of_the_release(name):
-    expected = NEUTRAL | NOT_NEUTRAL | (IN_PAPERS if name.startswith("paper-") else {})
+    own = IN_PAPERS if name.startswith("paper-") else {"fidelity": "release"}
+    expected = NEUTRAL | NOT_NEUTRAL | own
     for settings in parse(["--preset", name]).stages.values():
         if settings.model == "vdsm":
             ours = set(vars(settings)) - {*RELEASE, "model"}

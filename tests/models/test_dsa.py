@@ -11,6 +11,8 @@ from models.annealing import Annealed
 from models.dsa import DSA, DSAStage
 from models.settings import DSASettings
 from models.view import View
+from utils.checkpoints import check_sizes
+from utils.errors import UserError
 from utils.plan import of_today
 
 N, T = 3, 4
@@ -160,6 +162,10 @@ def test_the_decoder_of_earlier_versions_is_a_flag():
     assert of_today(saved, "DSA")["decoder"] == "text"
     assert of_today(saved | {"decoder": None}, "DSA")["decoder"] is None
     assert of_today(saved | {"fidelity": "paper"}, "DSA")["decoder"] is None
+    state, sizes = {"settings": of_today(saved, "DSA")}, DSASettings.SIZES
+    with pytest.raises(UserError, match="give the flags it was trained with: --decoder text"):
+        check_sizes(state, "199_DSA.pth", DSASettings(fidelity="release"), sizes)
+    check_sizes(state, "199_DSA.pth", DSASettings(fidelity="release", decoder="text"), sizes)
 
 
 @both_posteriors
