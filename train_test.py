@@ -193,6 +193,8 @@ def attempt(
         while place.step < t.steps:
             # the weights of the loss terms, and the learning rate
             epoch = place.step // c.bs_per_epoch
+            if place.step % c.bs_per_epoch == 0:
+                t.dataset.refuse_cut()
             annealed, rate = values(place.step)
             stepper.begin_step(rate)
 

@@ -4,14 +4,18 @@ An object array is stored as a pickle, and a pickle can run any code. Here it ca
 arrays, which are built from their bytes and not by the functions that the pickle names.
 """
 
+import os
 import pickle
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
 from utils.errors import UserError
+from utils.files import regular
 
 KEY = "arr_0"  # the key that np.savez(path, array) uses
 
@@ -21,14 +25,35 @@ def load(path: Path) -> np.ndarray:
 
     Raises UserError if the file is missing or damaged, has another key, or holds anything else.
     """
+    with _archive(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        if KEY not in keys:
+            problem = f"{path}: found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
+            raise UserError(f"{problem}: write the file with np.savez(path, array)")
+        with archive.open(f"{KEY}.npy") as file:
+            return _read(file)
+
+
+def load_all(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of the .npz file `path`, by name; none may hold objects. Raises as `load`."""
+    with _archive(path) as archive:
+        content = {}
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                content[name.removesuffix(".npy")] = npy.read_array(file, allow_pickle=False)
+        return content
+
+
+@contextmanager
+def _archive(path) -> Generator[zipfile.ZipFile]:
+    """The open archive. Whatever is raised while it is read is a UserError."""
     try:
+        regular(path)
         with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            if KEY not in keys:
-                problem = f"{path}: found key {', '.join(keys[:5]) or 'none'}, expected {KEY}"
-                raise UserError(f"{problem}: write the file with np.savez(path, array)")
-            with archive.open(f"{KEY}.npy") as file:
-                return _read(file)
+            # a small archive can unpack to more than the machine has
+            if sum(entry.file_size for entry in archive.infolist()) > _memory():
+                raise MemoryError
+            yield archive
     except UserError:
         raise
     except FileNotFoundError:
@@ -46,9 +71,18 @@ def load(path: Path) -> np.ndarray:
 def mapped(path: Path) -> np.ndarray:
     """The array of the .npy file `path`, memory-mapped. Raises UserError if it cannot be read."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"cannot read {path} ({error}): get it again") from None
+        regular(path)
+        return npy.open_memmap(path, mode="r")
+    except UserError:
+        raise
+    except Exception as error:  # a damaged header can raise any exception
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error!s:.100}"
+        raise UserError(f"cannot read {path} ({why}): get it again") from None
+
+
+def _memory():
+    """Bytes of memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(file):

@@ -5,7 +5,7 @@ differ in length. Neither splitting nor batching copies the array.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -91,6 +91,8 @@ class Dataset:
     continuations: lengths, in frames, to which the pictures continue a clip
     split_flag: the flag, if any, that decides the split together with the files
     release_names: the names that the authors' code gives to factors, where they are not ours
+    former: fingerprints that earlier versions of this program gave to the same data
+    verify: compares every stored byte with the fingerprint; None: nothing is stored
     """
 
     name: str
@@ -109,6 +111,8 @@ class Dataset:
     continuations: tuple[int, ...] = ()
     split_flag: str | None = None
     release_names: Mapping[str, str] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
+    verify: Callable[[], bool] | None = None
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -133,6 +137,17 @@ class Dataset:
         for name in SPLITS:
             if len(self.splits.get(name, ())) == 0:
                 yield f"found no clip in split '{name}', expected one or more"
+        rows = np.sort(np.concatenate([*self.splits.values()]))
+        if rows.dtype.kind not in "iu" or rows[0] < 0 or rows[-1] >= len(self.lengths):
+            yield f"found {rows[0]} to {rows[-1]} as clips of the splits, of {len(self.lengths)}"
+            return
+        if len(twice := rows[1:][rows[1:] == rows[:-1]]):
+            yield f"found clip {twice[0]} twice in the splits, expected every clip in one"
+        for name, values in self.classes.items():
+            label = np.asarray(self.labels.get(name, ()))[rows]
+            if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= len(values):
+                known = f"whole numbers 0 to {len(values) - 1}"
+                yield f"label '{name}' is {label.min()} to {label.max()}, expected {known}"
 
     def split(self, name: str) -> Clips:
         """The clips of 'train', 'val' or 'test', or of 'all' three in order of position."""
@@ -154,10 +169,28 @@ class Dataset:
             _, member = np.unique(groups, return_inverse=True)
             order = np.argsort(rng.permutation(member.max() + 1)[member], kind="stable")
             splits[name] = np.sort(rows[order[: max(1, round(count * len(rows) / total))]])
-        digest = hashlib.sha256(self.fingerprint.encode())
-        for name in SPLITS:
-            digest.update(splits[name].astype(np.int64).data)
-        return replace(self, splits=splits, fingerprint=digest.hexdigest())
+        content = b"".join(splits[name].astype(np.int64).tobytes() for name in SPLITS)
+        new, *former = (
+            hashlib.sha256(old.encode() + content).hexdigest()
+            for old in (self.fingerprint, *self.former)
+        )
+        return replace(self, splits=splits, fingerprint=new, former=tuple(former))
+
+    def knows(self, fingerprint: str) -> bool:
+        """Whether a checkpoint or a file with this fingerprint is of these data."""
+        return fingerprint in (self.fingerprint, *self.former)
+
+    def refuse_cut(self) -> None:
+        """Raise UserError if the file of memory-mapped frames is now shorter than it was.
+
+        To read the missing part would end the process with a SIGBUS.
+        """
+        array = self.frames
+        while array is not None and getattr(array, "_mmap", None) is None:
+            array = getattr(array, "base", None)
+        if array is not None and (size := array._mmap.size()) < len(array._mmap):
+            problem = f"{array.filename} was cut to {size:,} bytes while it was in use"
+            raise UserError(f"{problem}: make the data again, then give the same command")
 
     def need_frames(self, length: int) -> None:
         """Raise UserError unless every clip has at least `length` frames."""

@@ -1,4 +1,7 @@
-"""python -m data.info NAME [--FLAG VALUE ...]: what a data set holds. The flags are main.py's."""
+"""python -m data.info NAME [--verify True] [--FLAG VALUE ...]: what a data set holds.
+
+--verify True compares every stored byte with the fingerprint. The other flags are main.py's.
+"""
 
 import sys
 
@@ -7,6 +10,7 @@ import numpy as np
 import data
 from data.base import SPLITS, Dataset
 from utils.errors import UserError, in_one_line
+from utils.flags import Parser, boolean
 from utils.plan import parse
 from utils.settings import DATASETS, RunSettings
 
@@ -54,8 +58,21 @@ def describe(dataset: Dataset) -> list[str]:
 @in_one_line
 def main(argv: list[str]) -> int:
     """Print the description; the exit status is 2 if the set is missing or a flag is wrong."""
+    own = Parser(add_help=False, allow_abbrev=False)
+    own.add_argument("--verify", type=boolean, default=False)
+    asked, argv = own.parse_known_args(argv)
     dataset, _ = dataset_of(argv, "python -m data.info")
-    print("\n".join(describe(dataset)))
+    lines = describe(dataset)
+    if asked.verify and dataset.verify is None:
+        lines.append("  verified     nothing is stored: the program makes these data at each start")
+    elif asked.verify:
+        if not dataset.verify():
+            raise UserError(
+                f"{dataset.name}: the stored bytes are not those of fingerprint "
+                f"{dataset.fingerprint}: remove them, and the data are made again"
+            )
+        lines.append("  verified     every stored byte is that of the fingerprint")
+    print("\n".join(lines))
     return 0
 
 

@@ -12,27 +12,23 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from natsort import natsorted
-from PIL import Image
 from tqdm import tqdm
 
 from data import video_cache
-from data.base import IMAGE_SIZE, SPLITS, Dataset
+from data.base import SPLITS, Dataset
+from data.decoders import ANIMATIONS, VIDEOS, BadFile, decode, parts, pictures
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_json, regular, write_text
 from utils.flags import flag
 from utils.settings import DATA
 
 NAME = "video-folder"
-VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"}
-ANIMATIONS = {".gif", ".apng"}
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 HELD_OUT = {"test": 0.1, "val": 0.1}
 LISTED = 20  # files that are left out and listed by name at most
 
@@ -57,60 +53,6 @@ def find(source: Path) -> list[Path]:
     return natsorted(clips, key=str)
 
 
-def pictures(files) -> list[Path]:
-    """The pictures among paths that are not hidden, in natural order."""
-    shown = (path for path in files if not path.name.startswith("."))
-    return natsorted((path for path in shown if path.suffix.lower() in PICTURES), key=str)
-
-
-def parts(clip: Path) -> list[Path]:
-    """The files of a clip."""
-    return pictures(clip.iterdir()) if clip.is_dir() else [clip]
-
-
-class BadFile(Exception):
-    """The decoder refuses a file."""
-
-
-def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
-    """Every step-th frame of a clip, upright, uint8 [64, 64, 3]. Raises BadFile."""
-    import imageio.v3 as iio
-
-    try:
-        if clip.is_dir():
-            for path in parts(clip)[::step]:
-                yield fit(iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0))
-        elif clip.suffix.lower() in ANIMATIONS:
-            frames = iio.imiter(clip, plugin="pillow", mode="RGB")
-            yield from map(fit, islice(frames, 0, None, step))
-        else:
-            yield from map(fit, _video(clip, step))
-    except Exception as error:  # damaged bytes can raise any exception
-        raise BadFile(" ".join(str(error).split())[:100] or type(error).__name__) from None
-
-
-def _video(path, step):
-    import av
-
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError("no pictures in it")
-        container.streams.video[0].thread_type = "AUTO"
-        for frame in islice(container.decode(video=0), 0, None, step):
-            # Phones store how they were held instead of turning the picture.
-            yield np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-
-
-def fit(frame: np.ndarray) -> np.ndarray:
-    """The centre square of a picture uint8 [H, W, 3], resized with anti-aliasing to 64x64."""
-    height, width = frame.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box, size = (left, top, left + side, top + side), (IMAGE_SIZE, IMAGE_SIZE)
-    picture = Image.fromarray(np.ascontiguousarray(frame))
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
-
-
 def assign(units: Collection[str], known: dict[str, str], seed: int) -> dict[str, str]:
     """{unit: split}: 10 % each for validation and test, at least one, drawn by `seed`.
 
@@ -130,6 +72,11 @@ def assign(units: Collection[str], known: dict[str, str], seed: int) -> dict[str
     return chosen if set(chosen.values()) == set(SPLITS) else assign(units, {}, seed)
 
 
+def printable(name: str) -> str:
+    """The name of a file, with bytes that are no UTF-8 written as \\udcXX."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class Folder:
     """What is known of a source folder, stored in a JSON file beside the decoded clips.
 
@@ -138,18 +85,35 @@ class Folder:
     """
 
     def __init__(self, cache: Path, source: Path):
-        name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
         self.path, self.source = cache / f"folder-{name}.json", source
+        self.files, self.splits = {}, {}
         try:
-            known = json.loads(self.path.read_text())
-            self.files, self.splits = dict(known["files"]), dict(known["splits"])
-        except (OSError, ValueError, LookupError, TypeError):
-            self.files, self.splits = {}, {}
+            known = read_json(self.path)
+            files, splits = dict(known["files"]), dict(known["splits"])
+            whole = all(len(bytes.fromhex(digest)) == 32 for _, digest in files.values())
+            if not whole or any(set(units.values()) - set(SPLITS) for units in splits.values()):
+                raise ValueError("its values")
+            self.files, self.splits = files, splits
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError):
+            print(f"{NAME}: {self.path} is damaged: what is held out is drawn anew", flush=True)
 
     def digest(self, clip: Path) -> str:
-        """SHA-256 of the content of a clip's files, read again only if size or time changed."""
+        """SHA-256 of the content of a clip's files, read again only if size or time changed.
+
+        Raises BadFile if one cannot be read.
+        """
+        try:
+            return self._digest(clip)
+        except (OSError, UserError) as error:
+            raise BadFile(getattr(error, "strerror", None) or str(error)) from None
+
+    def _digest(self, clip):
         files, name = parts(clip), str(clip.relative_to(self.source))
-        stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        known = [(path.name, regular(path)) for path in files]
+        stats = [[name, status.st_size, status.st_mtime_ns] for name, status in known]
         if self.files.get(name, [None])[0] != stats:
             digest = hashlib.sha256()
             for path in files:
@@ -198,7 +162,11 @@ def _decode_all(decoded, folder, clips, config):
     """Decode new clips. Returns {key: path} of the decoded clips, and lines on the others."""
     paths, skipped, new = {}, [], []
     for clip in clips:
-        key = f"{folder.digest(clip)}-{config.video_step}"
+        try:
+            key = f"{folder.digest(clip)}-{config.video_step}"
+        except BadFile as error:
+            skipped.append((clip, str(error)))
+            continue
         if key in paths:
             skipped.append((clip, f"the same as {paths[key].relative_to(folder.source)}"))
             continue
@@ -223,7 +191,7 @@ def _decode_all(decoded, folder, clips, config):
 
 def _dataset(decoded, folder, names, config):
     """The Dataset of the clips `names`, {key: parts of the path below the source}."""
-    identity = {key: parts[0] for key, parts in names.items() if len(parts) > 1}
+    identity = {key: printable(parts[0]) for key, parts in names.items() if len(parts) > 1}
     labelled = len(identity) == len(names)
     if config.split_by == "identity" and not labelled:
         problem = "not every clip lies in a sub-folder"
@@ -234,15 +202,22 @@ def _dataset(decoded, folder, names, config):
     chosen = assign(set(unit.values()), known, config.data_seed)
     folder.splits[drawn_by] = known | chosen
     position = {key: i for i, key in enumerate(decoded.entries)}
-    keys = {name: [key for key in names if chosen[unit[key]] == name] for name in SPLITS}
+    pixels = {key: decoded.entries[key]["pixels"] for key in names}
+    # An order by content, so that the names of files change nothing.
+    ordered = sorted(names, key=lambda key: (pixels[key], identity.get(key, ""), key))
+    keys = {name: [key for key in ordered if chosen[unit[key]] == name] for name in SPLITS}
     people = tuple(natsorted(set(identity.values()))) if labelled else ()
     labels = {}
     if labelled:
         labels["identity"] = np.full(len(position), -1)  # -1: cached clips that are in no split
         for key, name in identity.items():
             labels["identity"][position[key]] = people.index(name)
-    pixels = {key: entry["pixels"] for key, entry in decoded.entries.items()}
-    content = [(name, pixels[key], identity.get(key)) for name in SPLITS for key in keys[name]]
+
+    def digest(order):
+        used = [(chosen[unit[key]], pixels[key], identity.get(key)) for key in order]
+        content = [clip for name in SPLITS for clip in used if clip[0] == name]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
     return Dataset(
         NAME,
         *decoded.frames(),
@@ -251,5 +226,7 @@ def _dataset(decoded, folder, names, config):
         splits={name: np.array([position[key] for key in keys[name]], np.int64) for name in SPLITS},
         static=tuple(labels),
         dynamic=(),
-        fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        fingerprint=digest(ordered),
+        former=(digest(names),),  # earlier versions counted the clips in the order of their names
+        verify=decoded.verify,
     )

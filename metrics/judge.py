@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from data.base import Clips, Dataset
 from metrics.summary import Arrays
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import replacing, sweep
 from utils.frames import as_float
 
 VERSION = 2
@@ -234,6 +234,7 @@ def load_or_train_judge(
     # Fails now, and not after minutes of training.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
     except OSError:
         raise refused from None
     log(f"judge: training a new one, since {reason}")
@@ -241,7 +242,7 @@ def load_or_train_judge(
     state = {name: value.cpu().contiguous() for name, value in judge.state_dict().items()}
     content = {"key": key, "classes": judge.classes, "state": state, "report": report}
     try:
-        with replacing(path, shared=True) as beside:
+        with replacing(path) as beside:
             torch.save(content, beside)
     # torch reports a full disk as RuntimeError.
     except (OSError, RuntimeError):

@@ -1,13 +1,13 @@
 """PNG and GIF files from uint8 arrays, and the layout of frames as a sheet of tiles."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
-from utils.files import replacing
+from utils.files import write_bytes
 
 
 def sheet(tiles: np.ndarray, gap: int = 1, shade: int = 96) -> np.ndarray:
@@ -31,8 +31,7 @@ def with_margins(inside: np.ndarray, left: np.ndarray, top: np.ndarray) -> np.nd
 
 def save_png(path: Path, picture: np.ndarray) -> None:
     """Write a picture uint8 [H, W, 3]; if that fails, an older file stays."""
-    with replacing(path) as beside:
-        iio.imwrite(beside, picture, extension=".png")
+    _save(path, Image.fromarray(picture), "PNG")
 
 
 def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
@@ -43,9 +42,15 @@ def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     column = column.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     tops = range(0, count * height, height)
     first, *others = [column.crop((0, top, width, top + height)) for top in tops]
-    with replacing(path) as beside:
-        animation = {"save_all": True, "append_images": others, "duration": 1000 / fps, "loop": 0}
-        first.save(beside, "GIF", **animation)
+    animation = {"save_all": True, "append_images": others, "duration": 1000 / fps, "loop": 0}
+    _save(path, first, "GIF", **animation)
+
+
+def _save(path, image, form, **options):
+    # In memory first: a full disk is then one error of one write, which names the file.
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    write_bytes(path, content.getvalue(), sync=False)
 
 
 class Album:

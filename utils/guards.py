@@ -118,7 +118,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
             found = f"{folder.root} holds another run ({changes}{more})"
             raise UserError(f"{found}: give its flags to resume it, {ways}")
-        if state["data"] != dataset.fingerprint:
+        if not dataset.knows(state["data"]):
             data = f"other data of the name {dataset.name}"
             raise UserError(f"{folder.root} was trained on {data}: give {ways}")
 
@@ -171,7 +171,7 @@ def resumed(plan: Plan, stage_name: str, folder: RunFolder) -> tuple[Path | None
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:
     """Raise UserError if a checkpoint to measure was trained on other data than `dataset`."""
-    if state.get("data") not in (None, dataset.fingerprint):
+    if state.get("data") is not None and not dataset.knows(state["data"]):
         raise UserError(
             f"{path} was trained on other data of the name {dataset.name}: give its --data_dir, "
             "--data_seed and --seq_len to measure it, or --evaluate none"

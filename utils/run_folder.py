@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.checkpoints import Damaged, check_sum, load_checkpoint
 from utils.errors import UserError
-from utils.files import PART, replacing, unused, write_text
+from utils.files import read_json, replacing, sweep, unused, write_text
 from utils.plan import of_today
 from utils.settings import RunSettings
 
@@ -126,7 +126,7 @@ class RunFolder:
     def saved_settings(self) -> dict[str, dict]:
         """The saved configuration, {stage: {flag: value}}; {} if there is none."""
         try:
-            return json.loads(self.config.read_text())
+            return read_json(self.config)
         except FileNotFoundError:
             return {}
         except (ValueError, OSError):
@@ -245,10 +245,11 @@ class RunFolder:
         self.damaged = {}
 
     def sweep(self) -> None:
-        """Remove half-written checkpoints of a killed run, while no other run writes here."""
+        """Remove what killed runs left half-written, but nothing that a living process writes."""
         for info in self.stages.values():
-            for path in self.checkpoints.glob(f"*_{info.suffix}.pth{PART}"):
-                path.unlink()
+            sweep(self.checkpoints, f"*_{info.suffix}.pth")
+        for folder in (self.root, self.images):
+            sweep(folder)
 
     def prune(self, stage: str, written: Path, keep: int, spared: Iterable[int] = ()) -> None:
         """Remove the stage's checkpoints that the new checkpoint `written` makes superfluous.
