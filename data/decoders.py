@@ -25,7 +25,7 @@ VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wm
 ANIMATIONS = {".gif", ".apng"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 # Pillow also knows formats that it hands to other programs, such as EPS.
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 # ffmpeg also knows lists of other files and addresses, such as m3u8.
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,m4v,h264,hevc,mjpeg,ivf,mxf,dv,rm"
 LARGEST = 89_000_000  # pixels of a picture: 8K video has 33 million, and Pillow warns above 89
@@ -68,6 +68,9 @@ def _regular(path):
 
 @contextmanager
 def _opened(path):
+    # Pillow does not know these without being asked.
+    from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
     _regular(path)
     with Image.open(path, formats=FORMATS) as image:
         _limit(image.size[::-1])

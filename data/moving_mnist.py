@@ -21,6 +21,7 @@ from data import arrays
 from data.base import IMAGE_SIZE, Dataset, consecutive
 from data.store import Store, dataset, pack, unpack
 from utils.errors import UserError
+from utils.files import regular
 
 NAME, VERSION = "moving-mnist", 1
 CLIPS = {"train": 5000, "val": 500, "test": 1000}
@@ -40,9 +41,11 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     magic: the number that the file must start with. Raises UserError if it is another file.
     """
     try:
+        regular(path)
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            head = np.frombuffer(file.read(16 if magic == 2051 else 8), ">i4")
-            wrong = not len(head) or head[0] != magic or any(head[2:] != SIDE)
+            numbers = 4 if magic == 2051 else 2
+            head = np.frombuffer(file.read(4 * numbers), ">i4")
+            wrong = len(head) < numbers or head[0] != magic or any(head[2:] != SIDE)
             if wrong or not 0 < head[1] <= 10**6:
                 raise ValueError(f"its header is {head.tolist()}")
             size = int(head[1]) * (SIDE**2 if len(head) == 4 else 1)

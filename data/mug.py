@@ -74,7 +74,8 @@ def load(config) -> Dataset:
     labels = {"identity": identity, "action": action}
     classes = {"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())}
     digest = fingerprint(metadata["digest"], labels, splits)
-    return Dataset(NAME, frames, lengths, labels, classes, splits, fingerprint=digest, **FIELDS)
+    fields = FIELDS | {"fingerprint": digest, "verify": metadata["verify"]}
+    return Dataset(NAME, frames, lengths, labels, classes, splits, **fields)
 
 
 def usable(lengths: np.ndarray, labels: np.ndarray, config) -> tuple[dict[str, np.ndarray], int]:
@@ -190,8 +191,14 @@ def _copy(folder, aligned):
         digest = np.frombuffer(bytes.fromhex(metadata["sha256"]), np.uint8)
         lengths, labels = np.array(metadata["lengths"]), np.array(metadata["labels"])
         metadata.update(lengths=lengths, labels=labels, digest=digest)
-        if lengths.sum() != len(frames):
+        if lengths.dtype.kind != "i" or lengths.min() < 1 or lengths.sum() != len(frames):
             raise ValueError("lengths")
+        if labels.dtype.kind != "i" or labels.shape != (len(lengths), 2):
+            raise ValueError("labels")
+
+    def matches(metadata, frames):
+        made = fingerprint(frames, {"lengths": metadata["lengths"]}, {})
+        return made == metadata["sha256"]
 
     def make(_):
         print(f"{NAME}: reading the files in {aligned or folder} once", flush=True)
@@ -207,7 +214,7 @@ def _copy(folder, aligned):
 
         stored.write((int(lengths.sum()), IMAGE_SIZE, IMAGE_SIZE, 3), fill)
 
-    stored = Store(folder, VERSION, unpack, COPY, ABOUT)
+    stored = Store(folder, VERSION, unpack, COPY, ABOUT, matches)
     return stored.load(make)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from natsort import natsorted
-from PIL import Image, UnidentifiedImageError
 
+from data.decoders import BadFile, picture
 from utils.errors import UserError
+from utils.files import LONGEST_TEXT, regular
 
 LABELS, COLUMNS = "labels.csv", ("clip", "identity", "action")
 PICTURES = {".bmp", ".png", ".jpg", ".jpeg"}
@@ -43,9 +44,10 @@ def read(folder: Path, actions: dict[int, str], size: int) -> tuple[list, np.nda
 def _rows(path):
     header = ",".join(COLUMNS)
     try:
+        regular(path, LONGEST_TEXT)
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path} ({error}): give it the header {header}") from None
     if not rows or any(row.get(name) is None for row in rows for name in COLUMNS):
         expected = f"expected the header {header} and one row per clip"
@@ -54,6 +56,8 @@ def _rows(path):
 
 
 def _pictures(folder, clip, where):
+    if Path(clip).is_absolute() or ".." in Path(clip).parts or "\0" in clip:
+        raise UserError(f"{where}: found clip '{clip}', expected the name of a folder in {folder}")
     for place in (folder / clip, folder / f"{clip}_aligned"):
         if place.is_dir():
             paths = [path for path in place.iterdir() if path.suffix.lower() in PICTURES]
@@ -70,9 +74,8 @@ class Frame:
 
     def __array__(self, dtype=None, copy=None):
         try:
-            with Image.open(self.path) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
+            pixels = picture(self.path, "RGB")
+        except (BadFile, OSError) as error:
             raise UserError(f"cannot read {self.path} ({error}): make it again") from None
         if pixels.shape != (self.size, self.size, 3):
             height, width, size = *pixels.shape[:2], self.size

@@ -10,9 +10,9 @@ slash front, slash right and shooting. Here they are rows 13, 14, 15.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from data.base import SPLITS
+from data.decoders import BadFile, picture
 from utils.errors import UserError
 
 CELL, SHEET_ROWS, SHEET_COLUMNS = 64, 21, 13
@@ -61,11 +61,10 @@ def sheet_path(factor: str, name: str) -> str:
 def read_sheet(path, upstream: str = UPSTREAM) -> np.ndarray:
     """The cells of a sheet, uint8 RGBA [21, 13, 64, 64, 4]. Raises UserError."""
     try:
-        with Image.open(path) as image:
-            sheet = np.asarray(image.convert("RGBA"))
+        sheet = picture(path, "RGBA")
     except FileNotFoundError:
         raise UserError(f"found no {path}: give the root of a clone of {upstream}") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (BadFile, OSError) as error:
         raise UserError(f"cannot read {path} ({error}): clone {upstream} again") from None
     height, width = SHEET_ROWS * CELL, SHEET_COLUMNS * CELL
     if sheet.shape[:2] != (height, width):

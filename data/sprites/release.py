@@ -8,7 +8,6 @@ is 0..8; in one version it is 0..2, the kind alone, and the file's number gives 
 character is either in train/ (about 90 %) or in test/.
 """
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import numpy as np
 from data.sprites import compose
 from data.sprites.compose import ACTIONS, CELL, DIRECTIONS, NUM_FRAMES
 from utils.errors import UserError
+from utils.files import MEBIBYTE, regular
 
 KEYS = {name: compose.RELEASE_NAMES.get(name, name) for name in (*compose.FACTORS, "action")}
 SHAPE = (NUM_FRAMES, 3, CELL, CELL)
-# What reading a file of another format may raise.
-FORMAT_ERRORS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
-FORMAT_ERRORS += (LookupError, TypeError, ValueError, AttributeError)
+LARGEST = 16 * MEBIBYTE  # bytes of a file; the tensor takes 0.4 MB
 
 
 def find(folder) -> Path | None:
@@ -72,6 +70,7 @@ def _read(path):
     """Labels and frames uint8 [8, 64, 64, 3] of one file. Unpickles only tensors and numbers."""
     import torch
 
+    regular(path, LARGEST)
     try:
         item = torch.load(path, map_location="cpu", weights_only=True)
         labels, sprite = {name: int(item[key]) for name, key in KEYS.items()}, item["sprite"]
@@ -82,7 +81,7 @@ def _read(path):
             and -1 <= sprite.min() < 0
             and sprite.max() <= 1
         )
-    except FORMAT_ERRORS:
+    except Exception:  # damaged bytes can raise any exception in the unpickler
         valid = False
     if not valid:
         content = f"integers {', '.join(KEYS.values())} and a float tensor sprite {[*SHAPE]}"

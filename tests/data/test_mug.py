@@ -146,7 +146,8 @@ def test_the_copy_is_made_once_and_again_if_damaged_or_outdated(folder):
         assert again.fingerprint == first.fingerprint and np.array_equal(again.frames, first.frames)
     made.mug(folder.parent, 8, 4, seed=1)
     assert load().fingerprint != first.fingerprint
-    assert {path.name for path in folder.iterdir()} == {mug.CLIPS, mug.LABELS, mug.COPY, mug.ABOUT}
+    names = {mug.CLIPS, mug.LABELS, mug.COPY, mug.ABOUT, f"{mug.COPY}.checked"}
+    assert {path.name for path in folder.iterdir()} == names
 
 
 def test_a_copy_that_fails_leaves_no_file(folder, monkeypatch):

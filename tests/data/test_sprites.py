@@ -209,7 +209,11 @@ def test_a_small_set_is_read_back(tmp_path):
     assert (dataset.frames == 7).all()
     counts = {name: len(rows) for name, rows in dataset.splits.items()}
     assert counts == {"train": 36, "val": 9, "test": 9}
-    assert {path.name for path in (tmp_path / "sprites").iterdir()} == {FRAMES, METADATA}
+    assert {path.name for path in (tmp_path / "sprites").iterdir()} == {
+        FRAMES,
+        METADATA,
+        f"{FRAMES}.checked",
+    }
 
 
 def test_the_files_of_earlier_versions_are_read(tmp_path):
@@ -222,19 +226,23 @@ def test_the_files_of_earlier_versions_are_read(tmp_path):
     metadata = {
         "version": 1,
         "origin": "composed",
-        "fingerprint": "abc",
+        "fingerprint": "",
         "split_seed": 0,
         "split": {"train": [1, 2], "val": [0], "test": [5]},
         "labels": labels | {"action": [0, 1, 2, 3], "character": [5, 2, 0, 1]},
         "shape": [4, 8, 64, 64, 3],
         "bytes": (folder / FRAMES).stat().st_size,
     }
+    arrays = {name: np.array(values) for name, values in metadata["labels"].items()}
+    splits = {"train": np.array([1, 3]), "val": np.array([2]), "test": np.array([0])}
+    metadata["fingerprint"] = fingerprint(clips, arrays, splits)
     (folder / METADATA).write_text(json.dumps(metadata))
     dataset = sprites.load(config(tmp_path))
     assert np.array_equal(dataset.frames.reshape(clips.shape), clips)
     rows = {name: rows.tolist() for name, rows in dataset.splits.items()}
     assert rows == {"train": [1, 3], "val": [2], "test": [0]}
-    assert dataset.labels["action"].tolist() == [0, 1, 2, 3] and dataset.fingerprint == "abc"
+    assert dataset.labels["action"].tolist() == [0, 1, 2, 3]
+    assert dataset.fingerprint == metadata["fingerprint"]
 
 
 @pytest.mark.parametrize(
