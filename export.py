@@ -5,19 +5,18 @@ The files are those that the release's README exports for its notebooks, one set
 """
 
 import json
-import os
 import shutil
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from data.arrays import load_all
 from data.base import IMAGE_SIZE, SPLITS, Dataset, fingerprint, flat
 from models.view import VideoModel
 from utils.errors import UserError
-from utils.files import PART, unused, write_text
+from utils.files import read_json, replacing, sweep, unused, write_text
 from utils.frames import as_float, as_uint8
 from utils.origin import commit
 from utils.progress import Progress
@@ -25,6 +24,7 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 MANIFEST = "codes.json"
+KINDS = ("test", "recon", "sampled")  # of frames
 # shares of the clips, or of their groups, when an export of one split is divided
 SHARES = {"test": 0.25, "val": 0.1}
 
@@ -51,10 +51,9 @@ def export(
             f"--export_codes: {codes.parent} has {free:,} bytes free, {len(clips)} clips need "
             f"{need:,}: free some space, or choose another --code_path or a smaller --split"
         )
-    beside = codes.with_name(f".{codes.name}{PART}")
-    shutil.rmtree(beside, ignore_errors=True)  # what a killed export left
-    try:
-        beside.mkdir()
+    for name in (codes.name, f".{codes.name}"):  # what killed exports left, in two versions
+        sweep(codes.parent, name)
+    with replacing(codes, folder=True) as beside:
         batches = _write(view, dataset, clips, beside, settings)
         about = {
             "data set": dataset.name,
@@ -73,9 +72,6 @@ def export(
             kept = unused(codes)
             codes.rename(kept)
             print(f"kept the old export as {kept}")
-        os.replace(beside, codes)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     if not settings.quiet:
         print(f"exported {len(clips)} clips ({settings.split}) in {batches} batches to {codes}")
 
@@ -146,33 +142,50 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     root = Path(folder)
     about = _read_manifest(root, dataset_name)
 
+    def joined(kind, key="arr_0"):
+        return np.concatenate([batch[key] for batch in batches(kind)])
+
     def batches(kind):
         return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
 
-    def frames(kind):
-        parts = [torch.from_numpy(batch["arr_0"]) for batch in batches(f"{kind}_images")]
-        return np.concatenate([as_uint8(part) for part in parts])
+    try:
+        static, dynamic, parts = joined("id"), joined("dynamics"), batches("labels")
+        labels = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        real, rebuilt, sampled = (_frames(joined(f"{kind}_images")) for kind in KINDS)
+        counts = {len(part) for part in (real, rebuilt, sampled, static, dynamic, *labels.values())}
+        if counts != {about["clips"]}:
+            found = f"{counts} clips, expected {about['clips']}"
+            raise UserError(f"{folder} is incomplete ({found}): export again")
+        codes = {"identity_code": static[:, 0], "dynamics_code": dynamic}
+        if not all(np.isfinite(code).all() for code in codes.values()):
+            raise ValueError("a code is not finite")
+        return Export(_exported_dataset(about, real, labels, seed), codes, rebuilt, sampled, about)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise UserError(f"{folder} is damaged ({why}): export again") from None
 
-    static, dynamic = (
-        np.concatenate([batch["arr_0"] for batch in batches(kind)]) for kind in ("id", "dynamics")
-    )
-    parts = batches("labels")
-    labels = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    real, rebuilt, sampled = frames("test"), frames("recon"), frames("sampled")
-    counts = {len(part) for part in (real, rebuilt, static, dynamic, *labels.values())}
-    if counts != {about["clips"]}:
-        found = f"{counts} clips, expected {about['clips']}"
-        raise UserError(f"{folder} is incomplete ({found}): export again")
-    dataset = _exported_dataset(about, real, labels, seed)
-    codes = {"identity_code": static[:, 0], "dynamics_code": dynamic}
-    return Export(dataset, codes, rebuilt, sampled, about)
+
+def _frames(frames):
+    """Exported frames, float [n, T, 3, 64, 64] in [0, 1], as uint8 [n, T, 64, 64, 3]."""
+    picture, kind = (3, IMAGE_SIZE, IMAGE_SIZE), f"{frames.dtype} {[*frames.shape]}"
+    if frames.dtype.kind != "f" or frames.ndim != 5 or frames.shape[2:] != picture:
+        raise ValueError(f"frames are {kind}, expected float32 [clips, T, 3, 64, 64]")
+    if not (frames.min() >= 0 and frames.max() <= 1):
+        raise ValueError(f"frames are {frames.min()} to {frames.max()}, expected 0 to 1")
+    return as_uint8(torch.from_numpy(frames))
 
 
 def _read_manifest(folder, dataset_name):
     try:
-        about = json.loads((folder / MANIFEST).read_text())
-        name, *_ = [about[key] for key in ("data set", "batches", "clips", "factors", "group")]
-    except (OSError, ValueError, KeyError, TypeError):
+        about = read_json(folder / MANIFEST)
+        name, *counts = [about[key] for key in ("data set", "batches", "clips")]
+        if not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError("counts")
+        if not all(isinstance(names, list) for names in about["factors"].values()):
+            raise ValueError("factors")
+        if about["group"] is not None and not isinstance(about["group"], str):
+            raise ValueError("group")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"{folder} holds no export: write one with --export_codes True") from None
     if name != dataset_name:
         raise UserError(
@@ -217,8 +230,12 @@ def divide(groups: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _read(path):
+    """The arrays of an exported file by name, of numbers or text."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        content = load_all(path)
+    except UserError:
         raise UserError(f"{path} is missing, truncated or no array file: export again") from None
+    for key, array in content.items():
+        if array.ndim == 0 or array.dtype.kind not in "iufU":
+            raise ValueError(f"{path.name}: '{key}' is {array.dtype} {[*array.shape]}")
+    return content

@@ -50,7 +50,7 @@ def _reasons():
         raise BadFile(why[:100] or type(error).__name__) from None
 
 
-def _limit(shape, frames=1, most=MOST):
+def _limit(shape, frames=1, most=math.inf):
     """Raise BadFile if frames of this height and width are too large, or too many."""
     height, width = shape
     if height * width > LARGEST:
@@ -108,7 +108,7 @@ def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
         else:
             frames, most = _video(clip, step), MOST
         pixels = 0
-        for count, frame in enumerate(frames, 1):
+        for frame in frames:
             height, width = frame.shape[:2]
             pixels += height * width
             _limit((height, width), math.ceil(pixels / (height * width)), most)
@@ -147,7 +147,7 @@ def _video(path, step):
         if not container.streams.video:
             raise ValueError("no pictures in it")
         stream = container.streams.video[0]
-        _limit((stream.height or 1, stream.width or 1), stream.frames or 1)
+        _limit((stream.height or 1, stream.width or 1), stream.frames or 1, MOST)
         stream.thread_type = "AUTO"
         for frame in islice(container.decode(video=0), 0, None, step):
             _limit((frame.height, frame.width))

@@ -34,7 +34,9 @@ def unpack(metadata: dict, frames: np.ndarray) -> None:
     """Turn the lists of labels and splits into arrays. Raises ValueError if they do not fit."""
     labels = {name: np.array(values) for name, values in metadata["labels"].items()}
     splits = {name: np.array(rows) for name, rows in metadata["splits"].items()}
-    if any(len(values) != len(frames) or values.dtype.kind not in "if" for values in labels.values()):
+    if any(
+        len(values) != len(frames) or values.dtype.kind not in "if" for values in labels.values()
+    ):
         raise ValueError("labels")
     if any(rows.dtype.kind != "i" or rows.ndim != 1 for rows in splits.values()):
         raise ValueError("splits")

@@ -36,7 +36,8 @@ class Cache:
 
     def read(self) -> None:
         """Read the index, and cut off unfinished clips at the end of both files."""
-        self.bin.touch()
+        if not self.bin.exists():
+            self.bin.touch()
         size, lines = regular(self.bin).st_size, []
         if self.index.exists():
             regular(self.index)

@@ -21,6 +21,7 @@ from metrics.summary import Arrays
 from utils.errors import UserError
 from utils.files import replacing, sweep
 from utils.frames import as_float
+from utils.tensors import read_tensors
 
 VERSION = 2
 WIDTH, BATCH = 16, 64
@@ -227,7 +228,8 @@ def load_or_train_judge(
     path = Path(path)
     settings = {"seed": 0, "steps": STEPS, "batch": BATCH, "width": WIDTH} | training
     key = {"version": VERSION, "fingerprint": dataset.fingerprint, "length": length, **settings}
-    judge, report, reason = _stored(path, key)
+    classes = {factor: len(dataset.classes[factor]) for factor in factors_of(dataset)}
+    judge, report, reason = _stored(path, key, classes)
     if judge is not None:
         return judge.to(device, memory_format=torch.channels_last).eval(), report
     refused = UserError(f"cannot write the judge to {path}: make room or choose another place")
@@ -250,18 +252,26 @@ def load_or_train_judge(
     return judge, report
 
 
-def _stored(path, key):
-    """(judge, report, None) from `path` if it was written for `key`, else (None, None, why not)."""
+def _stored(path, key, classes):
+    """(judge, report, None) from `path` if it was written for `key`, else (None, None, why not).
+
+    classes: {factor: number of values}.
+    """
     if not path.exists():
         return None, None, f"{path} does not exist"
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_tensors(path)
         differing = [name for name, value in key.items() if stored["key"].get(name) != value]
         if not differing:
-            judge = Judge(stored["classes"], key["width"])
+            judge, report = Judge(classes, key["width"]), stored["report"]
             judge.load_state_dict(stored["state"])
-            return judge, stored["report"], None
-    # Damaged bytes can raise any exception in the unpickler.
+            whole = stored["classes"] == classes and report.keys() >= {"accuracy", "clips"}
+            if not whole or not all(torch.isfinite(value).all() for value in judge.parameters()):
+                raise ValueError("its content")
+            return judge, report, None
+    except UserError:
+        raise
+    # Damaged content can raise any exception.
     except Exception:
         return None, None, f"{path} cannot be read"
     if "fingerprint" in differing:

@@ -12,7 +12,7 @@ from pathlib import Path
 from metrics.published import as_text, reported
 from metrics.summary import Outcome
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_json, write_text
 
 MEANING = {
     "reconstruction": "clips decoded from their own codes",
@@ -30,10 +30,14 @@ def read(path: Path) -> tuple[dict, dict]:
     Raises UserError if the file holds something else.
     """
     try:
-        numbers = json.loads(path.read_text()) if path.exists() else {}
+        numbers = read_json(path) if path.exists() else {}
         details = numbers.pop("details", {})
-        return numbers, {s: n | {"figures": list(n["figures"])} for s, n in details.items()}
-    except (ValueError, AttributeError, KeyError, TypeError):
+        for stage_name, notes in details.items():
+            parts = {"figures": list(notes["figures"]), "spread": dict(notes["spread"])}
+            details[stage_name] = notes | parts | {"protocols": dict(notes.get("protocols", {}))}
+        table(numbers, details)  # raises if a part of another kind is in it
+        return numbers, details
+    except (ValueError, AttributeError, LookupError, TypeError):
         raise UserError(f"{path} is not a file of figures: move it away") from None
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from utils.errors import UserError
+from utils.tensors import read_tensors
 
 
 class Missing(Exception):
@@ -19,19 +20,23 @@ def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
     file does not exist or holds no tensors.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except OSError as error:
         raise UserError(f"--{flag} {path}: {error.strerror}: give a file of weights") from None
-    # Damaged bytes can raise any exception in the unpickler.
-    except Exception:
+    except ValueError:
         problem = "is truncated or not a file of torch weights"
         raise UserError(f"--{flag} {path} {problem}: fetch it again") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     named = {str(name).removeprefix("module."): value for name, value in content.items()}
-    tensors = {name: value for name, value in named.items() if torch.is_tensor(value)}
+    tensors = {name: value for name, value in named.items() if _plain(value)}
     if not tensors:
         raise UserError(f"--{flag} {path} holds no tensors by name: give a file of torch weights")
     return tensors
+
+
+def _plain(value):
+    """Whether a value is a dense tensor of numbers in memory."""
+    return torch.is_tensor(value) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def fitted(network: nn.Module, tensors: dict, path, flag: str, heads: tuple = ()) -> nn.Module:
@@ -48,6 +53,9 @@ def fitted(network: nn.Module, tensors: dict, path, flag: str, heads: tuple = ()
             shape = list(tensors[name].shape) if name in tensors else "nothing"
             problem = f"found {shape} as '{name}', expected {list(value.shape)}"
             raise UserError(f"--{flag} {path}: {problem}: give the weights of this network")
+        if not torch.isfinite(tensors[name]).all():
+            problem = f"'{name}' holds numbers that are not finite"
+            raise UserError(f"--{flag} {path}: {problem}: fetch it again")
     known = {n: v for n, v in tensors.items() if n in needed and not n.startswith(heads)}
     network.load_state_dict(known, strict=False)
     return network.eval().requires_grad_(False)

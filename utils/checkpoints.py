@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import regular, replacing
 from utils.flags import shown
 
 if TYPE_CHECKING:
@@ -193,26 +193,35 @@ def read_checkpoint(path: Path, mapped: bool = False):
     if not mapped:
         check_sum(path)
     try:
+        regular(path)
         mapped = mapped and zipfile.is_zipfile(path)  # torch before 1.6 wrote no archive
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another pickle protocol: our line says enough
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # damaged bytes raise anything from the unpickler; a short file raises EINVAL from a seek
+        if isinstance(error, UserError):
+            raise
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         raise Damaged(path, "is truncated or not a checkpoint") from None
 
 
 def check_sum(path: Path) -> None:
-    """Raise `Damaged` if a record of the archive at `path` differs from its CRC-32."""
+    """Raise `Damaged` if a record of the archive at `path` differs from its CRC-32.
+
+    UserError if it cannot be read, or is no regular file.
+    """
     try:
+        regular(path)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise zipfile.BadZipFile
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UserError:
+        raise
     except Exception:  # damaged bytes raise anything from the reader
         raise Damaged(path, "has changed since it was written (checksum)") from None
 

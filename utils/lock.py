@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from utils.errors import UserError, warn
+from utils.files import regular
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def _one(folder, override):
     lock = FileLock(path, blocking=False, fallback_to_soft=False, on_acquired=_sign)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            regular(path)
         open(path, "ab").close()
     except OSError as error:
         raise UserError(

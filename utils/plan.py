@@ -1,13 +1,13 @@
 """From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
 import dataclasses
-import json
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import read_json
 from utils.flags import Parser, parser, shown, value_of
 from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
 
@@ -157,7 +157,7 @@ def _saved(path):
     A stage that the file lacks takes the settings of another stage, as if one command gave both.
     """
     try:
-        saved = json.loads(Path(path).read_text())
+        saved = read_json(path)
         any_stage = next(iter(saved.values()))
         cls, lists = settings_class(any_stage["model"], any_stage.get("dataset_name")), []
         names = [info.name for info in cls.STAGES]

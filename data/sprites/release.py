@@ -16,7 +16,8 @@ import numpy as np
 from data.sprites import compose
 from data.sprites.compose import ACTIONS, CELL, DIRECTIONS, NUM_FRAMES
 from utils.errors import UserError
-from utils.files import MEBIBYTE, regular
+from utils.files import MEBIBYTE
+from utils.tensors import read_tensors
 
 KEYS = {name: compose.RELEASE_NAMES.get(name, name) for name in (*compose.FACTORS, "action")}
 SHAPE = (NUM_FRAMES, 3, CELL, CELL)
@@ -70,9 +71,8 @@ def _read(path):
     """Labels and frames uint8 [8, 64, 64, 3] of one file. Unpickles only tensors and numbers."""
     import torch
 
-    regular(path, LARGEST)
     try:
-        item = torch.load(path, map_location="cpu", weights_only=True)
+        item = read_tensors(path, LARGEST)
         labels, sprite = {name: int(item[key]) for name, key in KEYS.items()}, item["sprite"]
         valid = (
             all(0 <= label < compose.COUNTS[name] for name, label in labels.items())
@@ -81,7 +81,9 @@ def _read(path):
             and -1 <= sprite.min() < 0
             and sprite.max() <= 1
         )
-    except Exception:  # damaged bytes can raise any exception in the unpickler
+    except UserError:
+        raise
+    except Exception:  # damaged content can raise any exception
         valid = False
     if not valid:
         content = f"integers {', '.join(KEYS.values())} and a float tensor sprite {[*SHAPE]}"

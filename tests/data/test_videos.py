@@ -1,5 +1,8 @@
 """data/videos.py, data/video_cache.py: clips of every kind, decoded once; bad ones are listed."""
 
+import hashlib
+import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -243,3 +246,71 @@ def test_main_trains_on_videos(made, tmp_path, command):
     done = command(*TINY, *flags, tmp_path, "--source", made)
     assert done.code == 0, done
     assert (tmp_path / "runs" / "demo" / "images" / "vid_swap_0_gen.gif").exists()
+
+
+def test_names_change_nothing(made, tmp_path):
+    root = shutil.copytree(made, tmp_path / "in")
+    before = videos.load(config(tmp_path, root))
+    shutil.move(root / "ann" / "a.mp4", root / "ann" / os.fsdecode(b"z\xe9.mp4"))
+    shutil.move(root / "bob" / "e.gif", root / "bob" / "a.gif")
+    after = videos.load(config(tmp_path, root))
+    assert after.fingerprint == before.fingerprint
+    for name in SPLITS:
+        assert np.array_equal(after.splits[name], before.splits[name])
+
+
+def test_a_run_of_an_earlier_version_knows_its_data(made, tmp_path):
+    dataset = videos.load(config(tmp_path, made))
+    order = {key: shade for shade in SHADES for key in [shade]}
+    split = {shade: name for name in SPLITS for shade in shades(dataset, name)}
+    with video_cache.opened(tmp_path / "video-folder.cache") as cache:
+        pixels = [entry["pixels"] for entry in cache.entries.values()]
+    people = ["ann", "ann", "ann", "bob", "bob"]
+    clips = list(zip((split[shade] for shade in order), pixels, people))
+    content = [clip for name in SPLITS for clip in clips if clip[0] == name]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    assert dataset.knows(digest) and digest != dataset.fingerprint
+    assert not dataset.knows("other") and dataset.subsample(4, 0).former
+
+
+def test_a_changed_frame_is_decoded_again(made, tmp_path, capsys):
+    first, path = videos.load(config(tmp_path, made)), tmp_path / "video-folder.cache/frames.bin"
+    assert first.verify()
+    with open(path, "r+b") as file:
+        file.seek(100_000)
+        file.write(b"flipped")
+    assert not first.verify()
+    again = videos.load(config(tmp_path, made))
+    assert "a clip was changed since it was decoded" in capsys.readouterr().out
+    assert again.fingerprint == first.fingerprint and again.verify()
+    assert len(again.frames) > len(first.frames), "what another process reads stays in its place"
+    videos.load(config(tmp_path, made))
+    assert not capsys.readouterr().out
+
+
+def test_a_known_cache_is_not_read_whole(made, tmp_path, monkeypatch):
+    videos.load(config(tmp_path, made))
+    monkeypatch.setattr(video_cache.Cache, "damaged", None)
+    videos.load(config(tmp_path, made))
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"files": 3}', "[" * 10**5, '{"files": {"a": 1}, "splits": {}}', "\xff"]
+)
+def test_a_damaged_side_file_is_one_line(made, tmp_path, capsys, text):
+    first = videos.load(config(tmp_path, made))
+    (path,) = (tmp_path / "video-folder.cache").glob("folder-*.json")
+    path.write_text(text, "latin1")
+    again = videos.load(config(tmp_path, made))
+    assert capsys.readouterr().out.count("is damaged: what is held out is drawn anew\n") == 1
+    assert again.fingerprint == first.fingerprint, "of the same seed"
+
+
+def test_a_pipe_among_the_clips_is_left_out(made, tmp_path, capsys):
+    root = shutil.copytree(made, tmp_path / "in")
+    os.mkfifo(root / "ann" / "pipe.mp4")
+    (root / "ann" / "gone.mp4").symlink_to("nowhere")
+    assert len(videos.load(config(tmp_path, root)).lengths) == 5
+    lines = capsys.readouterr().out
+    assert "pipe.mp4: " in lines and "is a pipe, expected a regular file" in lines
+    assert "gone.mp4: No such file or directory" in lines
