@@ -142,11 +142,11 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     root = Path(folder)
     about = _read_manifest(root, dataset_name)
 
-    def joined(kind, key="arr_0"):
-        return np.concatenate([batch[key] for batch in batches(kind)])
-
     def batches(kind):
         return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
+
+    def joined(kind):
+        return np.concatenate([batch["arr_0"] for batch in batches(kind)])
 
     try:
         static, dynamic, parts = joined("id"), joined("dynamics"), batches("labels")

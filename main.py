@@ -17,7 +17,7 @@ import shlex
 import warnings
 from pathlib import Path
 
-from utils.errors import UserError, warn
+from utils.errors import UserError, refuse_other_text, warn
 from utils.flags import without
 from utils.plan import opening_lines, parse
 
@@ -28,10 +28,13 @@ def prepared(plan):
     Mistakes that need no torch to be seen are told here, because importing torch takes seconds.
     """
     import data
-    from utils import guards
+    from utils import guards, signals
 
     guards.refuse_at_once(plan)
-    return data.load_stages({name: plan.stages[name] for name in plan.asked})
+    loaded = {}
+    signals.tell_of_cut_files(lambda: next(filter(None, (d.cut() for d in loaded.values())), None))
+    loaded |= data.load_stages({name: plan.stages[name] for name in plan.asked})
+    return loaded
 
 
 def main(argv):
@@ -42,6 +45,7 @@ def main(argv):
     try:
         # a command copied from a web page may hold non-breaking spaces, which a shell keeps
         argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
+        refuse_other_text(argv)
         plan = parse(argv)
         for line in opening_lines(plan):
             print(line, flush=True)

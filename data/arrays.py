@@ -64,7 +64,8 @@ def _archive(path) -> Generator[zipfile.ZipFile]:
     except MemoryError:
         raise UserError(f"{path} does not fit into memory: read it on a larger machine") from None
     except Exception as error:  # damaged bytes can raise any exception
-        problem = f"{path} cannot be read ({type(error).__name__}: {error})"
+        why = " ".join(str(error).split())[:200]
+        problem = f"{path} cannot be read ({type(error).__name__}: {why})"
         raise UserError(f"{problem}: it is damaged or no .npz file, get it again") from None
 
 
@@ -76,7 +77,7 @@ def mapped(path: Path) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # a damaged header can raise any exception
-        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error!s:.100}"
+        why = getattr(error, "strerror", None) or type(error).__name__
         raise UserError(f"cannot read {path} ({why}): get it again") from None
 
 

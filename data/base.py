@@ -180,24 +180,23 @@ class Dataset:
         """Whether a checkpoint or a file with this fingerprint is of these data."""
         return fingerprint in (self.fingerprint, *self.former)
 
-    def refuse_cut(self) -> None:
-        """Raise UserError if the file of memory-mapped frames is now shorter than it was.
+    def cut(self) -> str | None:
+        """What is wrong if the file of memory-mapped frames is shorter than it was, or None.
 
         To read the missing part would end the process with a SIGBUS.
         """
         array = self.frames
         while array is not None and getattr(array, "_mmap", None) is None:
             array = getattr(array, "base", None)
-        if array is not None and (size := array._mmap.size()) < len(array._mmap):
-            problem = f"{array.filename} was cut to {size:,} bytes while it was in use"
-            raise UserError(f"{problem}: make the data again, then give the same command")
+        if array is None or (size := array._mmap.size()) >= len(array._mmap):
+            return None
+        problem = f"{array.filename} was cut to {size:,} bytes while it was in use"
+        return f"{problem}: make the data again, then give the same command"
 
-    def need_frames(self, length: int) -> None:
-        """Raise UserError unless every clip has at least `length` frames."""
-        shortest = min(self.split(name).num_frames for name in SPLITS)
-        if shortest < length:
-            problem = f"{self.name} has clips of {shortest} frames and --seq_len asks for {length}"
-            raise UserError(f"{problem}: use --seq_len {shortest} or less")
+    def refuse_cut(self) -> None:
+        """Raise UserError if the frames were cut (see `cut`)."""
+        if problem := self.cut():
+            raise UserError(problem)
 
 
 def flat(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

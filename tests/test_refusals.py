@@ -97,6 +97,22 @@ def test_fewer_frames_than_needed(command, refused, tmp_path):
             "split 'val'",
         ),
         ({"splits": {"train": np.arange(5), "val": np.arange(5, 6)}}, "split 'test'"),
+        (
+            {"splits": {"train": np.arange(5), "val": np.arange(4, 5), "test": np.arange(5, 6)}},
+            "clip 4 twice in the splits",
+        ),
+        (
+            {"splits": {"train": np.arange(4), "val": np.arange(4, 5), "test": np.arange(5, 8)}},
+            "found 0 to 7 as clips of the splits, of 6",
+        ),
+        (
+            {"labels": {"colour": np.full(6, 0.5)}, "classes": {"colour": ("red", "blue")}},
+            "label 'colour' is 0.5 to 0.5, expected whole numbers 0 to 1",
+        ),
+        (
+            {"labels": {"colour": np.arange(6)}, "classes": {"colour": ("red", "blue")}},
+            "label 'colour' is 0 to 5, expected whole numbers 0 to 1",
+        ),
     ],
 )
 def test_arrays_of_wrong_shape_or_type(refused, monkeypatch, changes, words):

@@ -1,9 +1,13 @@
-"""SIGINT and SIGTERM: training finishes its step and saves; everything else stops at once."""
+"""SIGINT and SIGTERM: training finishes its step and saves; everything else stops at once.
 
+SIGBUS: a memory-mapped file was cut while it was in use, and one line says so.
+"""
+
+import ctypes
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 NOTICE = (
@@ -60,3 +64,27 @@ class Signals:
             self._patient = False
         if self.asked:
             raise Stopped(self.asked)
+
+
+def tell_of_cut_files(problem: Callable[[], str | None]) -> None:
+    """End the process with one line on stderr, and code 2, when a mapped file is cut (SIGBUS).
+
+    Without this, the process would vanish without a word. problem: says which file was cut, or
+    returns None. Python's own handlers run only after the instruction that failed, which would
+    fail for ever; so this one is called by the C library itself.
+    """
+    if not hasattr(signal, "SIGBUS"):
+        return
+
+    def handle(_):
+        known = "a memory-mapped file was cut, or its disk failed, while it was in use"
+        line = problem() or f"{known}: check the data and the disk, then give the same command"
+        os.write(2, f"main.py: {line}\n".encode("utf-8", "backslashreplace"))
+        os._exit(2)
+
+    # a reference keeps the function alive
+    _KEPT["SIGBUS"] = ctypes.CFUNCTYPE(None, ctypes.c_int)(handle)
+    ctypes.CDLL(None).signal(signal.SIGBUS, _KEPT["SIGBUS"])
+
+
+_KEPT: dict = {}

@@ -1,6 +1,7 @@
 """data/arrays.py: arrays of every layout are read; a pickle that names anything else is not run."""
 
 import io
+import os
 import pickle
 import zipfile
 
@@ -107,7 +108,44 @@ def test_files_that_cannot_be_read(tmp_path):
     for damaged in (b"", b"text", whole[:200], whole[:300] + whole[310:]):
         path.write_bytes(damaged)
         assert "damaged" in refused(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert "is a pipe, expected a regular file" in refused(path)
+    path.unlink()
     np.savez(path, clips=np.zeros(2))
     assert "found key clips, expected arr_0" in refused(path)
     assert "differ" in refused(packed(path, objects(1, 2), content=pickle.dumps(objects(1))))
     assert "cannot be read" in refused(packed(path, objects(1, 2), content=pickle.dumps(3)))
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", np.zeros(10**6))
+    assert (tmp_path / "a.npz").stat().st_size < 10**5
+    monkeypatch.setattr(arrays, "_memory", lambda: 10**6)
+    assert "does not fit into memory" in refused(tmp_path / "a.npz")
+
+
+HEADERS = [
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s,), }" % (b"9" * 40),
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (-4,), }",
+    b"{'descr': '|O', 'fortran_order': False, 'shape': (4,), }",
+    b"{'descr': [('a', '|u1')] * 99, 'fortran_order': False, 'shape': (4,), }",
+    b"{'descr': '|u1', 'fortran_order': 3, 'shape': (4,), }",
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': 4.5, }",
+    b"(" * 5000,
+    b"\xff\x00'",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_headers_of_every_kind_are_one_line(tmp_path, header):
+    path = tmp_path / "a.npy"
+    head = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+    path.write_bytes(head + bytes(4))
+    with pytest.raises(UserError, match="^cannot read .*a.npy .*: get it again$"):
+        arrays.mapped(path)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(path, "arr_0.npy")
+    refused(tmp_path / "a.npz")
+    with pytest.raises(UserError, match="a.npz"):
+        arrays.load_all(tmp_path / "a.npz")

@@ -130,7 +130,16 @@ def other_header(path):
     path.write_bytes(gzip.compress(b"\0" * 40))
 
 
-@pytest.mark.parametrize("harm", [cut, not_gzip, other_header])
+def four_bytes(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:4]))
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("harm", [cut, not_gzip, other_header, four_bytes, pipe])
 @pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
 def test_other_idx_files_are_named(tmp_path, harm, kind):
     raw = write_idx(tmp_path / "raw")

@@ -64,6 +64,8 @@ def test_whole_people_can_be_held_out(tmp_path):
         ("clip,who\na,1\n", "lacks a column"),
         ("clip,identity,action\na,1,joy\n", "line 2: found action 'joy', expected anger"),
         ("clip,identity,action\nb,1,anger\n", "found no pictures in .*b or b_aligned"),
+        ("clip,identity,action\n../in/a,1,fear\n", "line 2: found clip '../in/a', expected"),
+        ("clip,identity,action\n/tmp,1,fear\n", "found clip '/tmp', expected"),
         ("clip,identity,action\na,1,9\n", "found action '9'"),
         (b"\xff\xfe\x00", "cannot read"),
         ("clip,identity,action\na,1,fear\n", "is 64x64 pixels, expected 112x112"),

@@ -69,6 +69,8 @@ def replace_item(root, **values):
         {"hair": Harmful()},
         {"hair": 6},
         {"hair": "blue"},
+        {"hair": torch.tensor(torch.inf)},
+        {"hair": torch.inf},
         {"action": 9},
         {"sprite": torch.zeros(8, 3, 32, 32)},
         {"sprite": torch.zeros(8, 3, 64, 64, dtype=torch.uint8)},
@@ -92,6 +94,9 @@ def test_files_that_are_not_torch_files_are_refused(tmp_path):
     write_release(tmp_path / "sprites")
     (tmp_path / "sprites" / "test" / "2.sprite").write_bytes(b"PK\x03\x04 and then nothing")
     assert "2.sprite" in refusal(tmp_path)
+    (tmp_path / "sprites" / "test" / "2.sprite").unlink()
+    os.mkfifo(tmp_path / "sprites" / "test" / "2.sprite")
+    assert "2.sprite is a pipe, expected a regular file" in refusal(tmp_path)
 
 
 def test_a_character_in_both_parts_is_refused(tmp_path):

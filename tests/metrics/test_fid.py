@@ -1,5 +1,8 @@
 """The Frechet distance has its known answers, and files of weights are recognised."""
 
+import os
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,9 @@ def test_the_users_resnext_as_it_is_published(small, tmp_path):
     assert figure == pytest.approx(0, abs=1e-6)
     assert notes["clips"] == [3, 3] and notes["frames"] == 5
     assert "fewer than 2049" in notes["warnings"][0]
+    torch.save(tensors | {"bn1.weight": torch.full((64,), torch.inf)}, path)
+    with pytest.raises(UserError, match="'bn1.weight' holds numbers that are not finite"):
+        video.Features(path)
     torch.save({name: v for name, v in tensors.items() if name != "layer4.0.conv2.weight"}, path)
     with pytest.raises(UserError, match="found nothing as 'layer4.0.conv2.weight'"):
         video.Features(path)
@@ -106,6 +112,18 @@ def test_files_without_weights_are_refused(tmp_path, harm):
         from_file(path, "fid_weights")
     torch.save({"epoch": 3}, path)
     with pytest.raises(UserError, match="no tensors by name"):
+        from_file(path, "fid_weights")
+    sparse = torch.sparse_coo_tensor([[0], [0]], [1.0], (10**6, 10**6))
+    torch.save({"conv1.weight": sparse}, path)
+    with pytest.raises(UserError, match="no tensors by name|not a file of torch weights"):
+        from_file(path, "fid_weights")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    with pytest.raises(UserError, match="truncated or not a file of torch weights"):
+        from_file(path, "fid_weights")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a pipe, expected a regular file"):
         from_file(path, "fid_weights")
     with pytest.raises(UserError, match="No such file"):
         from_file(tmp_path / "absent.pth", "fid_weights")

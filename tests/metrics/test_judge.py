@@ -1,6 +1,7 @@
 """The judge learns, repeats itself for a seed, and its file is used for its own data only."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -151,8 +152,18 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
         assert trains(data)[2]
         assert "cannot be read" in lines[0]
         assert not trains(data)[2]
-    torch.save({"key": None}, path)
-    assert trains(data)[2]
+    whole = torch.load(path, weights_only=True)
+    named = dict.fromkeys(whole["state"], torch.tensor(torch.nan))
+    weights = {name: value.expand(whole["state"][name].shape) for name, value in named.items()}
+    for harm in ({"key": None}, {"classes": {"x": 2}}, {"report": []}, {"state": weights}):
+        torch.save(whole | harm, path)
+        assert trains(data)[2], harm
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a pipe, expected a regular file"):
+        trains(data)
+    path.unlink()
+    trains(data)
     assert [file.name for file in path.parent.iterdir()] == ["judge.pt"]
 
 

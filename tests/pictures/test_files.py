@@ -1,5 +1,8 @@
 """pictures/files.py: sheets, margins, PNG and GIF files read back as they were written."""
 
+import gc
+from pathlib import Path
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -55,6 +58,21 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
         save_png(tmp_path / "a.png", picture.astype(complex))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert np.array_equal(iio.imread(tmp_path / "a.png"), picture)
+
+
+@pytest.mark.parametrize("save", [save_png, lambda *given: save_gif(*given, 5)])
+def test_a_full_disk_names_the_file_in_one_error(tmp_path, monkeypatch, capfd, save):
+    def full(path, content):
+        Path.open(path, "wb").write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    picture = np.zeros((2, 4, 4, 3) if save is not save_png else (4, 4, 3), np.uint8)
+    with pytest.raises(OSError) as error:
+        save(tmp_path / "a", picture)
+    assert error.value.filename == str(tmp_path / "a") and not list(tmp_path.iterdir())
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_frames_convert_both_ways():

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,36 @@ def test_the_second_signal_ends_the_process(number, code):
         capture_output=True,
     )
     assert done.returncode == -number and b"alive" not in done.stdout
+
+
+CUT = """
+import os, sys
+import numpy as np
+from data.base import Dataset
+from utils.signals import tell_of_cut_files
+
+frames = np.memmap("frames.bin", np.uint8, "w+", shape=(3, 64, 64, 3))
+splits = {name: np.array([i]) for i, name in enumerate(("train", "val", "test"))}
+dataset = Dataset("own", frames, np.ones(3, int), {}, {}, splits, (), (), "0")
+dataset.refuse_cut()
+tell_of_cut_files(dataset.cut if sys.argv[1] == "known" else lambda: None)
+os.truncate("frames.bin", 5000)
+frames.sum()
+print("not reached")
+"""
+
+
+@pytest.mark.parametrize("known", ["known", "unknown"])
+def test_a_file_that_is_cut_while_it_is_read_ends_in_one_line(tmp_path, known):
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, known],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    words = "frames.bin was cut to 5,000 bytes" if known == "known" else "was cut, or its disk"
+    assert done.returncode == 2 and words in done.stderr and not done.stdout, done
+    assert done.stderr.startswith("main.py: ") and done.stderr.count("\n") == 1
