@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,10 @@ class Dataset:
         if len(twice := rows[1:][rows[1:] == rows[:-1]]):
             yield f"found clip {twice[0]} twice in the splits, expected every clip in one"
         for name, values in self.classes.items():
-            label = np.asarray(self.labels.get(name, ()))[rows]
+            if name not in self.labels:
+                yield f"found no label '{name}', expected one value per clip"
+                return
+            label = np.asarray(self.labels[name])[rows]
             if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= len(values):
                 known = f"whole numbers 0 to {len(values) - 1}"
                 yield f"label '{name}' is {label.min()} to {label.max()}, expected {known}"
@@ -185,7 +189,7 @@ class Dataset:
 
         To read the missing part would end the process with a SIGBUS.
         """
-        array = self.frames
+        array: Any = self.frames
         while array is not None and getattr(array, "_mmap", None) is None:
             array = getattr(array, "base", None)
         if array is None or (size := array._mmap.size()) >= len(array._mmap):
@@ -197,6 +201,13 @@ class Dataset:
         """Raise UserError if the frames were cut (see `cut`)."""
         if problem := self.cut():
             raise UserError(problem)
+
+    def need_frames(self, length: int) -> None:
+        """Raise UserError unless every clip has at least `length` frames."""
+        shortest = min(self.split(name).num_frames for name in SPLITS)
+        if shortest < length:
+            problem = f"{self.name} has clips of {shortest} frames and --seq_len asks for {length}"
+            raise UserError(f"{problem}: use --seq_len {shortest} or less")
 
 
 def flat(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

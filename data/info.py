@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     lines = describe(dataset)
     if asked.verify and dataset.verify is None:
         lines.append("  verified     nothing is stored: the program makes these data at each start")
-    elif asked.verify:
+    elif asked.verify and dataset.verify is not None:
         if not dataset.verify():
             raise UserError(
                 f"{dataset.name}: the stored bytes are not those of fingerprint "

@@ -74,7 +74,7 @@ def load(config) -> Dataset:
     labels = {"identity": identity, "action": action}
     classes = {"identity": tuple(map(str, people)), "action": tuple(ACTIONS.values())}
     digest = fingerprint(metadata["digest"], labels, splits)
-    fields = FIELDS | {"fingerprint": digest, "verify": metadata["verify"]}
+    fields: dict[str, Any] = FIELDS | {"fingerprint": digest, "verify": metadata["verify"]}
     return Dataset(NAME, frames, lengths, labels, classes, splits, **fields)
 
 

@@ -1,6 +1,7 @@
 """export.py: what is in the files, that an export is whole or absent, and what is refused."""
 
 import json
+import os
 import re
 import shutil
 from collections import namedtuple
@@ -129,6 +130,66 @@ def test_an_export_that_lacks_clips_is_refused(exported):
     np.savez(path, np.load(path)["arr_0"][:1])
     with pytest.raises(UserError, match=r"incomplete \({7, 8}|{8, 7} clips, expected 8\)"):
         export.load_export(exported, "pendulum")
+
+
+def small_export(folder, **changes):
+    """Write an export of four clips; changes: of codes.json."""
+    about = {"data set": "pendulum", "batches": 2, "clips": 4, "factors": {"colour": ["a", "b"]}}
+    about |= {"group": None, "fingerprint": "0"}
+    folder.mkdir()
+    for p in range(2):
+        arrays = {
+            f"{kind}_images": np.zeros((2, 2, 3, 64, 64), np.float32) for kind in export.KINDS
+        }
+        arrays |= {"id": np.zeros((2, 1, 3)), "dynamics": np.zeros((2, 4))}
+        for name, array in arrays.items():
+            np.savez(folder / f"{name}_{p}.npz", array)
+        labels = {"colour": np.arange(2), "arr_0": np.arange(2)[:, None]}
+        np.savez(folder / f"labels_{p}.npz", **labels, split=np.full(2, "test"))
+    (folder / "codes.json").write_text(json.dumps(about | changes))
+    return folder
+
+
+MANIFESTS = [
+    {"batches": "2"}, {"batches": -1}, {"batches": 10**9}, {"batches": 1.5}, {"clips": None},
+    {"clips": 5}, {"factors": []}, {"factors": {"colour": 3}}, {"factors": {"a": [], "b": []}},
+    {"group": 3}, {"group": "none"}, {"data set": ["x"]}, {"factors": {"colour": ["a"]}},
+]  # fmt: skip
+ARRAYS = [
+    ("id", np.zeros((2, 3))), ("id", np.zeros(2)), ("id", np.full((2, 1, 3), np.nan)),
+    ("id", np.zeros((2, 1, 4))), ("dynamics", np.float64(3)), ("dynamics", np.zeros((2, 4, 1))),
+    ("test_images", np.zeros((2, 2, 64, 64, 3))), ("test_images", np.full((2, 2, 3, 64, 64), 7)),
+    ("recon_images", np.full((2, 2, 3, 64, 64), np.inf)), ("sampled_images", np.zeros((1, 2))),
+    ("recon_images", np.full((2, 2, 3, 64, 64), -3.0)), ("labels", np.array(["a", "b"])),
+    ("labels", np.zeros((2, 1))), ("labels", np.zeros((2, 0), int)), ("id", np.array([None, 1])),
+]  # fmt: skip
+
+
+def refusal(folder):
+    try:
+        export.load_export(folder, "pendulum")
+    except UserError as error:
+        return str(error)
+    return "\n"
+
+
+def test_a_damaged_export_is_one_line(tmp_path):
+    assert len(export.load_export(small_export(tmp_path / "whole"), "pendulum").rebuilt) == 4
+    for i, changes in enumerate(MANIFESTS):
+        folder = small_export(tmp_path / f"m{i}", **changes)
+        assert "\n" not in refusal(folder), changes
+    folder = small_export(tmp_path / "arrays")
+    for name, array in ARRAYS:
+        path = folder / f"{name}_1.npz"
+        before = path.read_bytes()
+        np.savez(path, array)
+        assert "\n" not in refusal(folder), (name, array)
+        path.write_bytes(before)
+    for content in (b"", b"PK", before[:300], None):
+        path.unlink()
+        path.write_bytes(content) if content is not None else os.mkfifo(path)
+        with pytest.raises(UserError, match="is missing, truncated or no array file: export again"):
+            export.load_export(folder, "pendulum")
 
 
 @pytest.mark.parametrize("split", ["train", "all"])

@@ -203,6 +203,41 @@ def test_a_disk_that_fills_up_at_a_picture(refused, monkeypatch):
     assert "No space left on device" in refused(*TINY)
 
 
+LI = ["--dataset_name", "sprites-li", "--train_VDSMEncDec", "True"]
+
+
+@pytest.mark.parametrize(
+    "place, flags",
+    [
+        ("runs/demo/config.json", TINY),
+        ("runs/demo/checkpoints/3_VDSM_EncDec.pth", TINY),
+        ("runs/.demo.lock", TINY),
+        ("given.json", ["--config", "given.json"]),
+        ("given.pth", ["--convert", "given.pth", "--to", "ours"]),
+        ("data/sprites-li/npy/walk_front_frames_train.npy", [*STAGE_1, *LI]),
+    ],
+)
+def test_pipes_and_devices_under_the_names_of_files(refused, tmp_path, place, flags):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for make, kind in ((os.mkfifo, "pipe"), (lambda path: path.symlink_to("/dev/zero"), "device")):
+        make(path)
+        assert f"{place} is a {kind}, expected a regular file" in refused(*flags)
+        path.unlink()
+
+
+def test_text_that_is_no_utf_8(refused, tmp_path):
+    for name in ("--data_dir", "--runs_dir", "--source", "--config"):
+        line = refused(*TINY, name, os.fsdecode(b"caf\xe9"))
+        assert r"found 'caf\udce9' on the command line, expected text in UTF-8: rename" in line
+    assert tree(tmp_path) == {}
+
+
+def test_a_set_that_is_cut_between_two_epochs(refused, monkeypatch):
+    monkeypatch.setattr(Dataset, "cut", lambda _: "frames.npy was cut")
+    assert refused(*TINY) == "main.py: frames.npy was cut\n"
+
+
 def test_a_folder_that_holds_another_run(refused, command, trained):
     before = tree(trained)
     line = refused(*TINY, "--bs", 3, "--lr_VDSMEncDec", 0.5)

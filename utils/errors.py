@@ -1,6 +1,7 @@
 """Mistakes that a user can mend, and how a command reports them."""
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ def refuse_other_text(argv: list[str]) -> None:
     Files of a data set may have such names. They are printed as \\udcXX.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     for part in argv:
         try:

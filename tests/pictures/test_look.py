@@ -1,5 +1,6 @@
 """data/info.py and pictures/look.py: they show what the set holds; mistakes end in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import data
 from data import info, pendulum
 from data.base import SPLITS
 from pictures import look
+from tests import made
 from tests.conftest import few
 from utils.errors import UserError
 from utils.plan import parse
@@ -99,3 +101,25 @@ def test_importing_the_data_sets_is_cheap():
     root = Path(data.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("", 0), done
+
+
+def test_info_verifies_every_byte(tmp_path, capsys, monkeypatch):
+    made.sprites(tmp_path)
+    path = tmp_path / "sprites" / "frames.npy"
+    asked = ["sprites", "--data_dir", str(tmp_path), "--seq_len", "8", "--verify", "True"]
+    assert info.main(asked) == 0 and "verified     every stored byte" in capsys.readouterr().out
+    times = os.stat(path)
+    with open(path, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    monkeypatch.setattr("data.checked.SAMPLE", 0)  # a start looks at a few blocks alone
+    assert info.main(asked[:-2]) == 0
+    capsys.readouterr()
+    assert info.main(asked) == 2
+    line = capsys.readouterr().err
+    assert "the stored bytes are not those of fingerprint" in line and line.count("\n") == 1
+    assert info.main(["pendulum", "--seq_len", "16", "--verify", "True"]) == 0
+    assert "nothing is stored" in capsys.readouterr().out
