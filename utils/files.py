@@ -120,7 +120,7 @@ def regular(path: Path | str, limit: float | None = None) -> os.stat_result:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in KINDS if test(status.st_mode)), "no file")
-        raise UserError(f"{path} is {kind}, expected a regular file: move it away")
+        raise UserError(f"{path} is {kind}, expected a regular file: move it away, or give another")
     if limit is not None and status.st_size > limit:
         size = f"{status.st_size:,} bytes, expected at most {int(limit):,}"
         raise UserError(f"{path} has {size}: it is another file, move it away")
