@@ -363,6 +363,7 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
 def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) -> None:
     """Draw, measure and export the checkpoints that the flags name, by default the newest."""
     folder.put_away(warn)
+    folder.sweep()
     began = time.monotonic()
     for name, path in guards.to_test(plan, folder).items():
         settings, dataset = plan.stages[name], datasets[name]

@@ -12,6 +12,7 @@ identity; with several --pendulum_dampings the damping c is a factor of the dyna
 """
 
 import csv
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import data
 from data.base import IMAGE_SIZE, Dataset, consecutive, fingerprint, flat
 from utils.errors import UserError, in_one_line
+from utils.files import replacing, write_text
 from utils.flags import flag, numbers
 from utils.plan import parse
 from utils.settings import DATA
@@ -184,13 +186,15 @@ def export(dataset: Dataset, folder: Path) -> None:
     columns |= {name: dataset.labels[name] for name in ("angle", "velocity")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "clips.npy", clips[rows])
-        np.save(folder / "angles.npy", dataset.labels["angles"][rows])
-        with open(folder / "labels.csv", "w", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(("split", *columns))
-            for row in rows:
-                table.writerow((split[row], *(column[row] for column in columns.values())))
+        for name, array in (("clips", clips), ("angles", dataset.labels["angles"])):
+            with replacing(folder / f"{name}.npy") as beside, open(beside, "wb") as file:
+                np.save(file, array[rows])
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("split", *columns))
+        for row in rows:
+            table.writerow((split[row], *(column[row] for column in columns.values())))
+        write_text(folder / "labels.csv", text.getvalue())
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}): give another") from None
 
