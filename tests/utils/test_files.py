@@ -89,7 +89,9 @@ def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for name, kind in (("pipe", "a pipe"), ("link", "a device"), (".", "a folder")):
-        with pytest.raises(UserError, match=f"is {kind}, expected a regular file: move it away, or"):
+        with pytest.raises(
+            UserError, match=f"is {kind}, expected a regular file: move it away, or"
+        ):
             read_json(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         regular(tmp_path / "none")
