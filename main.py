@@ -17,8 +17,9 @@ import shlex
 import warnings
 from pathlib import Path
 
-from utils.errors import UserError, refuse_other_text, warn
+from utils.errors import BROKEN_PIPE, UserError, broken_pipe, refuse_other_text, warn
 from utils.flags import without
+from utils.limits import MEMORY_FLAGS, out_of_memory
 from utils.plan import opening_lines, parse
 
 
@@ -35,6 +36,16 @@ def prepared(plan):
     signals.tell_of_cut_files(lambda: next(filter(None, (d.cut() for d in loaded.values())), None))
     loaded |= data.load_stages({name: plan.stages[name] for name in plan.asked})
     return loaded
+
+
+def report(settings):
+    """Write the report of the run, and warn of each part that it leaves out."""
+    from pictures.report import write_report
+
+    path, left_out = write_report(settings)
+    for line in left_out:
+        warn(f"report: {line}")
+    print(f"report: {path}")
 
 
 def main(argv):
@@ -65,17 +76,28 @@ def main(argv):
             dry_run(plan)
         else:
             datasets = prepared(plan)
+            from needs import refuse_too_large
             from train_test import run
 
+            refuse_too_large(plan)
             run(plan, argv, datasets)
             if any(settings.report for settings in plan.stages.values()):
-                from pictures.report import write_report
-
-                print(f"report: {write_report(settings)}")
+                report(settings)
+        sys.stdout.flush()
     except UserError as error:
         warn(" ".join(str(error).split()))  # a library's message may have several lines
         return 2
-    except OSError as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if out_of_memory(error):
+            what = str(error).strip().splitlines() or [type(error).__name__]
+            lower = f"lower {MEMORY_FLAGS} (--dry_run True says what they need)"
+            warn(f"out of memory ({what[0]}): {lower}; the saved checkpoints are whole")
+            return 2
+        if not isinstance(error, OSError):
+            raise
+        if broken_pipe(error):
+            warn("stopped: the program that read the output has ended")
+            return BROKEN_PIPE
         if error.filename is None and error.errno is None:
             raise  # no file is to blame: a bug of ours
         place = error.filename or "a file of the run"

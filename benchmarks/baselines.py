@@ -8,7 +8,6 @@ prints one table of them, then the commands with their seconds (evaluation and p
 The same text goes to runs/baselines-DATA.md. A complete run is not trained again, only measured.
 """
 
-import argparse
 import itertools
 import shlex
 import subprocess
@@ -17,6 +16,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from utils.flags import OneLineParser
 
 PRESETS = {
     "pendulum": ("demo", "demo-dsa", "demo-unordered"),
@@ -52,7 +53,7 @@ def train(run: str, words: list[str], failures: list[int]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     summary = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser("python -m benchmarks.baselines", description=summary)
+    parser = OneLineParser("python -m benchmarks.baselines", description=summary)
     seeds_help = "seeds joined by commas (default: 0,1,2)"
     jobs_help = "runs at a time, each on one CPU thread (default: 2)"
     parser.add_argument("data", choices=tuple(PRESETS), help="the data set")

@@ -15,6 +15,7 @@ import torch
 
 from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.settings import VDSMSettings
+from utils.flags import OneLineParser
 from utils.origin import commit
 from utils.plan import parse
 from utils.settings import StageInfo
@@ -168,26 +169,33 @@ def machine(device: torch.device) -> str:
     return f"{name} ({units}); torch {torch.__version__}"
 
 
+MOST = 1024  # CPU threads, repeats or jobs
+
+
+def count(text: str) -> int:
+    """An integer from 1 to MOST, for a flag."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected an integer from 1 to {MOST}")
+    return int(text)
+
+
 def counts(text: str) -> list[int]:
-    """Positive integers joined by commas, each once, for a flag."""
-    numbers = [int(part) for part in text.split(",") if part.isdecimal()]
-    if not numbers or len(numbers) != text.count(",") + 1 or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected positive integers, as in 1,2")
-    return list(dict.fromkeys(numbers))
+    """Integers from 1 to MOST joined by commas, each once, for a flag."""
+    return list(dict.fromkeys(count(part) for part in text.split(",")))
 
 
-def flags(module: str, doc: str, threads: str | None = "1") -> argparse.ArgumentParser:
+def flags(module: str, doc: str, threads: str | None = "1") -> OneLineParser:
     """A parser of the flags that the benchmarks share. doc: the module's docstring.
 
     threads: the default of --threads, of type int; None leaves the flag out.
     """
     summary = doc.splitlines()[0]
-    parser = argparse.ArgumentParser(f"python -m benchmarks.{module}", description=summary)
+    parser = OneLineParser(f"python -m benchmarks.{module}", description=summary)
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the benchmark")
     if threads is not None:
         help_text = f"CPU threads (default: {threads})"
-        parser.add_argument("--threads", type=int, default=int(threads), help=help_text)
+        parser.add_argument("--threads", type=count, default=int(threads), help=help_text)
     return parser
 
 

@@ -9,7 +9,6 @@ demo. Prints the tables for docs/SPEED.md. A part that fails or takes too long i
 go on. --quick --cpu walks through the program on a CPU, at sizes that mean nothing.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import cases
+from utils.flags import OneLineParser
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 # Tests that need a GPU, and those of what a GPU computes otherwise.
@@ -224,9 +224,7 @@ def failed(result: dict) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.cuda", description=__doc__.split("\n")[0]
-    )
+    parser = OneLineParser("python -m benchmarks.cuda", description=__doc__.split("\n")[0])
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.add_argument("--minutes", type=float, default=9, help="time for everything (default: 9)")
     parser.add_argument("--source", help="folder of the sprites' art, as for main.py --source")

@@ -5,7 +5,6 @@
 The last line that a part prints is its figures, as JSON.
 """
 
-import argparse
 import contextlib
 import json
 import statistics
@@ -24,6 +23,7 @@ from models.settings import DSASettings, UnorderedSettings
 from models.vdsm import cuda
 from models.vdsm.settings import VDSMSettings
 from train_test import take_step
+from utils.flags import OneLineParser
 from utils.graphs import DeviceSteps, Recorder
 from utils.step import Stepper, choose_device
 
@@ -228,7 +228,7 @@ PARTS = {part.__name__: part for part in (parity, steps, blended, generate)}
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser("python -m benchmarks.cuda_parts")
+    parser = OneLineParser("python -m benchmarks.cuda_parts")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--cpu", action="store_true")

@@ -7,12 +7,12 @@ something got slower, 2 if the files cannot be compared. Only figures of one mac
 threads say something about the program: where these differ, a line says so.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.flags import OneLineParser
 
 
 def read(path: str) -> dict:
@@ -71,7 +71,7 @@ def compare(old: dict, new: dict, percent: float) -> tuple[list[str], bool]:
 
 def main(argv: list[str] | None = None) -> int:
     summary = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser("python -m benchmarks.diff", description=summary)
+    parser = OneLineParser("python -m benchmarks.diff", description=summary)
     parser.add_argument("old", metavar="A.json", help="the earlier result")
     parser.add_argument("new", metavar="B.json", help="the later result")
     change_help = "the least change that is listed (default: 10)"

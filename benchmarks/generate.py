@@ -86,7 +86,7 @@ def table(result: dict) -> str:
 
 def main(argv: list[str] | None = None):
     parser = cases.flags("generate", __doc__)
-    parser.add_argument("--repeats", type=int, default=9, help="timed repeats (default: 9)")
+    parser.add_argument("--repeats", type=cases.count, default=9, help="timed repeats (default: 9)")
     given = parser.parse_args(argv)
     result = benchmark(given.threads, 2 if given.quick else given.repeats, given.quick)
     cases.publish(given, result, table(result))

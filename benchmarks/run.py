@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None):
     parser = cases.flags("run", __doc__)
     parser.formatter_class = argparse.RawTextHelpFormatter
     parser.add_argument("--preset", default="demo", help="the run (default: demo)")
-    parser.add_argument("--repeats", type=int, default=1, help="how often (default: 1)")
+    parser.add_argument("--repeats", type=cases.count, default=1, help="how often (default: 1)")
     parser.epilog = "Other flags go to main.py, as in --epochs 1 --data_dir DIR."
     given, more = parser.parse_known_args(argv)
     flags = [*(QUICK if given.quick else ()), *more]

@@ -24,6 +24,7 @@ from data.base import IMAGE_SIZE, Dataset, consecutive, fingerprint, flat
 from utils.errors import UserError, in_one_line
 from utils.files import replacing, write_text
 from utils.flags import flag, numbers
+from utils.limits import human, memory
 from utils.plan import parse
 from utils.settings import DATA
 
@@ -161,15 +162,20 @@ def constants(labels: dict, classes: dict) -> dict[str, np.ndarray]:
 def load(config) -> Dataset:
     """The set of config.data_seed and its own flags, in clips of config.seq_len frames or more.
 
-    Raises UserError if a rod is too long.
+    Raises UserError if a rod is too long, or if the frames need more memory than there is.
     """
     lengths, dampings = config.pendulum_lengths, config.pendulum_dampings
     if lengths and max(lengths) > LONGEST:
         longest = f"found {max(lengths)} m in --pendulum_lengths"
         raise UserError(f"{longest}, expected {LONGEST} m at most: shorten the rod")
+    frames, (limit, place) = max(FRAMES, config.seq_len), memory()
+    size = sum(CLIPS.values()) * frames * IMAGE_SIZE**2 * 3
+    if size > limit:
+        needs = f"pendula of --seq_len {config.seq_len} need {human(size)} of memory"
+        raise UserError(f"{needs} and {place} has {human(limit)}: lower --seq_len")
     given = {"lengths": lengths, "dampings": dampings}
     factors = {name: values for name, values in given.items() if values}
-    return make(max(FRAMES, config.seq_len), config.data_seed, **factors)
+    return make(frames, config.data_seed, **factors)
 
 
 def export(dataset: Dataset, folder: Path) -> None:

@@ -5,7 +5,6 @@ a single run has the spread from its metrics.json: the standard error over clips
 deviation over the seeds of the evaluation. The last column holds the figures printed in papers.
 """
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -18,6 +17,8 @@ import numpy as np
 
 from metrics.published import as_text, reported
 from utils.errors import UserError, in_one_line
+from utils.files import read_json
+from utils.flags import OneLineParser
 from utils.plan import of_today
 from utils.settings import settings_class
 
@@ -31,7 +32,7 @@ class Run:
     def __init__(self, folder: Path):
         path = folder / "metrics.json"
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             details = content.pop("details")
             self.numbers, self.spread = {}, {}
             for notes in details.values():
@@ -53,16 +54,17 @@ class Run:
 
 def _settings(folder):
     """The settings that decide what a run learns, without the seed. Without a file: the folder."""
+    path, settings = folder / "config.json", {}
     try:
-        saved = json.loads((folder / "config.json").read_text())
+        for stage_name, values in read_json(path).items():
+            values = of_today(values, stage_name)
+            fields = dataclasses.fields(settings_class(values["model"], values["dataset_name"]))
+            names = [f.name for f in fields if not f.metadata["free"] and f.name != "seed"]
+            settings[stage_name] = {name: values.get(name) for name in names}
     except FileNotFoundError:
         return str(folder.resolve())
-    settings = {}
-    for stage_name, values in saved.items():
-        values = of_today(values, stage_name)
-        fields = dataclasses.fields(settings_class(values["model"], values["dataset_name"]))
-        names = [f.name for f in fields if not f.metadata["free"] and f.name != "seed"]
-        settings[stage_name] = {name: values.get(name) for name in names}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"{path} is not a saved configuration: move it away") from None
     return settings
 
 
@@ -98,18 +100,32 @@ def _text(cell, plus):
     return number if spread is None else f"{number} {plus} {spread:.2g}"
 
 
+def _escaped(text, special, with_words=()):
+    """`text` in one line, a backslash before each of the letters `special`.
+
+    with_words: {letter: what stands for it in place of the backslash and the letter}.
+    """
+    words = {letter: f"\\{letter}" for letter in special} | dict(with_words)
+    return " ".join(text.translate(str.maketrans(words)).split())
+
+
 def as_markdown(header, rows) -> str:
-    lines = ["| figure | " + " | ".join(header) + " | reported |"]
-    lines += ["| --- " * (len(header) + 2) + "|"]
+    def plain(text):
+        return _escaped(text, r"\`*_[]<>|#~$", {"&": "&amp;"})
+
+    lines = [f"| figure | {' | '.join(map(plain, header))} | reported |"]
+    lines.append("| --- " * (len(header) + 2) + "|")
     for name, cells, papers in rows:
         values = " | ".join(_text(cell, "±") for cell in cells)
-        lines.append(f"| `{name}` | {values} | {as_text(papers)} |")
+        code = _escaped(name.replace("`", "'"), "|")
+        lines.append(f"| `{code}` | {values} | {as_text(papers)} |")
     return "\n".join(lines) + "\n"
 
 
 def as_latex(header, rows) -> str:
     def plain(text):
-        return text.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_")
+        words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+        return _escaped(text, "&%_#${}", words)
 
     lines = [r"\begin{tabular}{l" + "r" * len(header) + "l}", r"\hline"]
     lines += [" & ".join(["figure", *map(plain, header), "reported"]) + r" \\", r"\hline"]
@@ -123,10 +139,15 @@ def as_latex(header, rows) -> str:
 def as_csv(header, rows) -> str:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
+
+    def plain(text):  # a spreadsheet would compute a cell that begins so
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+    header = [plain(title) for title in header]
     titles = [part for title in header for part in (title, "spread")]
     table.writerow(["figure", *titles, "reported"])
     for name, cells, papers in rows:
-        table.writerow([name, *itertools.chain(*cells), as_text(papers, "; ")])
+        table.writerow([plain(name), *itertools.chain(*cells), as_text(papers, "; ")])
     return out.getvalue()
 
 
@@ -137,7 +158,7 @@ FORMATS = {"markdown": as_markdown, "csv": as_csv, "latex": as_latex}
 def main(argv: list[str]) -> int:
     """Print the table that the flags ask for; returns the exit code."""
     about = __doc__.split("\n\n")[1]
-    flags = argparse.ArgumentParser(prog="python -m metrics.compare", description=about)
+    flags = OneLineParser(prog="python -m metrics.compare", description=about)
     flags.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     flags.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")

@@ -22,7 +22,7 @@ def confusions(true: Arrays, judged: Arrays, classes: dict, title: str) -> Figur
         values = range(len(names))
         shares = confusion_matrix(true[factor], judged[factor], labels=values, normalize="true")
         axis.imshow(shares, vmin=0, vmax=1)
-        axis.set(title=factor, xlabel="judged", ylabel="true")
+        axis.set(title=factor.replace("$", r"\$"), xlabel="judged", ylabel="true")
         ticks = names if len(names) <= NAMED else ()
         axis.set_xticks(range(len(ticks)), ticks, rotation="vertical", fontsize=7)
         axis.set_yticks(range(len(ticks)), ticks, fontsize=7)

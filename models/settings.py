@@ -25,7 +25,7 @@ class OneStageSettings(RunSettings):
     "Train. False: test."
     pretrained_model: int = flag(None, STAGE, kind=int, low=0, free=True)
     "Epoch of the checkpoint to test, or to go on from. Default: the newest."
-    lr: float = flag(0.001, STAGE, kind=number, low=0)
+    lr: float = flag(0.001, STAGE, kind=number, low=0, high=100)
     "Learning rate of Adam."
     kl_f: float = flag(1.0, STAGE, kind=number, low=0)
     "KL weight of f."
@@ -39,9 +39,9 @@ class OneStageSettings(RunSettings):
     start: str = flag("torch", STAGE, choices=("torch", "data"))
     """Initial weights: torch's, or adapted to data (DSA: pictures start at the mean colour;
     Unordered: also unit variance in every layer)."""
-    f_scale_start: float = flag(0.0, STAGE, kind=number, low=0)
+    f_scale_start: float = flag(0.0, STAGE, kind=number, low=0, high=100)
     "Posterior scale of f before training. 0 leaves torch's initial weights."
-    z_scale_start: float = flag(0.0, STAGE, kind=number, low=0)
+    z_scale_start: float = flag(0.0, STAGE, kind=number, low=0, high=100)
     "Posterior scale of z before training. 0 leaves torch's initial weights."
 
     @property

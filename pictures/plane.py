@@ -68,10 +68,12 @@ def colourings(dataset: Dataset, rows: np.ndarray, length: int) -> dict[str, np.
 
 def manifold(codes: np.ndarray, colours: dict[str, np.ndarray]) -> np.ndarray:
     """A picture of the codes [n, T, 2], with one panel per entry of `colourings`."""
+    from pictures.plots import plain  # imports matplotlib, which is slow
+
     figure, panels = _figure(1, len(colours), (5 * len(colours), 4))
     for panel, (name, values) in zip(panels, colours.items()):
         dots = panel.scatter(*codes.reshape(-1, 2).T, c=values.ravel(), s=6, cmap="turbo")
-        figure.colorbar(dots, ax=panel, label=name)
+        figure.colorbar(dots, ax=panel, label=plain(name))
         panel.set(xlabel="$z_1$", ylabel="$z_2$")
     return _pixels(figure)
 

@@ -38,7 +38,8 @@ def curves(scalars: dict[str, dict[int, float]]) -> str:
             for name, line in lines.items():
                 epochs = sorted(line)
                 marker = "." if len(epochs) < FEW_EPOCHS else None
-                axis.plot(epochs, [line[e] for e in epochs], label=name, marker=marker)
+                values = [line[e] for e in epochs]
+                axis.plot(epochs, values, label=plain(name), marker=marker)
             positive = any(value > 0 for line in lines.values() for value in line.values())
             axis.set(title=title, yscale="log" if positive and lines is not loss else "linear")
             axis.legend()
@@ -53,10 +54,16 @@ def heat_map(shares: np.ndarray, names: list[str]) -> str:
         figure = Figure((WIDTH, 1 + 0.17 * len(names)), layout="constrained")
         axis = figure.subplots()
         image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
-        axis.set(yticks=range(len(names)), yticklabels=names, xlabel="expert")
+        labels = [plain(name) for name in names]
+        axis.set(yticks=range(len(names)), yticklabels=labels, xlabel="expert")
         axis.set_xticks(ticks, ticks + 1)
         figure.colorbar(image, label="mean mixing weight", location="top", shrink=0.7)
         return _svg(figure)
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def data_uri(mime_type: str, data: bytes) -> str:

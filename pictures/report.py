@@ -1,20 +1,21 @@
 """--report True: everything that a run left on disk, on one page that opens without a network.
 
 The page is made from config.json, metrics.json, TensorBoard's events and the folder of pictures. It
-leaves out what is missing, and says which flag would have written it.
+leaves out what is missing, and says which flag would have written it. It also leaves out what
+cannot be read, and says so: a report never spoils a training.
 """
 
 import csv
 import dataclasses
 import io
-import json
 import math
 import re
 import shlex
+from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imageio.v3 as iio
 import jinja2
@@ -34,27 +35,48 @@ TEMPLATE = Path(__file__).with_name("report.html")
 RESUMED = 1  # SessionLog.START of TensorBoard: the run went on from this step
 COLUMN = 700  # pixels; a wider picture gets the whole width of the page
 MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
+ENDINGS = {".png": b"IEND\xaeB`\x82", ".gif": b";"}  # of whole files
+LONGEST = 300  # letters of a reason why a part is left out
 
 
-def write_report(settings: RunSettings) -> Path:
-    """Write the report of the run that `settings` name; returns its path."""
-    folder = RunFolder(settings)
-    saved = folder.saved_settings()
-    shots, tables = pictures(folder.images)
+class Parts(list):
+    """The parts that a report leaves out, as lines that say which and why."""
+
+    def part(self, name: str, function: Callable, *given: Any) -> Any:
+        """function(*given), or None if it raises anything: the part `name` is left out."""
+        try:
+            return function(*given)
+        except Exception as error:  # another program's files raise anything
+            why = str(error) if isinstance(error, UserError) else repr(error)
+            self.append(f"left out {name}: {' '.join(why.split())[:LONGEST]}")
+
+
+def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
+    """Write the report of the run that `settings` name.
+
+    Returns its path, and a line about each part that had to be left out.
+    """
+    folder, left_out = RunFolder(settings), Parts()
+    part = left_out.part
+    saved = part("the settings", folder.saved_settings) or {}
+    shots, tables = pictures(folder.images, left_out)
+    stages = [part(f"stage {n}", _stage, n, v, folder.tensorboard, part) for n, v in saved.items()]
+    uses = [(caption, part(caption, experts, text)) for caption, text in tables]
+    log = folder.log.read_text("utf-8", "replace") if folder.log.is_file() else ""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text()).render(
         settings=next(iter(saved.values()), dataclasses.asdict(settings)),
-        stages=[_stage(*item, folder.tensorboard) for item in saved.items()],
+        stages=[stage for stage in stages if stage],
         shots=[shot for shot in shots if "traverse_" not in shot.name],
         traversals=[shot for shot in shots if "traverse_" in shot.name],
-        experts=[(caption, *experts(text)) for caption, text in tables],
-        figures=figures(folder.metrics),
-        warnings=folder.log.read_text().splitlines() if folder.log.exists() else [],
+        experts=[(caption, *use) for caption, use in uses if use],
+        figures=part("the figures", figures, folder.metrics) or [],
+        warnings=[*log.splitlines(), *left_out],
         commit=origin.commit(),
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     files.write_text(folder.report, page)
-    return folder.report
+    return folder.report, list(left_out)
 
 
 def label(stage_name: str, model: str) -> str:
@@ -64,9 +86,14 @@ def label(stage_name: str, model: str) -> str:
     return f"Stage {names.index(stage_name) + 1}" if numbered else stage_name
 
 
-def _stage(stage_name, saved, tensorboard):
-    """What the page says of a stage: its command, its settings, where and how long it trained."""
-    values, log = plan.of_today(saved, stage_name), read_events(tensorboard / stage_name)
+def _stage(stage_name, saved, tensorboard, part):
+    """What the page says of a stage: its command, its settings, where and how long it trained.
+
+    part: `Parts.part`.
+    """
+    values, events = plan.of_today(saved, stage_name), tensorboard / stage_name
+    nothing: dict[str, Any] = {"scalars": {}, "seconds": 0, "origins": []}
+    log = part(f"the curves of {stage_name}", read_events, events) or nothing
     cls = settings_class(values["model"], values["dataset_name"])
     fields = [field.name for field in dataclasses.fields(cls) if field.name in values]
     # JSON has lists where the settings have tuples.
@@ -80,7 +107,9 @@ def _stage(stage_name, saved, tensorboard):
         "size": f"{settings.epochs} epochs of {batches}",
         "time": (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s",
         "origins": log["origins"],
-        "curves": curves(log["scalars"]) if log["scalars"] else None,
+        "curves": part(f"the curves of {stage_name}", curves, log["scalars"])
+        if log["scalars"]
+        else None,
         "settings": {name: flags.shown(value) for name, value in values.items()},
     }
 
@@ -130,10 +159,11 @@ class Shot(NamedTuple):
     wide: bool  # whether it is wider than a column
 
 
-def pictures(folder: Path) -> tuple[list[Shot], list[tuple[str, str]]]:
+def pictures(folder: Path, left_out: Parts) -> tuple[list[Shot], list[tuple[str, str]]]:
     """The newest picture of each kind, and the newest tables as (caption, text).
 
-    They come in the order of CAPTIONS; pictures that CAPTIONS does not list come last.
+    They come in the order of CAPTIONS; pictures that CAPTIONS does not list come last. left_out
+    takes the names of those that cannot be read.
     """
     newest = {}
     for path in natsorted(folder.glob("*")):
@@ -144,12 +174,20 @@ def pictures(folder: Path) -> tuple[list[Shot], list[tuple[str, str]]]:
     for kind in sorted(newest):
         path, caption = newest[kind]
         if path.suffix == ".csv":
-            tables.append((caption, path.read_text()))
-        else:
-            uri = data_uri(MIME_TYPES[path.suffix], path.read_bytes())
-            wide = iio.improps(path, index=0).shape[1] > COLUMN
-            shots.append(Shot(caption, path.name, uri, wide))
+            text = left_out.part(path.name, path.read_text)
+            tables += [(caption, text)] if text is not None else []
+        elif shot := left_out.part(path.name, _shot, path, caption):
+            shots.append(shot)
     return shots, tables
+
+
+def _shot(path, caption):
+    """The picture in the file `path`. Raises ValueError if the file is cut."""
+    content = path.read_bytes()
+    if not content.endswith(ENDINGS[path.suffix]):
+        raise ValueError("the file is empty or cut")
+    wide = iio.improps(content, index=0, extension=path.suffix).shape[1] > COLUMN
+    return Shot(caption, path.name, data_uri(MIME_TYPES[path.suffix], content), wide)
 
 
 def _kind(path):
@@ -202,7 +240,7 @@ def figures(path: Path) -> list[dict]:
     if not path.exists():
         return []
     try:
-        numbers = json.loads(path.read_text())
+        numbers = files.read_json(path)
         return [
             _table(numbers, stage_name, details, protocol, measured)
             for stage_name, details in numbers["details"].items()

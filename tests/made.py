@@ -62,3 +62,7 @@ def sprites(folder, characters=6, value=None):
 
     shape = (9 * characters, 8, 64, 64, 3)
     data.sprites.write(Path(folder) / "sprites", shape, fill, "composed")
+
+
+# JSON files that no command of the project writes, and one that is nested too deeply to be read
+WRONG_KINDS = ["[]", "null", "5", '{"details": 5}', '{"Seq": []}', "[" * 100_000 + "]" * 100_000]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from utils.errors import UserError
 from utils.files import regular, replacing
 from utils.flags import shown
+from utils.limits import out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +200,8 @@ def read_checkpoint(path: Path, mapped: bool = False):
             warnings.simplefilter("ignore")  # of another pickle protocol: our line says enough
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
+        if out_of_memory(error):
+            raise  # the file may be whole
         # damaged bytes raise anything from the unpickler; a short file raises EINVAL from a seek
         if isinstance(error, UserError):
             raise
@@ -222,7 +225,9 @@ def check_sum(path: Path) -> None:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UserError:
         raise
-    except Exception:  # damaged bytes raise anything from the reader
+    except Exception as error:  # damaged bytes raise anything from the reader
+        if out_of_memory(error):
+            raise  # the file may be whole
         raise Damaged(path, "has changed since it was written (checksum)") from None
 
 

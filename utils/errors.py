@@ -1,9 +1,14 @@
 """Mistakes that a user can mend, and how a command reports them."""
 
+import errno
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+BROKEN_PIPE = 141  # exit status of a command whose reader has ended: 128 plus the number of SIGPIPE
 
 
 class UserError(Exception):
@@ -37,16 +42,35 @@ def refuse_other_text(argv: list[str]) -> None:
 
 
 def in_one_line(main: Callable) -> Callable:
-    """Decorate a command's `main(argv=None)`: a UserError becomes a line on stderr and status 2."""
+    """Decorate a command's `main(argv=None)`: a UserError becomes a line on stderr and status 2.
+
+    So does an error of the disk. A reader that has ended, as in `| head`, gives BROKEN_PIPE.
+    """
 
     @functools.wraps(main)
     def command(argv=None):
         argv = sys.argv[1:] if argv is None else argv
         try:
             refuse_other_text(argv)
-            return main(argv)
+            status = main(argv)
+            sys.stdout.flush()
+            return status
         except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+            why = str(error)
+        except OSError as error:
+            if broken_pipe(error):
+                return BROKEN_PIPE
+            why = f"{error.filename or 'a file'}: {error.strerror}: check the place and its space"
+        print(" ".join(why.split()), file=sys.stderr)  # a library's message may have several lines
+        return 2
 
     return command
+
+
+def broken_pipe(error: OSError) -> bool:
+    """Whether the program that read our output has ended; from then on, nothing more is printed."""
+    if error.errno != errno.EPIPE:
+        return False
+    with suppress(OSError, ValueError):  # else Python complains at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -17,15 +17,20 @@ from typing import Any
 
 from utils.errors import UserError
 
+LARGEST = 10**6  # of the numbers whose flag declares no other bound
+
 
 def flag(default, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
     """A settings field with its default, in the group `group` of `--help`.
 
     kind: function that reads the text of the flag, by default the default's type. low, high:
-    inclusive bounds. free: the flag may differ when a run is resumed, because it does not change
-    what is learnt. stage: name of the only stage that reads it; it may differ for another stage.
+    inclusive bounds; those of a number are 0 and LARGEST unless declared. free: the flag may differ
+    when a run is resumed, because it does not change what is learnt. stage: name of the only stage
+    that reads it; it may differ for another stage.
     """
     kind = kind or (boolean if isinstance(default, bool) else type(default))
+    if kind in (int, float, number):
+        low, high = 0 if low is None else low, LARGEST if high is None else high
     meta = {"group": group, "kind": kind, "choices": choices, "low": low, "high": high}
     return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
 
@@ -92,8 +97,8 @@ def _positive(text, kind, expected):
         values = tuple(kind(part) for part in text.split(","))
     except (ValueError, argparse.ArgumentTypeError):
         raise wrong_value(text, expected) from None
-    if min(values) <= 0:
-        raise wrong_value(text, expected)
+    if not 0 < min(values) <= max(values) <= LARGEST:
+        raise wrong_value(text, f"{expected}, at most {LARGEST}")
     return values
 
 
@@ -141,6 +146,13 @@ def without(flags, name) -> list[str]:
             kept.append(part)
         skip = not skip and part == name
     return kept
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse's parser, which reports a wrong flag in one line on stderr and exits with code 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
 
 
 class Parser(argparse.ArgumentParser):
@@ -195,8 +207,7 @@ def _read(meta, text):
         value = kind(text)
     except ValueError:
         raise wrong_value(text, "an integer" if kind is int else kind.__name__) from None
-    if meta["low"] is not None and value < meta["low"]:
-        raise wrong_value(text, f"at least {meta['low']}")
-    if meta["high"] is not None and value > meta["high"]:
-        raise wrong_value(text, f"at most {meta['high']}")
+    low, high = meta["low"], meta["high"]
+    if low is not None and not low <= value <= high:
+        raise wrong_value(text, f"a number of at least {low} and at most {high}")
     return value

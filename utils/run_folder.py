@@ -14,6 +14,7 @@ from pathlib import Path
 from utils.checkpoints import Damaged, check_sum, load_checkpoint
 from utils.errors import UserError
 from utils.files import read_json, replacing, sweep, unused, write_text
+from utils.limits import out_of_memory
 from utils.plan import of_today
 from utils.settings import RunSettings
 
@@ -126,7 +127,10 @@ class RunFolder:
     def saved_settings(self) -> dict[str, dict]:
         """The saved configuration, {stage: {flag: value}}; {} if there is none."""
         try:
-            return read_json(self.config)
+            saved = read_json(self.config)
+            if not isinstance(saved, dict) or not all(isinstance(v, dict) for v in saved.values()):
+                raise ValueError("not {stage: {flag: value}}")
+            return saved
         except FileNotFoundError:
             return {}
         except (ValueError, OSError):
@@ -163,6 +167,8 @@ class RunFolder:
                 check(state, info, self.settings, self._place(path, info))
                 self._checked.add(path)
         except Exception as error:  # wrong types raise anything
+            if out_of_memory(error):
+                raise  # the file may be whole
             why = str(error) if isinstance(error, ValueError) else repr(error)
             number = self.settings.number(stage)
             raise Damaged(path, f"is no checkpoint of stage {number} ({why})") from None

@@ -12,7 +12,7 @@ from utils.settings import RunSettings, StageInfo
 MOMENTS = "exp_avg", "exp_avg_sq"
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Leaves tensors without normal numbers: the meta device would import torch's compiler."""
 
     def __torch_function__(self, func, types, args: tuple = (), kwargs=None):
@@ -36,7 +36,7 @@ def check(
     if type(state["epoch"]) is not int or state["epoch"] < 0:
         raise ValueError("it has no number of epochs")
     known = {field.name for field in fields(settings)} & saved.keys()
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), Unfilled():
         stage = info.stage().build(replace(settings, **{n: saved[n] for n in known}))
     _check_tensors(state["model"], stage.network.state_dict())
     _check_adam(state["optimizer"], stage)

@@ -119,9 +119,9 @@ class RunSettings:
     "Epochs."
     bs_per_epoch: int = flag(2, SCHEDULE, low=1)
     "Batches per epoch, each drawn anew."
-    lr_resume: float = flag(None, SCHEDULE, kind=number, low=0, free=True)
+    lr_resume: float = flag(None, SCHEDULE, kind=number, low=0, high=100, free=True)
     "Learning rate that replaces that of the stage when a run is resumed."
-    lr_warmup: int = flag(0, SCHEDULE, low=0)
+    lr_warmup: int = flag(0, SCHEDULE, low=0, high=10**9)
     "Steps over which the learning rate rises from 0. 0: no warm-up."
     lr_final: float = flag(1.0, SCHEDULE, kind=number, low=0, high=1)
     "Share of the learning rate that a cosine decay leaves at the end. 1: no decay."
@@ -135,16 +135,16 @@ class RunSettings:
     T_mult: int = flag(1, SCHEDULE, free=True)
     "Accepted and ignored, like T_0_frac."
 
-    model_test_interval: int = flag(1, OUTPUT, low=1, free=True)
+    model_test_interval: int = flag(1, OUTPUT, low=1, high=10**9, free=True)
     "Epochs between test pictures and validation losses."
-    model_save_interval: int = flag(2, OUTPUT, low=1, free=True)
+    model_save_interval: int = flag(2, OUTPUT, low=1, high=10**9, free=True)
     "Epochs between checkpoints."
     transfer_frames: tuple = flag(None, OUTPUT, kind=integers, free=True)
     """Frames to which the pictures continue transferred motions, joined by commas. Default: as the
     data set says (pendulum: 40,60; others: none). Unordered cannot continue a clip."""
-    save_every_steps: int = flag(0, OUTPUT, low=0, free=True)
+    save_every_steps: int = flag(0, OUTPUT, low=0, high=10**9, free=True)
     "Steps between checkpoints within an epoch. Each replaces the one before. 0: none."
-    keep_checkpoints: int = flag(0, OUTPUT, low=0, free=True)
+    keep_checkpoints: int = flag(0, OUTPUT, low=0, high=10**9, free=True)
     "How many of the newest checkpoints of a stage to keep, beside the best. 0 keeps all."
     tboard_log: bool = flag(True, OUTPUT, free=True)
     "Write scalars and pictures for TensorBoard."
@@ -174,7 +174,7 @@ class RunSettings:
 
     device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda"), free=True)
     "Where to compute. auto takes a CUDA GPU if there is one."
-    threads: int = flag(0, MACHINE, low=0, free=True)
+    threads: int = flag(0, MACHINE, low=0, high=1024, free=True)
     "CPU threads. 0 leaves the choice to torch."
     precision: str = flag("fp32", MACHINE, choices=("fp32", "bf16", "tf32"), free=True)
     """Precision of convolutions and large products: fp32, bf16 (a processor with AVX512-BF16, or a

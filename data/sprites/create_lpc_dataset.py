@@ -5,7 +5,6 @@ Without --lpc, downloads the art first, 0.4 MB, into DIR/sprites/lpc. Writes DIR
 and dataset.json (743 MB), unless they are complete. Needs no torch.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,12 +14,13 @@ sys.path.insert(0, str(ROOT))
 from data.sprites import compose, make, stored  # noqa: E402
 from data.sprites.download import ADDRESS, download  # noqa: E402
 from utils.errors import in_one_line  # noqa: E402
+from utils.flags import OneLineParser  # noqa: E402
 
 
 @in_one_line
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     clone = f"folder of a clone of {compose.UPSTREAM}; default: download the art"
     parser.add_argument("--lpc", metavar="CLONE", help=clone)
     mirror = "where to download the art from; default: GitHub"

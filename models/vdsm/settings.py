@@ -36,9 +36,9 @@ class VDSMSettings(RunSettings):
     "Epoch of the stage-1 checkpoint to use, or to go on from. Default: the newest."
     pretrained_model_VDSMSeq: int = flag(None, STAGE, kind=int, low=0, free=True)
     "Epoch of the stage-2 checkpoint to test, or to go on from. Default: the newest."
-    lr_VDSMEncDec: float = flag(0.001, STAGE, kind=number, low=0, stage="EncDec")
+    lr_VDSMEncDec: float = flag(0.001, STAGE, kind=number, low=0, high=100, stage="EncDec")
     "Learning rate of Adam in stage 1."
-    lr_VDSMSeq: float = flag(0.001, STAGE, kind=number, low=0, stage="Seq")
+    lr_VDSMSeq: float = flag(0.001, STAGE, kind=number, low=0, high=100, stage="Seq")
     "Learning rate of Adam in stage 2."
     lr_identity: float = flag(1.0, STAGE, kind=number, low=0, stage="EncDec")
     "Share of the learning rate of stage 1 for the layers of s."
@@ -66,7 +66,7 @@ class VDSMSettings(RunSettings):
     "Size of the dynamics d."
     rnn_dim: int = flag(512, MODEL, low=1, stage="Seq")
     "Hidden size of the LSTMs."
-    rnn_layers: int = flag(3, MODEL, low=1, stage="Seq")
+    rnn_layers: int = flag(3, MODEL, low=1, high=100, stage="Seq")
     "Layers of the LSTMs."
     rnn_dropout: float = flag(0.0, MODEL, kind=number, low=0, high=0.99, stage="Seq")
     "Dropout between the layers of the bi-LSTM."

@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import pytest
 
-from metrics.compare import main
+from metrics.compare import as_csv, as_latex, as_markdown, main
 from models.vdsm.settings import VDSMSettings
+from tests.made import WRONG_KINDS
 
 
 @pytest.fixture
@@ -63,6 +65,36 @@ def test_csv_and_latex(runs, capsys):
     tex = compared(capsys, runs, "demo", "small", "--format", "latex")
     assert r"seq\_reconstruction\_psnr & $34$ & $20$ &  \\" in tex and tex.count("\n") == 8
     assert r"consistency\_accuracy & $0.34 \pm 0.01$" in tex
+
+
+def test_names_that_a_format_would_read_as_its_own():
+    header, rows = ["=a|b_*c (vdsm)"], [("-swap_$x#\\^`|", [(0.5, None)], {})]
+    assert as_markdown(header, rows).splitlines()[0] == (
+        r"| figure | =a\|b\_\*c (vdsm) | reported |"
+    )
+    assert r"| `-swap_$x#\^'\|` |" in as_markdown(header, rows)
+    tex = as_latex(header, rows)
+    assert r"-swap\_\$x\#\textbackslash{}\textasciicircum{}`| & $0.5$" in tex
+    table = list(csv.reader(io.StringIO(as_csv(header, rows))))
+    assert table[0][1] == "'=a|b_*c (vdsm)" and table[1][0].startswith("'-swap")
+    assert table[1][1] == "0.5"
+
+
+@pytest.mark.parametrize("content", WRONG_KINDS)
+@pytest.mark.parametrize("name", ["metrics.json", "config.json"])
+def test_files_of_another_kind(runs, capsys, name, content):
+    shutil.copytree(runs / "demo", runs / "wrong", dirs_exist_ok=True)
+    (runs / "wrong" / name).write_text(content)
+    assert main(["wrong", "--runs_dir", str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and name in said
+
+
+def test_a_wrong_flag_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--format", "word"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.count("\n") == 1 and "'word'" in said
 
 
 def test_what_it_refuses(runs, capsys):

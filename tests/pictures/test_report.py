@@ -18,9 +18,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import pendulum
 from pictures.codes import expert_use
-from pictures.report import experts, figures, label, pictures, read_events, write_report
+from pictures.report import Parts, experts, figures, label, pictures, read_events, write_report
 from tests.conftest import few
+from tests.made import WRONG_KINDS
 from tests.tiny import TEST, TINY
+from utils.errors import UserError
 from utils.plan import parse
 from utils.progress import tensorboard
 from utils.settings import MODELS, StageInfo
@@ -111,7 +113,7 @@ def test_a_browser_sees_it(run, tmp_path):
 
 
 def test_every_picture_and_table_of_a_run_has_its_caption(run):
-    shots, tables = pictures(run / "images")
+    shots, tables = pictures(run / "images", Parts())
     captions = [caption for caption, *_ in (*shots, *tables)]
     assert all(caption.endswith(" (after epoch 1)") and "{" not in caption for caption in captions)
     assert len(tables) == 2
@@ -178,7 +180,7 @@ def test_a_run_that_left_little_says_what_is_missing(tmp_path):
     (folder / "images").mkdir(parents=True)
     (folder / "log.txt").write_text("stage 1: one expert takes all\n")
     iio.imwrite(folder / "images" / "plane_3.png", np.zeros((4, 4, 3), np.uint8))
-    page = Page(write_report(settings).read_text())
+    page = Page(write_report(settings)[0].read_text())
     assert [alt for alt, _, _ in page.images] == ["plane_3.png"]
     missing = ["no config.json", "No curves", "--tboard_log True", "no traversals", "no experts"]
     words = ["<b>", "one expert takes all", "Nothing was measured", *missing]
@@ -194,7 +196,7 @@ def test_the_command_has_the_flags_of_the_data_set_and_those_of_today(tmp_path):
     settings_file = tmp_path / "runs" / "demo" / "config.json"
     settings_file.parent.mkdir(parents=True)
     settings_file.write_text(json.dumps({"EncDec": saved}))
-    text = Page(write_report(settings).read_text()).text
+    text = Page(write_report(settings)[0].read_text()).text
     assert "--pendulum_lengths 0.5,1" in text and "--single_decoder True" in text
 
 
@@ -234,6 +236,31 @@ def test_figures_are_beside_published_ones(tmp_path):
     assert absent == ("absent", "", "", "", "")
 
 
-def test_a_broken_file_of_figures(refused, trained):
-    (trained / "metrics.json").write_text("{")
-    assert "metrics.json is not a file of figures" in refused(*TINY, *TEST, "--report", "True")
+@pytest.mark.parametrize("content", ["{", *WRONG_KINDS])
+def test_a_broken_file_of_figures(trained, content):
+    (trained / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match="metrics.json is not a file of figures"):
+        figures(trained / "metrics.json")
+
+
+def test_what_cannot_be_read_is_left_out(command, trained):
+    """A page is written all the same, says what it lacks, and the command succeeds."""
+    images = trained / "images"
+    table = expert_use(np.ones((2, 3)) / 3, {"colour": (np.array([0, 1]), (r"$\frac{$", "a$b"))})
+    (images / "experts_9.csv").write_text(table)
+    (images / "seq_experts_9.csv").write_text("entropy,clips\nhigh,many\n")
+    (images / "traverse_z_9.png").write_bytes(b"")
+    (trained / "log.txt").write_bytes(b"caf\xe9\n")
+    (trained / "metrics.json").write_text("[]")
+    (trained / "config.json").write_text("{}")
+    said = command(*TINY, *TEST, "--report", "True")
+    assert said.code == 0, said
+    page = Page((trained / "report.html").read_text())
+    for name in ("traverse_z_9.png", "the figures", "caf\ufffd"):
+        assert name in page.text, name
+    gif, parts = next(images.glob("*.gif")), Parts()
+    gif.write_bytes(gif.read_bytes()[:-20])
+    pictures(images, parts)
+    assert any(gif.name in line and "cut" in line for line in parts)
+    left_out = [line for line in said.err.splitlines() if "left out" in line]
+    assert len(left_out) >= 3 and all(line in page.text for line in (r"$\frac{$", "a$b"))

@@ -212,3 +212,16 @@ def test_noise_comes_back():
     first = torch.randn(3)
     set_rng_state(known, device)
     assert torch.equal(torch.randn(3), first)
+
+
+def test_a_checkpoint_that_does_not_fit_into_memory_is_not_damaged(tmp_path, monkeypatch):
+    """Else a whole file would be put away."""
+    path = tmp_path / "0_VDSM_EncDec.pth"
+    torch.save({"model": {}}, path)
+
+    def no_memory(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+
+    monkeypatch.setattr("torch.load", no_memory)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        load_checkpoint(path)
