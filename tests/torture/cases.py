@@ -1,0 +1,195 @@
+"""What the cases of every class share: a seeded generator, a folder, and undisturbed runs."""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import imageio.v3 as iio
+import numpy as np
+
+import train_test
+from models.elbo import Term
+from tests.made import mug
+from tests.runs import NETWORKS
+from tests.tiny import STAGE_1
+from tests.torture import judge
+from tests.torture.server import LIMIT, SMALL, Events, Life, live
+
+RUN = Path("runs", "demo")
+
+
+@dataclass
+class Case:
+    """One case of a class. Equal `rng` give equal cases.
+
+    folder: empty, for this case. shared: of the worker, for what many cases read. notes: what was
+    done, in words. skipped: why there was nothing to judge.
+    """
+
+    rng: random.Random
+    folder: Path
+    shared: Path
+    notes: list[str] = field(default_factory=list)
+    skipped: str | None = None
+
+    @property
+    def run(self) -> Path:
+        return self.folder / RUN
+
+    def note(self, text: str) -> None:
+        """Add a line to what was done."""
+        self.notes.append(text)
+
+    def live(self, flags: Sequence, arrange: Callable | None = None, **limits) -> Life:
+        """A life of main.py in this case's folder."""
+        life = live(flags, self.folder, arrange, **limits)
+        self.note(f"main.py {' '.join(life.flags)[-200:]}: {life}")
+        return life
+
+    def copy(self, folder: Path) -> None:
+        """Put what `folder` holds into this case's folder."""
+        shutil.copytree(folder, self.folder, dirs_exist_ok=True, symlinks=True)
+
+
+@dataclass
+class Undisturbed:
+    """A run that nothing disturbed: its folder, its time in seconds and its number of moments."""
+
+    folder: Path
+    seconds: float
+    moments: int
+
+    @property
+    def run(self) -> Path:
+        return self.folder / RUN
+
+
+_undisturbed: dict[str, Undisturbed] = {}
+
+
+def undisturbed(case: Case, name: str, flags: Sequence, start: Path | None = None, arrange=None):
+    """The run `flags`, reckoned once per worker, from a copy of the folder `start`."""
+    if name not in _undisturbed:
+        folder = case.shared / f"undisturbed-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        if start:
+            shutil.copytree(start, folder)
+        folder.mkdir(exist_ok=True)
+        events = Events()
+        life = live(flags, folder, both(arrange, events.arrange), limit=5 * LIMIT)
+        judge.ended(life, 0)
+        _undisturbed[name] = Undisturbed(folder, life.seconds, events.count)
+    return _undisturbed[name]
+
+
+def trained(case: Case) -> Undisturbed:
+    """Both stages of SMALL, trained once without pictures."""
+    return undisturbed(case, "trained", SMALL, arrange=no_pictures)
+
+
+def both(*functions: Callable | None) -> Callable:
+    """A function that calls those of `functions` that are not None, in turn."""
+
+    def call():
+        for function in functions:
+            if function:
+                function()
+
+    return call
+
+
+def no_pictures() -> None:
+    """Leave the pictures of training out, to save time."""
+    train_test.draw_stage = lambda *_: None
+
+
+def spoil(stage_name: str, term: str, value_at: Callable) -> Callable:
+    """A function for `arrange`: in a training step, multiply a term of the loss of the stage.
+
+    value_at(training): the factor in this step, or None.
+    """
+
+    def arrange():
+        network, take_step, factor = NETWORKS[stage_name], train_test.take_step, [None]
+        loss = network.loss
+
+        def spoiled(self, *args, **kwargs):
+            terms = loss(self, *args, **kwargs)
+            if factor[0] is not None:
+                terms[term] = Term(*(part * factor[0] for part in terms[term]))
+            return terms
+
+        def step(training, *rest):
+            factor[0] = value_at(training) if training.info.name == stage_name else None
+            try:
+                return take_step(training, *rest)
+            finally:
+                factor[0] = None
+
+        network.loss, train_test.take_step = spoiled, step
+
+    return arrange
+
+
+# --- data sets of a few small files ---
+
+
+def videos(folder: Path) -> None:
+    """Six clips below `folder`: a video, two folders of pictures and three GIFs."""
+    for number in range(6):
+        frames = np.zeros((6, 24, 40, 3), np.uint8)
+        frames[..., 0], frames[..., 1] = 40 * number, 40 * np.arange(6)[:, None, None]
+        place = folder / f"person{number % 2}" / f"clip{number}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            with av.open(str(place.with_suffix(".avi")), "w") as container:
+                stream = container.add_stream("mjpeg", 10)
+                stream.height, stream.width, stream.pix_fmt = 24, 40, "yuvj420p"
+                for frame in frames:
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+                container.mux(stream.encode())
+        elif number < 3:
+            place.mkdir()
+            for i, frame in enumerate(frames):
+                iio.imwrite(place / f"{i}.png", frame)
+        else:
+            iio.imwrite(place.with_suffix(".gif"), frames, duration=100, loop=0)
+
+
+def digits(folder: Path) -> None:
+    """MNIST's two training files, with 60 grey squares for digits."""
+    folder.mkdir(parents=True)
+    images = np.broadcast_to(np.arange(1, 61, dtype=np.uint8)[:, None, None], (60, 28, 28))
+    labels = np.arange(60, dtype=np.uint8) % 10
+    for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
+        head = np.array([magic, *array.shape], ">i4").tobytes()
+        (folder / f"train-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+ONE_EPOCH = [*SMALL, *STAGE_1, "--epochs", "1", "--seq_len", "4", "--data_dir", "data"]
+DATA = {  # name: what writes its files into a folder, and flags
+    "videos": (
+        lambda folder: videos(folder / "films"),
+        [*ONE_EPOCH, "--dataset_name", "video-folder", "--source", "films"],
+    ),
+    "digits": (
+        lambda folder: digits(folder / "digits"),
+        [*ONE_EPOCH, "--dataset_name", "moving-mnist", "--source", "digits"],
+    ),
+    "mug": (
+        lambda folder: mug(folder / "data", clips=12, film=8),
+        [*ONE_EPOCH, "--dataset_name", "MUG-FED"],
+    ),
+}
+
+
+def source(case: Case, name: str) -> Path:
+    """A folder that holds the files of the data set `name` of DATA, made once per worker."""
+    folder = case.shared / f"source-{name}"
+    if not folder.exists():
+        folder.mkdir()
+        DATA[name][0](folder)
+    return folder

@@ -1,0 +1,92 @@
+"""What a life may leave: how it may end, and what its run must hold."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from tests.runs import SUFFIX
+from tests.torture.server import Life
+
+
+class Failed(Exception):
+    """The program broke a promise of docs/RELIABILITY.md."""
+
+
+def ended(life: Life, *codes: int, warnings: int = 0) -> None:
+    """Raise Failed unless the life ended with one of `codes` (default: 0 or 2), as it should.
+
+    Code 2 comes with one line on stderr, which main.py wrote. warnings: lines that may stand before
+    it. A traceback, a hang and every other code are failures.
+    """
+    if life.hung:
+        raise Failed(f"no end within {life.seconds:.0f} s")
+    for line in (life.err + life.out).splitlines():
+        if line.startswith("Traceback"):
+            raise Failed(f"a traceback: {life.err.strip().splitlines()[-1][:200]}")
+    if life.code not in (codes or (0, 2)):
+        raise Failed(str(life))
+    if life.code == 2:
+        lines = life.err.splitlines()
+        if not lines or len(lines) > 1 + warnings or not lines[-1].startswith("main.py: "):
+            raise Failed(f"expected one line on stderr, found {life.err[:300]!r}")
+
+
+def newest(checkpoints: Path) -> dict[str, Path]:
+    """The newest checkpoint of each stage, {name of the stage: path}."""
+    found = {}
+    for name, suffix in SUFFIX.items():
+        places = []
+        for path in checkpoints.glob(f"*_{suffix}.pth"):
+            match = re.fullmatch(rf"(?:([0-9]+)|step_([0-9]+)_([0-9]+))_{suffix}\.pth", path.name)
+            if match:
+                epoch, begun, step = match.groups()
+                places.append((int(epoch) + 1, 0, path) if epoch else (int(begun), int(step), path))
+        if places:
+            found[name] = max(places)[-1]
+    return found
+
+
+def same_end(run: Path, reference: Path) -> None:
+    """Raise Failed unless the newest checkpoint of each stage is that of the undisturbed run."""
+    mine, other = (newest(folder / "checkpoints") for folder in (run, reference))
+    names = [{name: path.name for name, path in found.items()} for found in (mine, other)]
+    if names[0] != names[1]:
+        raise Failed(f"the newest checkpoints are {names[0]}, undisturbed they are {names[1]}")
+    for name, path in mine.items():
+        same_state(path, other[name])
+
+
+def same_state(path: Path, other: Path) -> None:
+    """Raise Failed unless weights, Adam's state and random state of two checkpoints are equal."""
+    states = [torch.load(file, weights_only=True) for file in (path, other)]
+    for key in ("model", "optimizer", "rng"):
+        where = _difference(*(state[key] for state in states))
+        if where is not None:
+            raise Failed(f"{path.name} differs from the undisturbed run in {key}{where}")
+
+
+def _difference(a, b):
+    """Where two nested values differ, as text; None if they are equal to the bit."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        same = a.shape == b.shape and a.dtype == b.dtype
+        return None if same and torch.equal(a, b) else ""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        pairs = ((key, a[key], b[key]) for key in a)
+    elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        pairs = ((key, *pair) for key, pair in enumerate(zip(a, b)))
+    else:
+        return None if type(a) is type(b) and a == b else ""
+    for key, *pair in pairs:
+        where = _difference(*pair)
+        if where is not None:
+            return f".{key}{where}"
+    return None
+
+
+def all_finite(checkpoints: Path) -> None:
+    """Raise Failed if a checkpoint holds a weight that is not finite."""
+    for path in checkpoints.glob("*.pth"):
+        for name, values in torch.load(path, weights_only=True)["model"].items():
+            if not torch.isfinite(values).all():
+                raise Failed(f"{path.name} was saved with {name} not finite")

@@ -1,0 +1,135 @@
+"""Kills at random moments: the same command, given again until it ends, ends as if undisturbed."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.tiny import STAGE_1, STAGE_2
+from tests.torture import judge
+from tests.torture.cases import (
+    DATA,
+    Case,
+    both,
+    no_pictures,
+    source,
+    spoil,
+    trained,
+    undisturbed,
+)
+from tests.torture.server import SMALL, Events, kill, tear
+
+MOST_KILLS = 3
+SIGNALS = signal.SIGTERM, signal.SIGINT
+
+
+class Scenario(NamedTuple):
+    """A command that is killed."""
+
+    flags: list[str]
+    start: Callable[[Case], Path] | None = None  # gives the folder in which it starts
+    arrange: Callable[[Path], Callable] | None = None  # of the folder in which it runs
+    keeps: bool = False  # nothing of the start may be lost
+
+
+def nan_once(folder: Path) -> Callable:
+    """A NaN in step 3 of stage 1 which never comes again once a step was taken at a lower rate."""
+    gone = folder / "nan-is-over"
+
+    def value(training):
+        if training.place.scale < 1:
+            gone.touch()
+        return float("nan") if training.place.step == 3 and not gone.exists() else None
+
+    return spoil("EncDec", "x", value)
+
+
+def nan_at_once(folder: Path) -> Callable:
+    """A NaN in step 2 of stage 1, right after a checkpoint, at the first two learning rates."""
+
+    def value(training):
+        at = training.place.step == 2 and training.place.scale > 0.3
+        return float("nan") if at else None
+
+    return spoil("EncDec", "x", value)
+
+
+def done(case: Case) -> Path:
+    """A finished run."""
+    return trained(case).folder
+
+
+SCENARIOS = {
+    "training": Scenario(SMALL),
+    "saving every step": Scenario([*SMALL, "--save_every_steps", "1", "--keep_checkpoints", "1"]),
+    "fresh": Scenario([*SMALL, "--fresh", "True", "--seed", "1"], done, keeps=True),
+    "fresh stage 1": Scenario([*SMALL, *STAGE_1, "--fresh", "True"], done, keeps=True),
+    "fresh stage 2": Scenario(
+        [*SMALL, *STAGE_2, "--fresh", "True", "--lr_VDSMSeq", "0.1"], done, keeps=True
+    ),
+    "NaN": Scenario([*SMALL, *STAGE_1], arrange=nan_once),
+    "NaN at once": Scenario([*SMALL, *STAGE_1], arrange=nan_at_once),
+    **{name: Scenario(flags, partial(source, name=name)) for name, (_, flags) in DATA.items()},
+}
+
+
+def run(case: Case) -> None:
+    """Kill a command up to MOST_KILLS times, let it end, and compare."""
+    rng, name = case.rng, case.rng.choice(list(SCENARIOS))
+    scenario = SCENARIOS[name]
+    start = scenario.start(case) if scenario.start else None
+
+    def arrange(folder):
+        return both(no_pictures, scenario.arrange and scenario.arrange(folder))
+
+    place = case.shared / f"undisturbed-{name}"
+    reference = undisturbed(case, name, scenario.flags, start, arrange(place))
+    if start:
+        case.copy(start)
+    for _ in range(rng.randint(1, MOST_KILLS)):
+        events, limits, asked = moment(case, reference)
+        life = case.live(scenario.flags, both(arrange(case.folder), events.arrange), **limits)
+        if life.killed or (asked and life.code in (-asked, 128 + asked)):
+            continue
+        judge.ended(life, 0)
+        break
+    else:
+        judge.ended(case.live(scenario.flags, arrange(case.folder)), 0)
+    judge.same_end(case.run, reference.run)
+    parts = [str(path.name) for path in case.run.rglob("*.part")]
+    if parts:
+        raise judge.Failed(f"half-written files are left: {', '.join(parts)}")
+    if scenario.keeps:
+        nothing_lost(start / "runs", case.folder / "runs")
+
+
+def moment(case: Case, reference) -> tuple[Events, dict, int | None]:
+    """A way to die: what counts the moments, limits of the life, and the signal that asks."""
+    rng, at = case.rng, case.rng.randrange(reference.moments)
+    way = rng.choices(("moment", "torn", "clock", "signal"), (5, 2, 2, 1))[0]
+    if way == "clock":
+        seconds = rng.uniform(0, reference.seconds)
+        case.note(f"killed after {seconds:.3f} s")
+        return Events(), {"kill_after": seconds}, None
+    case.note(f"{way} at moment {at} of {reference.moments}")
+    if way == "torn":
+        return Events(at, partial(tear, round(2 ** rng.uniform(0, 17)))), {}, None
+    if way == "signal":
+        number = rng.choice(SIGNALS)
+        return Events(at, lambda: os.kill(os.getpid(), number)), {}, number
+    return Events(at, kill), {}, None
+
+
+def nothing_lost(before: Path, after: Path) -> None:
+    """Raise Failed if a checkpoint below `before` is nowhere below `after`."""
+
+    def contents(folder):
+        return {hashlib.sha256(p.read_bytes()).digest(): p for p in folder.rglob("*.pth")}
+
+    old, new = contents(before), contents(after)
+    lost = [path.name for digest, path in old.items() if digest not in new]
+    if lost:
+        raise judge.Failed(f"lost of the old run: {', '.join(sorted(lost))}")

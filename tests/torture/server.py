@@ -1,0 +1,215 @@
+"""Lives of main.py: a process that imported torch once forks, and each fork runs one command.
+
+A life costs a fraction of a second instead of the seconds that the imports take. It runs in a
+folder of its own, over a few pendula, on one thread.
+"""
+
+import contextlib
+import functools
+import io
+import mmap
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import main
+import train_test
+from data import moving_mnist, pendulum
+from tests.tiny import FEW, TEST, TINY
+
+# smaller than TINY, because many lives must fit into a minute
+SMALL = [*TINY, *"--epochs 3 --seq_len 5 --frames_per_clip 2 --num_test_ids 1".split()]
+LIMIT = 60  # seconds after which a life counts as hung
+ROOM = 4 << 30  # bytes that a life may take beside the program, so that a bomb harms no one
+KILLED = -signal.SIGKILL, -signal.SIGXFSZ
+make = pendulum.make
+
+
+@functools.cache
+def few(frames=pendulum.FRAMES, seed=0, **factors):
+    """A few pendula in place of the whole set."""
+    return make(frames, seed, FEW, **factors)
+
+
+@dataclass
+class Life:
+    """What one command left. code: exit status, or minus the signal that ended it."""
+
+    flags: list[str]
+    code: int
+    out: str
+    err: str
+    seconds: float
+    hung: bool
+
+    @property
+    def killed(self) -> bool:
+        """Whether the torture ended it."""
+        return self.code in KILLED and not self.hung
+
+    def __str__(self):
+        last = (self.err.strip() or self.out.strip()).splitlines()[-3:]
+        return f"exit {self.code} after {self.seconds:.1f} s: {' / '.join(last)}"
+
+
+class Pending:
+    """A life that has begun and may not have ended."""
+
+    def __init__(self, pid: int, flags: Sequence, said: Path):
+        self.pid, self.flags, self.said = pid, [str(flag) for flag in flags], said
+        self.began = time.monotonic()
+
+    def end(self, limit: float = LIMIT, kill_after: float | None = None) -> Life:
+        """Wait for the end. kill_after: seconds since the start after which it is killed."""
+        hung, stop = False, limit if kill_after is None else min(kill_after, limit)
+        while True:
+            pid, status, used = os.wait4(self.pid, os.WNOHANG)
+            seconds = time.monotonic() - self.began
+            if pid:
+                break
+            if seconds > stop:
+                hung = kill_after is None or seconds > limit
+                os.kill(self.pid, signal.SIGKILL)
+                _, status, used = os.wait4(self.pid, 0)
+                break
+            time.sleep(min(0.003, max(stop - seconds, 0)))
+        out, err = (_text(self.said.with_suffix(kind)) for kind in (".out", ".err"))
+        return Life(self.flags, os.waitstatus_to_exitcode(status), out, err, seconds, hung)
+
+
+def _text(path):
+    text = path.read_bytes().decode(errors="replace")
+    path.unlink()
+    return text
+
+
+def begin(flags: Sequence, folder: Path, arrange: Callable | None = None) -> Pending:
+    """Start main.py with `flags` in `folder`. arrange: called in the new process before main."""
+    said = folder.parent / f"{folder.name}.said-{time.monotonic_ns()}"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _live([str(flag) for flag in flags], folder, arrange, said)
+    return Pending(pid, flags, said)
+
+
+def live(flags: Sequence, folder: Path, arrange: Callable | None = None, **limits) -> Life:
+    """Run main.py with `flags` in `folder` to its end. limits: see `Pending.end`."""
+    return begin(flags, folder, arrange).end(**limits)
+
+
+def _live(flags, folder, arrange, said):
+    """Be the new process. Never returns."""
+    code = 1
+    try:
+        for number, kind in ((1, ".out"), (2, ".err")):
+            file = os.open(said.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, number)
+            os.close(file)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        # as Python opens them under a UTF-8 locale
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = open(
+            2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+        os.chdir(folder)
+        limit_memory(ROOM)
+        if arrange:
+            arrange()
+        code = main.main(flags)
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+    try:
+        threading._shutdown()  # as Python does at its end: waits for threads that still write
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def limit_memory(more: int) -> None:
+    """Let this process take `more` bytes of address space beside what it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + more,) * 2)
+
+
+class Events:
+    """Counts the moments of a life at which files or training move on, and acts at one of them.
+
+    Moments: a file opened for writing, renamed, removed, cut or made a folder, and a training step.
+    `arrange` goes into the new process; `count` tells the parent how many moments there were.
+    """
+
+    NAMES = {"os.rename", "os.remove", "os.mkdir", "os.truncate", "torture.step"}
+
+    def __init__(self, at: int | None = None, act: Callable | None = None):
+        self.at, self.act, self.shared = at, act, mmap.mmap(-1, 8)
+
+    @property
+    def count(self) -> int:
+        return int.from_bytes(self.shared[:8], "little")
+
+    def arrange(self) -> None:
+        """Install the counter in this process."""
+        take_step = train_test.take_step
+
+        def step(*args):
+            sys.audit("torture.step")
+            return take_step(*args)
+
+        def hook(name, args):
+            writes = os.O_WRONLY | os.O_RDWR
+            if name in self.NAMES or (name == "open" and args[2] and args[2] & writes):
+                here = self.count
+                self.shared[:8] = (here + 1).to_bytes(8, "little")
+                if here == self.at and self.act:
+                    self.act()
+
+        train_test.take_step = step
+        sys.addaudithook(hook)
+
+
+def kill() -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tear(size: int) -> None:
+    """From now on, writing more than `size` bytes into a file ends this process in mid-write."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def prepare(folder: Path) -> None:
+    """Do once, before any fork, what every life would do: slow imports above all."""
+    here = os.getcwd()
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        _pretend()
+        for flags in ([], ["--dry_run", "True"], [*TEST, "--report", "True"]):
+            if main.main([*SMALL, *flags]) != 0:
+                raise RuntimeError("main.py fails without any torture: run its tests first")
+        main.main(["--dataset_name", "video-folder", "--source", "none", *SMALL[2:]])
+    os.chdir(here)
+
+
+def _pretend():
+    """Put small data in place of whole sets."""
+    pendulum.make = few
+    moving_mnist.CLIPS = {"train": 8, "val": 3, "test": 3}
