@@ -6,13 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
-import imageio.v3 as iio
-import numpy as np
-
 import train_test
 from models.elbo import Term
-from tests.made import mug
+from tests.made import digits, mug, videos
 from tests.runs import NETWORKS
 from tests.tiny import STAGE_1
 from tests.torture import judge
@@ -23,17 +19,18 @@ RUN = Path("runs", "demo")
 
 @dataclass
 class Case:
-    """One case of a class. Equal `rng` give equal cases.
+    """One case of a class. Equal `rng`, `seed` and `number` give equal cases.
 
     folder: empty, for this case. shared: of the worker, for what many cases read. notes: what was
-    done, in words. skipped: why there was nothing to judge.
+    done, in words.
     """
 
     rng: random.Random
     folder: Path
     shared: Path
+    seed: int = 0
+    number: int = 0
     notes: list[str] = field(default_factory=list)
-    skipped: str | None = None
 
     @property
     def run(self) -> Path:
@@ -135,39 +132,6 @@ def spoil(stage_name: str, term: str, value_at: Callable) -> Callable:
 
 
 # --- data sets of a few small files ---
-
-
-def videos(folder: Path) -> None:
-    """Six clips below `folder`: a video, two folders of pictures and three GIFs."""
-    for number in range(6):
-        frames = np.zeros((6, 24, 40, 3), np.uint8)
-        frames[..., 0], frames[..., 1] = 40 * number, 40 * np.arange(6)[:, None, None]
-        place = folder / f"person{number % 2}" / f"clip{number}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if number == 0:
-            with av.open(str(place.with_suffix(".avi")), "w") as container:
-                stream = container.add_stream("mjpeg", 10)
-                stream.height, stream.width, stream.pix_fmt = 24, 40, "yuvj420p"
-                for frame in frames:
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-                container.mux(stream.encode())
-        elif number < 3:
-            place.mkdir()
-            for i, frame in enumerate(frames):
-                iio.imwrite(place / f"{i}.png", frame)
-        else:
-            iio.imwrite(place.with_suffix(".gif"), frames, duration=100, loop=0)
-
-
-def digits(folder: Path) -> None:
-    """MNIST's two training files, with 60 grey squares for digits."""
-    folder.mkdir(parents=True)
-    images = np.broadcast_to(np.arange(1, 61, dtype=np.uint8)[:, None, None], (60, 28, 28))
-    labels = np.arange(60, dtype=np.uint8) % 10
-    for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
-        head = np.array([magic, *array.shape], ">i4").tobytes()
-        (folder / f"train-{kind}-ubyte").write_bytes(head + array.tobytes())
-
 
 ONE_EPOCH = [*SMALL, *STAGE_1, "--epochs", "1", "--seq_len", "4", "--data_dir", "data"]
 DATA = {  # name: what writes its files into a folder, and flags

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.runs import SUFFIX
+from tests.runs import SUFFIX, assert_same_checkpoint
 from tests.torture.server import Life
 
 
@@ -60,28 +60,11 @@ def same_end(run: Path, reference: Path) -> None:
 def same_state(path: Path, other: Path) -> None:
     """Raise Failed unless weights, Adam's state and random state of two checkpoints are equal."""
     states = [torch.load(file, weights_only=True) for file in (path, other)]
-    for key in ("model", "optimizer", "rng"):
-        where = _difference(*(state[key] for state in states))
-        if where is not None:
-            raise Failed(f"{path.name} differs from the undisturbed run in {key}{where}")
-
-
-def _difference(a, b):
-    """Where two nested values differ, as text; None if they are equal to the bit."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        same = a.shape == b.shape and a.dtype == b.dtype
-        return None if same and torch.equal(a, b) else ""
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        pairs = ((key, a[key], b[key]) for key in a)
-    elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
-        pairs = ((key, *pair) for key, pair in enumerate(zip(a, b)))
-    else:
-        return None if type(a) is type(b) and a == b else ""
-    for key, *pair in pairs:
-        where = _difference(*pair)
-        if where is not None:
-            return f".{key}{where}"
-    return None
+    try:
+        assert_same_checkpoint(*states)
+    except (AssertionError, ValueError, LookupError, TypeError) as error:
+        where = str(error).splitlines()[0][:100] if str(error) else "Adam's or the random state"
+        raise Failed(f"{path.name} differs from the undisturbed run in {where}") from None
 
 
 def all_finite(checkpoints: Path) -> None:

@@ -10,16 +10,7 @@ from typing import NamedTuple
 
 from tests.tiny import STAGE_1, STAGE_2
 from tests.torture import judge
-from tests.torture.cases import (
-    DATA,
-    Case,
-    both,
-    no_pictures,
-    source,
-    spoil,
-    trained,
-    undisturbed,
-)
+from tests.torture.cases import DATA, Case, both, no_pictures, source, spoil, trained, undisturbed
 from tests.torture.server import SMALL, Events, kill, tear
 
 MOST_KILLS = 3

@@ -11,13 +11,20 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.torture import kills
+from tests.torture import faults, files, kills, lines
 from tests.torture.cases import Case
 from tests.torture.judge import Failed
 from tests.torture.server import prepare
 
 # name: what runs a case, and its share of the time
-CLASSES = {"kills": (kills.run, 4)}
+CLASSES = {
+    "kills": (kills.run, 4),
+    "files": (files.run_files, 3),
+    "data": (files.data_files, 2),
+    "lines": (lines.run, 3),
+    "nan": (faults.nan, 1),
+    "limits": (faults.limits, 2),
+}
 
 
 @dataclass
@@ -72,15 +79,15 @@ def one(name: str, seed: int, number: int, scratch: Path, keep: bool = False) ->
         ready(scratch)
     folder = scratch / f"{name}-{number}"
     folder.mkdir()
-    case = Case(random.Random(f"{seed} {name} {number}"), folder, scratch / "shared")
-    case.seed, case.number = seed, number
+    rng = random.Random(f"{seed} {name} {number}")
+    case = Case(rng, folder, scratch / "shared", seed, number)
     began, failure = time.monotonic(), None
     try:
         CLASSES[name][0](case)
     except Failed as error:
-        failure = str(error)
+        failure = str(error)[:400]
     except Exception:  # a mistake of the torture itself must be seen, not counted as passed
-        failure = f"the torture itself failed: {traceback.format_exc()}"
+        failure = f"the torture itself failed: {traceback.format_exc(-4)}"
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began

@@ -1,0 +1,230 @@
+"""Ways to damage a file: its bytes, what it holds, what it is. They take a generator and a path."""
+
+import copy
+import gzip
+import io
+import json
+import math
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+MARKER = "this-code-ran"  # file that a hostile pickle makes if anything runs it
+ODD = (None, [], {}, "", "x", -1, 10**9, 0.5, True, math.nan, [1, 2], {"x": 1})
+JSON_TEXTS = (
+    "[]", "null", "5", '"x"', "{}", "[" * 100_000, '{"a":' * 100_000, "NaN", "1e999", "9" * 5000,
+    "\ufeff{}", '{"EncDec": []}', '{"EncDec": null}', '{"EncDec": {}}', '{"details": []}',
+)  # fmt: skip
+
+
+class Evil:
+    """A pickle of it makes MARKER when it is loaded."""
+
+    def __init__(self, marker: Path):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+# --- bytes ---
+
+
+def flip(rng, path):
+    data = bytearray(path.read_bytes() or b"\0")
+    for _ in range(rng.choice((1, 1, 8, 64))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def cut(rng, path):
+    os.truncate(path, rng.randrange(max(path.stat().st_size, 1)))
+
+
+def empty(rng, path):
+    path.write_bytes(b"")
+
+
+def rubbish(rng, path):
+    path.write_bytes(rng.randbytes(rng.choice((1, 100, path.stat().st_size))))
+
+
+def zeros(rng, path):
+    """As a disk leaves a file whose end was never written."""
+    data = path.read_bytes()
+    keep = rng.randrange(len(data) + 1)
+    path.write_bytes(data[:keep] + bytes(len(data) - keep))
+
+
+def longer(rng, path):
+    path.write_bytes(path.read_bytes() + rng.randbytes(100))
+
+
+BYTES = (flip, cut, empty, rubbish, zeros, longer)
+
+
+# --- what stands in the place of the file ---
+
+
+def folder(rng, path):
+    path.unlink()
+    path.mkdir()
+
+
+def fifo(rng, path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(rng, path):
+    """A link to a device, to nowhere, to a folder or to itself."""
+    path.unlink()
+    targets = "/dev/zero", "/dev/full", "/dev/tty", "/nowhere/at/all", "/", path.name
+    path.symlink_to(rng.choice(targets))
+
+
+def huge(rng, path):
+    """A terabyte of nothing at the end."""
+    os.truncate(path, 1 << 40)
+
+
+SPECIAL = (folder, fifo, link, huge)
+
+
+# --- what the file holds ---
+
+
+def json_text(rng, path):
+    path.write_text(rng.choice(JSON_TEXTS))
+
+
+def json_value(rng, path):
+    """One value of a JSON file, replaced by an odd one or left out."""
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    number = rng.randrange(len(lines))
+    lines[number] = json.dumps(changed(rng, json.loads(lines[number])))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def changed(rng, value):
+    """A copy of nested dicts and lists with one value odd or missing."""
+    root = copy.deepcopy(value)
+    at = root
+    while True:
+        keys = list(at) if isinstance(at, dict) else range(len(at))
+        if not keys:
+            return rng.choice(ODD)
+        key = rng.choice(keys)
+        inside = isinstance(at[key], (dict, list)) and at[key]
+        if not inside or rng.random() < 0.2:
+            break
+        at = at[key]
+    if isinstance(at, dict) and rng.random() < 0.3:
+        del at[key]
+    elif isinstance(at[key], torch.Tensor):
+        tensor = at[key]
+        odd = (tensor[..., None], tensor.to(torch.int8), torch.zeros(0), tensor.to_sparse(), None)
+        at[key] = rng.choice(odd)
+    else:
+        at[key] = rng.choice(ODD)
+    return root
+
+
+def state_value(rng, path):
+    """One value of a checkpoint, replaced by an odd one or left out."""
+    torch.save(changed(rng, torch.load(path, weights_only=True)), path)
+
+
+def state_named(rng, path):
+    """A checkpoint that is well formed and wrong, as users and other programs leave them."""
+    state = torch.load(path, weights_only=True)
+    other = [p for p in sorted(path.parent.glob("*.pth")) if p.name[2:] != path.name[2:]]
+    weight = next(iter(state["model"]))
+    wrong = {
+        "optimizer": None, "rng": {}, "settings": {}, "model": {}, "epoch": "one",
+        "place": {**state["place"], "step": 10**9},
+    }  # fmt: skip
+    name = rng.choice([*wrong, "other stage", "missing tensor", "list", "number"])
+    if name in wrong:
+        torch.save({**state, name: wrong[name]}, path)
+    elif name == "other stage":
+        path.write_bytes(other[-1].read_bytes())
+    elif name == "missing tensor":
+        del state["model"][weight]
+        torch.save(state, path)
+    else:
+        torch.save([state] if name == "list" else 5, path)
+
+
+def evil_pickle(rng, path):
+    """A checkpoint or an array that runs code where a plain pickle is loaded."""
+    evil = Evil(path.parent / MARKER)
+    if path.suffix == ".npz":
+        array = np.empty(1, object)
+        array[0] = evil
+        np.savez(path, array)
+    elif path.suffix == ".npy":
+        np.save(path, np.array([evil], object), allow_pickle=True)
+    elif rng.random() < 0.3:
+        path.write_bytes(pickle.dumps({"model": evil}))
+    else:
+        torch.save({"model": evil}, path, _use_new_zipfile_serialization=rng.random() < 0.5)
+
+
+def array_header(rng, path):
+    """An array whose header promises far more than the file holds, or odd types."""
+    shape = rng.choice(((10**12,), (2**40, 64, 64, 3), (-1, 64, 64, 3), (2**63, 2), ()))
+    kind = rng.choice(("|u1", "<f8", "|O", "|V8", "|S100000000000", "x"))
+    head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(100)
+    if path.suffix != ".npz":
+        path.write_bytes(data)
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("arr_0.npy", data)
+
+
+def labels_of_halves(rng, path):
+    np.savez(path, np.full((12, 2), 0.5))
+
+
+def splits_overlap(rng, path):
+    """A stored set whose validation clips are training clips, or whose labels are halves."""
+    known = json.loads(path.read_text())
+    if rng.random() < 0.5 and "splits" in known:
+        known["splits"]["val"] = known["splits"]["train"]
+    else:
+        name = rng.choice(list(known["labels"])) if isinstance(known["labels"], dict) else 0
+        known["labels"][name] = [0.5] * len(known["labels"][name])
+    path.write_text(json.dumps(known))
+
+
+def bomb(rng, path):
+    """A small picture, or a packed file, of enormous content."""
+    if path.suffix == ".gif":
+        path.write_bytes(b"GIF89a\xff\xff\xff\xff\x80\0\0" + path.read_bytes()[13:])
+    elif path.suffix == ".png":
+        out = io.BytesIO()
+        Image.new("1", (13_000, 13_000)).save(out, "png")
+        path.write_bytes(out.getvalue())
+    else:
+        packed = gzip.compress(bytes(1 << 28), 1)
+        path.with_name(f"{path.name}.gz").write_bytes(packed * 4)
+        path.unlink()
+
+
+def odd_name(rng, path):
+    """A copy whose name no text can hold, or which breaks lines."""
+    name = rng.choice((b"\xff\xfe", b"two\nlines", b"\x1b[31mred", b"a" * 240, b"-rf"))
+    copied = os.path.join(os.fsencode(path.parent), name + os.fsencode(path.suffix))
+    with open(copied, "wb") as file:
+        file.write(path.read_bytes() + b"\0")
+
+
+CHECKPOINT = (state_value, state_value, state_named, state_named, evil_pickle)
+JSON = (json_text, json_value, json_value)
