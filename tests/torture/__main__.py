@@ -1,6 +1,6 @@
 """python -m tests.torture --minutes M: kill, damage and mistake, for as long as you like.
 
-Prints a table: class, tried, passed, failed; and for each failure the command that repeats it.
+Prints a table (class, tried, passed, failed) and for each failure the command that repeats it.
 docs/RELIABILITY.md says what is promised. Needs Linux. The exit status is 1 if anything failed.
 """
 
@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch is imported
@@ -26,18 +27,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--case", type=int, help="one case of one class, told in full; it is kept")
     given = parser.parse_args(argv)
     names = given.only or list(work.CLASSES)
-    if given.case is not None and len(names) != 1:
-        parser.error("--case goes with --only CLASS")
     if given.case is not None:
+        if len(names) != 1:
+            parser.error("--case goes with --only CLASS")
         scratch = Path(tempfile.mkdtemp(prefix="torture-"))
+        work.ready(scratch)
         result = work.one(names[0], given.seed, given.case, scratch, keep=True)
-        print("\n".join(result.notes), f"kept in {result.folder}", sep="\n")
-        print(result.failure or "passed")
+        print(*result.notes, result.failure or "passed", f"kept in {scratch}", sep="\n")
         return int(bool(result.failure))
+    results, began = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
-        tally = work.torture(names, given, Path(scratch))
-    print(tally.table())
-    return int(tally.failed > 0)
+        try:
+            for result in work.torture(names, given, Path(scratch)):
+                results.append(result)
+                if result.failure:
+                    print(f"{result.command}\n    {result.failure}", flush=True)
+        except KeyboardInterrupt:
+            pass  # the table shows what there is
+    print(work.table(names, results, (time.monotonic() - began) / 60))
+    return int(any(result.failure for result in results))
 
 
 if __name__ == "__main__":

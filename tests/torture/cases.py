@@ -36,14 +36,10 @@ class Case:
     def run(self) -> Path:
         return self.folder / RUN
 
-    def note(self, text: str) -> None:
-        """Add a line to what was done."""
-        self.notes.append(text)
-
     def live(self, flags: Sequence, arrange: Callable | None = None, **limits) -> Life:
         """A life of main.py in this case's folder."""
         life = live(flags, self.folder, arrange, **limits)
-        self.note(f"main.py {' '.join(life.flags)[-200:]}: {life}")
+        self.notes.append(str(life))
         return life
 
     def copy(self, folder: Path) -> None:

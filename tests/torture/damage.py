@@ -1,4 +1,7 @@
-"""Ways to damage a file: its bytes, what it holds, what it is. They take a generator and a path."""
+"""Ways to damage a file: its bytes, what it holds, what it is.
+
+Each takes a generator and a path, and may return a word on what it did.
+"""
 
 import copy
 import gzip
@@ -32,75 +35,57 @@ class Evil:
         return open, (self.marker, "w")
 
 
-# --- bytes ---
-
-
-def flip(rng, path):
-    data = bytearray(path.read_bytes() or b"\0")
+def flipped(rng, data):
+    """The bytes with some bits turned over."""
+    changed = bytearray(data or b"\0")
     for _ in range(rng.choice((1, 1, 8, 64))):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    path.write_bytes(data)
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
 
 
-def cut(rng, path):
-    os.truncate(path, rng.randrange(max(path.stat().st_size, 1)))
-
-
-def empty(rng, path):
-    path.write_bytes(b"")
-
-
-def rubbish(rng, path):
-    path.write_bytes(rng.randbytes(rng.choice((1, 100, path.stat().st_size))))
-
-
-def zeros(rng, path):
-    """As a disk leaves a file whose end was never written."""
-    data = path.read_bytes()
+def zero_end(rng, data):
+    """The bytes as a disk leaves them whose end was never written."""
     keep = rng.randrange(len(data) + 1)
-    path.write_bytes(data[:keep] + bytes(len(data) - keep))
+    return data[:keep] + bytes(len(data) - keep)
 
 
-def longer(rng, path):
-    path.write_bytes(path.read_bytes() + rng.randbytes(100))
+BYTES = {
+    "bits flipped": flipped,
+    "cut": lambda rng, data: data[: rng.randrange(len(data) + 1)],
+    "emptied": lambda rng, data: b"",
+    "rubbish": lambda rng, data: rng.randbytes(rng.choice((1, 100, len(data)))),
+    "zeros at the end": zero_end,
+    "longer": lambda rng, data: data + rng.randbytes(100),
+}
 
 
-BYTES = (flip, cut, empty, rubbish, zeros, longer)
+def other_bytes(rng, path):
+    way = rng.choice(list(BYTES))
+    path.write_bytes(BYTES[way](rng, path.read_bytes()))
+    return way
 
 
-# --- what stands in the place of the file ---
-
-
-def folder(rng, path):
+def special(rng, path):
+    """A folder, a pipe, a terabyte of nothing, or a link to a device or to itself."""
+    kind = rng.choice(("folder", "pipe", "huge", "link", "link"))
+    if kind == "huge":
+        os.truncate(path, 1 << 40)
+        return kind
     path.unlink()
-    path.mkdir()
+    if kind == "link":
+        kind = rng.choice(("/dev/zero", "/dev/full", "/dev/tty", "/nowhere/at/all", "/", path.name))
+        path.symlink_to(kind)
+    else:
+        {"folder": os.mkdir, "pipe": os.mkfifo}[kind](path)
+    return kind
 
 
-def fifo(rng, path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def link(rng, path):
-    """A link to a device, to nowhere, to a folder or to itself."""
-    path.unlink()
-    targets = "/dev/zero", "/dev/full", "/dev/tty", "/nowhere/at/all", "/", path.name
-    path.symlink_to(rng.choice(targets))
-
-
-def huge(rng, path):
-    """A terabyte of nothing at the end."""
-    os.truncate(path, 1 << 40)
-
-
-SPECIAL = (folder, fifo, link, huge)
-
-
-# --- what the file holds ---
+ANY = (other_bytes, other_bytes, special)  # for a file of any kind
 
 
 def json_text(rng, path):
-    path.write_text(rng.choice(JSON_TEXTS))
+    path.write_text(text := rng.choice(JSON_TEXTS))
+    return text[:20]
 
 
 def json_value(rng, path):
@@ -159,6 +144,7 @@ def state_named(rng, path):
         torch.save(state, path)
     else:
         torch.save([state] if name == "list" else 5, path)
+    return name
 
 
 def evil_pickle(rng, path):
@@ -226,5 +212,5 @@ def odd_name(rng, path):
         file.write(path.read_bytes() + b"\0")
 
 
-CHECKPOINT = (state_value, state_value, state_named, state_named, evil_pickle)
+CHECKPOINT = (state_value, state_value, state_named, evil_pickle)
 JSON = (json_text, json_value, json_value)

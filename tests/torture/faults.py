@@ -23,7 +23,7 @@ def nan(case: Case) -> None:
     term, retries = rng.choice(TERMS[stage_name]), rng.randint(0, 3)
     value = rng.choice((math.nan, math.inf, -math.inf))
     at = {rng.randrange(6): 0.5 ** rng.randint(0, 4) for _ in range(rng.randint(1, 2))}
-    case.note(f"{term} of {stage_name} times {value} at steps and down to scales {at}")
+    case.notes.append(f"{term} of {stage_name} times {value} at steps and down to scales {at}")
 
     def value_at(training):
         least = at.get(training.place.step)
@@ -55,7 +55,7 @@ def limits(case: Case) -> None:
         case.copy(start)
     reference = undisturbed(case, name, flags, start, no_pictures)
     kind = rng.choice(list(KINDS))
-    case.note(f"{kind} while {name}")
+    case.notes.append(f"{kind} while {name}")
     KINDS[kind](case, flags, reference)
     judge.ended(case.live(flags, no_pictures), 0)
     judge.same_end(case.run, reference.run)
@@ -68,14 +68,14 @@ def one_refusal(case, flags, reference, error=errno.ENOSPC):
         raise OSError(error, os.strerror(error), "a file")
 
     at = case.rng.randrange(reference.moments)
-    case.note(f"at moment {at} of {reference.moments}")
+    case.notes.append(f"at moment {at} of {reference.moments}")
     judge.ended(case.live(flags, both(no_pictures, Events(at, refuse).arrange)))
 
 
 def full_disk(case, flags, reference):
     """No file can grow beyond a random size."""
     size = round(2 ** case.rng.uniform(0, 18))
-    case.note(f"files of {size} bytes at most")
+    case.notes.append(f"files of {size} bytes at most")
 
     def fill():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -88,7 +88,7 @@ def full_disk(case, flags, reference):
 def little_memory(case, flags, reference):
     """The command gets a few MB of memory beside the program."""
     room = round(2 ** case.rng.uniform(18, 29))
-    case.note(f"{room:,} bytes of memory")
+    case.notes.append(f"{room:,} bytes of memory")
     judge.ended(case.live(flags, both(no_pictures, partial(limit_memory, room))))
 
 
@@ -111,7 +111,7 @@ def two_at_once(case, flags, reference):
     second = begin([*flags, *more], case.folder, no_pictures)
     lives = [pending.end() for pending in (first, second)]
     for life in lives:
-        case.note(str(life))
+        case.notes.append(str(life))
         judge.ended(life)
     if all(life.code == 2 for life in lives):
         raise judge.Failed("both were refused")

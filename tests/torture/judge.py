@@ -62,9 +62,9 @@ def same_state(path: Path, other: Path) -> None:
     states = [torch.load(file, weights_only=True) for file in (path, other)]
     try:
         assert_same_checkpoint(*states)
-    except (AssertionError, ValueError, LookupError, TypeError) as error:
-        where = str(error).splitlines()[0][:100] if str(error) else "Adam's or the random state"
-        raise Failed(f"{path.name} differs from the undisturbed run in {where}") from None
+    except (AssertionError, ValueError, LookupError, TypeError, AttributeError) as error:
+        where = f"{type(error).__name__} {error}".splitlines()[0][:100]
+        raise Failed(f"{path.name} differs from the undisturbed run: {where}") from None
 
 
 def all_finite(checkpoints: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from tests.tiny import STAGE_1, STAGE_2
 from tests.torture import judge
 from tests.torture.cases import DATA, Case, both, no_pictures, source, spoil, trained, undisturbed
-from tests.torture.server import SMALL, Events, kill, tear
+from tests.torture.server import SMALL, Events
 
 MOST_KILLS = 3
 SIGNALS = signal.SIGTERM, signal.SIGINT
@@ -56,7 +57,7 @@ def done(case: Case) -> Path:
 SCENARIOS = {
     "training": Scenario(SMALL),
     "saving every step": Scenario([*SMALL, "--save_every_steps", "1", "--keep_checkpoints", "1"]),
-    "fresh": Scenario([*SMALL, "--fresh", "True", "--seed", "1"], done, keeps=True),
+    "fresh": Scenario([*SMALL, "--fresh", "True", "--bs", "3"], done, keeps=True),
     "fresh stage 1": Scenario([*SMALL, *STAGE_1, "--fresh", "True"], done, keeps=True),
     "fresh stage 2": Scenario(
         [*SMALL, *STAGE_2, "--fresh", "True", "--lr_VDSMSeq", "0.1"], done, keeps=True
@@ -67,9 +68,9 @@ SCENARIOS = {
 }
 
 
-def run(case: Case) -> None:
-    """Kill a command up to MOST_KILLS times, let it end, and compare."""
-    rng, name = case.rng, case.rng.choice(list(SCENARIOS))
+def run(case: Case, name: str | None = None) -> None:
+    """Kill the command of a scenario up to MOST_KILLS times, let it end, and compare."""
+    rng, name = case.rng, name or case.rng.choice(list(SCENARIOS))
     scenario = SCENARIOS[name]
     start = scenario.start(case) if scenario.start else None
 
@@ -103,15 +104,26 @@ def moment(case: Case, reference) -> tuple[Events, dict, int | None]:
     way = rng.choices(("moment", "torn", "clock", "signal"), (5, 2, 2, 1))[0]
     if way == "clock":
         seconds = rng.uniform(0, reference.seconds)
-        case.note(f"killed after {seconds:.3f} s")
+        case.notes.append(f"killed after {seconds:.3f} s")
         return Events(), {"kill_after": seconds}, None
-    case.note(f"{way} at moment {at} of {reference.moments}")
+    case.notes.append(f"{way} at moment {at} of {reference.moments}")
     if way == "torn":
         return Events(at, partial(tear, round(2 ** rng.uniform(0, 17)))), {}, None
     if way == "signal":
         number = rng.choice(SIGNALS)
         return Events(at, lambda: os.kill(os.getpid(), number)), {}, number
     return Events(at, kill), {}, None
+
+
+def kill() -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tear(size: int) -> None:
+    """From now on, writing more than `size` bytes into a file ends this process in mid-write."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def nothing_lost(before: Path, after: Path) -> None:

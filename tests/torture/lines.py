@@ -49,20 +49,21 @@ def typo(text_and_place) -> str:
 
 def pairs() -> st.SearchStrategy:
     """A flag with its value, as one or two parts, often wrong."""
-    names = st.sampled_from(sorted(flags()))
+    vdsm = [f"--{name}" for name in settings_class("vdsm").__dataclass_fields__]
+    names = st.sampled_from([*sorted(flags()), *3 * vdsm])
     wrong = st.tuples(names, st.integers(0, 30), st.integers(0, 3)).map(typo)
     odd = st.one_of(st.sampled_from(ODD), st.text(max_size=8), st.floats().map(str))
 
     def pair(name):
         good = st.sampled_from(flags().get(name, ODD))
         near = st.tuples(good, st.integers(0, 9), st.integers(0, 3)).map(typo)
-        value = st.one_of(good, good, good, good, near, odd)
+        value = st.one_of(*6 * [good], near, odd)
         forms = (lambda v: [name, v], lambda v: [name, v], lambda v: [f"{name}={v}"])
         return st.tuples(value, st.sampled_from(forms)).map(lambda both: both[1](both[0]))
 
     alone = st.one_of(names, st.sampled_from(ODD)).map(lambda text: [text])
     named = names.flatmap(pair)
-    return st.one_of(named, named, named, named, named, named, wrong.flatmap(pair), alone)
+    return st.one_of(*8 * [named], wrong.flatmap(pair), alone)
 
 
 @functools.lru_cache(maxsize=4)
@@ -73,7 +74,7 @@ def batch(number: int, of_seed: int) -> list[list[str]]:
     @seed(of_seed * 1_000_003 + number)
     @settings(max_examples=BATCH, database=None, deadline=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(st.lists(pairs(), max_size=4))
+    @given(st.lists(pairs(), max_size=3))
     def collect(parts):
         found.append([text for part in parts for text in part if "\0" not in text])
 
@@ -99,5 +100,5 @@ def run(case: Case) -> None:
         if where == "alone" and part in " ".join(line):
             line = [*line, "--dry_run", "True"]
             break
-    case.note(repr(line))
+    case.notes.append(repr(line))
     judge.ended(case.live(line, no_pictures, limit=QUICK), 0, 2)

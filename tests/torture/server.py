@@ -1,7 +1,6 @@
 """Lives of main.py: a process that imported torch once forks, and each fork runs one command.
 
-A life costs a fraction of a second instead of the seconds that the imports take. It runs in a
-folder of its own, over a few pendula, on one thread.
+So a life costs a fraction of a second instead of the seconds that the imports take.
 """
 
 import contextlib
@@ -16,8 +15,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -26,12 +25,11 @@ import train_test
 from data import moving_mnist, pendulum
 from tests.tiny import FEW, TEST, TINY
 
-# smaller than TINY, because many lives must fit into a minute
-SMALL = [*TINY, *"--epochs 3 --seq_len 5 --frames_per_clip 2 --num_test_ids 1".split()]
 LIMIT = 60  # seconds after which a life counts as hung
 STILL = 15  # seconds without any work after which it does
 ROOM = 4 << 30  # bytes that a life may take beside the program, so that a bomb harms no one
-KILLED = -signal.SIGKILL, -signal.SIGXFSZ
+# smaller than TINY, because many lives must fit into a minute
+SMALL = [*TINY, *"--epochs 3 --seq_len 5 --frames_per_clip 2 --num_test_ids 1".split()]
 make = pendulum.make
 
 
@@ -41,11 +39,9 @@ def few(frames=pendulum.FRAMES, seed=0, **factors):
     return make(frames, seed, FEW, **factors)
 
 
-@dataclass
-class Life:
+class Life(NamedTuple):
     """What one command left. code: exit status, or minus the signal that ended it."""
 
-    flags: list[str]
     code: int
     out: str
     err: str
@@ -55,60 +51,53 @@ class Life:
     @property
     def killed(self) -> bool:
         """Whether the torture ended it."""
-        return self.code in KILLED and not self.hung
+        return self.code in (-signal.SIGKILL, -signal.SIGXFSZ) and not self.hung
 
     def __str__(self):
         last = (self.err.strip() or self.out.strip()).splitlines()[-3:]
         return f"exit {self.code} after {self.seconds:.1f} s: {' / '.join(last)}"
 
 
-class Pending:
-    """A life that has begun and may not have ended."""
+class Pending(NamedTuple):
+    """A life that has begun. said: what it writes goes to said.out and said.err."""
 
-    def __init__(self, pid: int, flags: Sequence, said: Path):
-        self.pid, self.flags, self.said = pid, [str(flag) for flag in flags], said
-        self.began = time.monotonic()
+    pid: int
+    said: Path
+    began: float
 
-    def end(self, limit: float = LIMIT, kill_after: float | None = None) -> Life:
+    def end(self, limit: float = LIMIT, kill_after: float = float("inf")) -> Life:
         """Wait for the end. kill_after: seconds since the start after which it is killed."""
-        hung, used, since = False, None, self.began
+        hung, work, since = False, None, self.began
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             now = time.monotonic()
             if pid:
                 break
-            if used != (used := self._work_done()):
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+            if work != (work := stat.rsplit(")")[-1].split()[11:13]):  # time on a processor
                 since = now
             hung = now - self.began > limit or now - since > STILL
-            if hung or (kill_after is not None and now - self.began > kill_after):
+            if hung or now - self.began > kill_after:
                 os.kill(self.pid, signal.SIGKILL)
                 _, status = os.waitpid(self.pid, 0)
                 break
             time.sleep(0.003)
-        seconds = now - self.began
-        out, err = (_text(self.said.with_suffix(kind)) for kind in (".out", ".err"))
-        return Life(self.flags, os.waitstatus_to_exitcode(status), out, err, seconds, hung)
-
-    def _work_done(self):
-        """Time on a processor, which a life that waits for ever no longer uses."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")")[-1].split()[11:13]
-
-
-def _text(path):
-    text = path.read_bytes().decode(errors="replace")
-    path.unlink()
-    return text
+        paths = [Path(f"{self.said}.{kind}") for kind in ("out", "err")]
+        texts = [path.read_bytes().decode(errors="replace") for path in paths]
+        for path in paths:
+            path.unlink()
+        return Life(os.waitstatus_to_exitcode(status), *texts, now - self.began, hung)
 
 
 def begin(flags: Sequence, folder: Path, arrange: Callable | None = None) -> Pending:
     """Start main.py with `flags` in `folder`. arrange: called in the new process before main."""
     said = folder.parent / f"{folder.name}.said-{time.monotonic_ns()}"
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for kind in ("out", "err"):
+        Path(f"{said}.{kind}").touch()
     pid = os.fork()
     if pid == 0:
         _live([str(flag) for flag in flags], folder, arrange, said)
-    return Pending(pid, flags, said)
+    return Pending(pid, said, time.monotonic())
 
 
 def live(flags: Sequence, folder: Path, arrange: Callable | None = None, **limits) -> Life:
@@ -120,18 +109,13 @@ def _live(flags, folder, arrange, said):
     """Be the new process. Never returns."""
     code = 1
     try:
-        for number, kind in ((1, ".out"), (2, ".err")):
-            file = os.open(said.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(file, number)
-            os.close(file)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, path in enumerate((os.devnull, f"{said}.out", f"{said}.err")):
+            os.dup2(os.open(path, os.O_RDWR), number)
         # as Python opens them under a UTF-8 locale
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = open(
-            2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-        )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+        kind = {"mode": "w", "encoding": "utf-8", "closefd": False}
+        sys.stdout = open(1, **kind)
+        sys.stderr = open(2, errors="backslashreplace", buffering=1, **kind)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         limit_memory(ROOM)
         if arrange:
@@ -192,33 +176,17 @@ class Events:
         sys.addaudithook(hook)
 
 
-def kill() -> None:
-    """End this process at once."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def tear(size: int) -> None:
-    """From now on, writing more than `size` bytes into a file ends this process in mid-write."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
 def prepare(folder: Path) -> None:
     """Do once, before any fork, what every life would do: slow imports above all."""
     here = os.getcwd()
     torch.set_num_threads(1)
     os.chdir(folder)
+    pendulum.make = few
+    moving_mnist.CLIPS = {"train": 8, "val": 3, "test": 3}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        _pretend()
         for flags in ([], ["--dry_run", "True"], [*TEST, "--report", "True"]):
             if main.main([*SMALL, *flags]) != 0:
                 raise RuntimeError("main.py fails without any torture: run its tests first")
         main.main(["--dataset_name", "video-folder", "--source", "none", *SMALL[2:]])
     torch.set_flush_denormal(False)  # hypothesis needs numbers that main.py does without
     os.chdir(here)
-
-
-def _pretend():
-    """Put small data in place of whole sets."""
-    pendulum.make = few
-    moving_mnist.CLIPS = {"train": 8, "val": 3, "test": 3}
