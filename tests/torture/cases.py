@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import train_test
 from models.elbo import Term
@@ -36,9 +37,9 @@ class Case:
     def run(self) -> Path:
         return self.folder / RUN
 
-    def live(self, flags: Sequence, arrange: Callable | None = None, **limits) -> Life:
+    def live(self, flags: Sequence, *arrange: Callable, **limits) -> Life:
         """A life of main.py in this case's folder."""
-        life = live(flags, self.folder, arrange, **limits)
+        life = live(flags, self.folder, *arrange, **limits)
         self.notes.append(str(life))
         return life
 
@@ -47,23 +48,19 @@ class Case:
         shutil.copytree(folder, self.folder, dirs_exist_ok=True, symlinks=True)
 
 
-@dataclass
-class Undisturbed:
-    """A run that nothing disturbed: its folder, its time in seconds and its number of moments."""
+class Undisturbed(NamedTuple):
+    """A run that nothing disturbed: folders, time in seconds and number of moments."""
 
     folder: Path
+    run: Path
     seconds: float
     moments: int
-
-    @property
-    def run(self) -> Path:
-        return self.folder / RUN
 
 
 _undisturbed: dict[str, Undisturbed] = {}
 
 
-def undisturbed(case: Case, name: str, flags: Sequence, start: Path | None = None, arrange=None):
+def undisturbed(case: Case, name: str, flags: Sequence, start: Path | None = None, *arrange):
     """The run `flags`, reckoned once per worker, from a copy of the folder `start`."""
     if name not in _undisturbed:
         folder = case.shared / f"undisturbed-{name}"
@@ -72,31 +69,15 @@ def undisturbed(case: Case, name: str, flags: Sequence, start: Path | None = Non
             shutil.copytree(start, folder)
         folder.mkdir(exist_ok=True)
         events = Events()
-        life = live(flags, folder, both(arrange, events.arrange), limit=5 * LIMIT)
+        life = live(flags, folder, *arrange, events.arrange, limit=5 * LIMIT)
         judge.ended(life, 0)
-        _undisturbed[name] = Undisturbed(folder, life.seconds, events.count)
+        _undisturbed[name] = Undisturbed(folder, folder / RUN, life.seconds, events.count)
     return _undisturbed[name]
 
 
 def trained(case: Case) -> Undisturbed:
-    """Both stages of SMALL, trained once without pictures."""
-    return undisturbed(case, "trained", SMALL, arrange=no_pictures)
-
-
-def both(*functions: Callable | None) -> Callable:
-    """A function that calls those of `functions` that are not None, in turn."""
-
-    def call():
-        for function in functions:
-            if function:
-                function()
-
-    return call
-
-
-def no_pictures() -> None:
-    """Leave the pictures of training out, to save time."""
-    train_test.draw_stage = lambda *_: None
+    """Both stages of SMALL, trained once."""
+    return undisturbed(case, "trained", SMALL)
 
 
 def spoil(stage_name: str, term: str, value_at: Callable) -> Callable:

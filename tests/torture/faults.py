@@ -12,7 +12,7 @@ import torch
 
 from tests.runs import TERMS
 from tests.torture import judge
-from tests.torture.cases import DATA, Case, both, no_pictures, source, spoil, undisturbed
+from tests.torture.cases import DATA, Case, source, spoil, undisturbed
 from tests.torture.server import SMALL, Events, begin, limit_memory
 
 
@@ -30,7 +30,7 @@ def nan(case: Case) -> None:
         return value if least is not None and training.place.scale >= least else None
 
     flags = [*SMALL, "--nan_retries", str(retries)]
-    life = case.live(flags, both(no_pictures, spoil(stage_name, term, value_at)))
+    life = case.live(flags, spoil(stage_name, term, value_at))
     judge.ended(life, warnings=2 * retries)
     odd = [line for line in life.err.splitlines() if "not finite" not in line]
     if odd:
@@ -39,7 +39,7 @@ def nan(case: Case) -> None:
     if life.code == 2:
         if "go on with: python main.py" not in life.err:
             raise judge.Failed("the last line names no way on")
-        judge.ended(case.live(SMALL, no_pictures), 0)
+        judge.ended(case.live(SMALL), 0)
     path = judge.newest(case.run / "checkpoints")[stage_name]
     scale = torch.load(path, weights_only=True)["place"]["scale"]
     if life.code == 0 and scale != 0.5 ** (life.err.count("at learning rate")):
@@ -53,11 +53,11 @@ def limits(case: Case) -> None:
     flags, start = (SMALL, None) if name == "training" else (DATA[name][1], source(case, name))
     if start:
         case.copy(start)
-    reference = undisturbed(case, name, flags, start, no_pictures)
+    reference = undisturbed(case, name, flags, start)
     kind = rng.choice(list(KINDS))
     case.notes.append(f"{kind} while {name}")
     KINDS[kind](case, flags, reference)
-    judge.ended(case.live(flags, no_pictures), 0)
+    judge.ended(case.live(flags), 0)
     judge.same_end(case.run, reference.run)
 
 
@@ -69,12 +69,12 @@ def one_refusal(case, flags, reference, error=errno.ENOSPC):
 
     at = case.rng.randrange(reference.moments)
     case.notes.append(f"at moment {at} of {reference.moments}")
-    judge.ended(case.live(flags, both(no_pictures, Events(at, refuse).arrange)))
+    judge.ended(case.live(flags, Events(at, refuse).arrange))
 
 
 def full_disk(case, flags, reference):
     """No file can grow beyond a random size."""
-    size = round(2 ** case.rng.uniform(0, 18))
+    size = round(2 ** case.rng.uniform(13, 18))  # what it prints is a file too
     case.notes.append(f"files of {size} bytes at most")
 
     def fill():
@@ -82,14 +82,14 @@ def full_disk(case, flags, reference):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     at = case.rng.randrange(reference.moments)
-    judge.ended(case.live(flags, both(no_pictures, Events(at, fill).arrange)))
+    judge.ended(case.live(flags, Events(at, fill).arrange))
 
 
 def little_memory(case, flags, reference):
     """The command gets a few MB of memory beside the program."""
     room = round(2 ** case.rng.uniform(18, 29))
     case.notes.append(f"{room:,} bytes of memory")
-    judge.ended(case.live(flags, both(no_pictures, partial(limit_memory, room))))
+    judge.ended(case.live(flags, partial(limit_memory, room)))
 
 
 def clock(case, flags, reference):
@@ -100,15 +100,15 @@ def clock(case, flags, reference):
         calls = iter(range(10**9))
         time.time = lambda: max(now() - back * (next(calls) % 3), 0.0)
 
-    judge.ended(case.live(flags, both(no_pictures, arrange)), 0)
+    judge.ended(case.live(flags, arrange), 0)
 
 
 def two_at_once(case, flags, reference):
     """The same command, or one that starts over, while the first one runs."""
-    first = begin(flags, case.folder, no_pictures)
+    first = begin(flags, case.folder)
     time.sleep(case.rng.uniform(0, reference.seconds))
     more = case.rng.choice(([], [], ["--RUN", "other"]))
-    second = begin([*flags, *more], case.folder, no_pictures)
+    second = begin([*flags, *more], case.folder)
     lives = [pending.end() for pending in (first, second)]
     for life in lives:
         case.notes.append(str(life))

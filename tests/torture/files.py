@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.runs import SUFFIX
 from tests.tiny import STAGE_2, TEST
 from tests.torture import damage, judge
-from tests.torture.cases import DATA, RUN, Case, no_pictures, source, trained, undisturbed
+from tests.torture.cases import DATA, RUN, Case, source, trained, undisturbed
 from tests.torture.server import SMALL, Life
 
 COMMANDS = {
@@ -83,7 +83,7 @@ def damaged(case: Case, flags, way, path: Path) -> Life:
     """The life of a command after `path` was damaged. It must end in order and run no pickle."""
     done = way(case.rng, path) or ""
     case.notes.append(f"{path.relative_to(case.folder)}: {way.__name__} {done}")
-    life = case.live(flags, no_pictures)
+    life = case.live(flags)
     if list(case.folder.rglob(damage.MARKER)):
         raise judge.Failed("the code of a pickle ran")
     judge.ended(life)
@@ -125,7 +125,7 @@ def data_files(case: Case) -> None:
         path, ways = rng.choice(list(SOURCES[name].items()))
         damaged(case, flags, rng.choice((*damage.ANY, *ways)), case.folder / path)
         return
-    made = undisturbed(case, name, flags, start, no_pictures)
+    made = undisturbed(case, name, flags, start)
     case.copy(made.folder)
     shutil.rmtree(case.folder / "runs")
     path = next((case.folder / "data").rglob(rng.choice(STORED[name])))

@@ -1,6 +1,5 @@
 """What a life may leave: how it may end, and what its run must hold."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -34,17 +33,13 @@ def ended(life: Life, *codes: int, warnings: int = 0) -> None:
 
 def newest(checkpoints: Path) -> dict[str, Path]:
     """The newest checkpoint of each stage, {name of the stage: path}."""
-    found = {}
-    for name, suffix in SUFFIX.items():
-        places = []
-        for path in checkpoints.glob(f"*_{suffix}.pth"):
-            match = re.fullmatch(rf"(?:([0-9]+)|step_([0-9]+)_([0-9]+))_{suffix}\.pth", path.name)
-            if match:
-                epoch, begun, step = match.groups()
-                places.append((int(epoch) + 1, 0, path) if epoch else (int(begun), int(step), path))
-        if places:
-            found[name] = max(places)[-1]
-    return found
+
+    def place(path):
+        numbers = [int(part) for part in path.name.split("_") if part.isdecimal()]
+        return (numbers[0] + 1, 0) if len(numbers) == 1 else tuple(numbers)
+
+    paths = {name: [*checkpoints.glob(f"*[0-9]_{end}.pth")] for name, end in SUFFIX.items()}
+    return {name: max(found, key=place) for name, found in paths.items() if found}
 
 
 def same_end(run: Path, reference: Path) -> None:

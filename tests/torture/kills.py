@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.tiny import STAGE_1, STAGE_2
 from tests.torture import judge
-from tests.torture.cases import DATA, Case, both, no_pictures, source, spoil, trained, undisturbed
+from tests.torture.cases import DATA, Case, source, spoil, trained, undisturbed
 from tests.torture.server import SMALL, Events
 
 MOST_KILLS = 3
@@ -23,13 +23,13 @@ class Scenario(NamedTuple):
 
     flags: list[str]
     start: Callable[[Case], Path] | None = None  # gives the folder in which it starts
-    arrange: Callable[[Path], Callable] | None = None  # of the folder in which it runs
+    spoils: Callable[[], Callable] | None = None  # gives what to arrange in each life
     keeps: bool = False  # nothing of the start may be lost
 
 
-def nan_once(folder: Path) -> Callable:
+def nan_once() -> Callable:
     """A NaN in step 3 of stage 1 which never comes again once a step was taken at a lower rate."""
-    gone = folder / "nan-is-over"
+    gone = Path("nan-is-over")
 
     def value(training):
         if training.place.scale < 1:
@@ -39,7 +39,7 @@ def nan_once(folder: Path) -> Callable:
     return spoil("EncDec", "x", value)
 
 
-def nan_at_once(folder: Path) -> Callable:
+def nan_at_once() -> Callable:
     """A NaN in step 2 of stage 1, right after a checkpoint, at the first two learning rates."""
 
     def value(training):
@@ -62,8 +62,8 @@ SCENARIOS = {
     "fresh stage 2": Scenario(
         [*SMALL, *STAGE_2, "--fresh", "True", "--lr_VDSMSeq", "0.1"], done, keeps=True
     ),
-    "NaN": Scenario([*SMALL, *STAGE_1], arrange=nan_once),
-    "NaN at once": Scenario([*SMALL, *STAGE_1], arrange=nan_at_once),
+    "NaN": Scenario([*SMALL, *STAGE_1], spoils=nan_once),
+    "NaN at once": Scenario([*SMALL, *STAGE_1], spoils=nan_at_once),
     **{name: Scenario(flags, partial(source, name=name)) for name, (_, flags) in DATA.items()},
 }
 
@@ -73,23 +73,19 @@ def run(case: Case, name: str | None = None) -> None:
     rng, name = case.rng, name or case.rng.choice(list(SCENARIOS))
     scenario = SCENARIOS[name]
     start = scenario.start(case) if scenario.start else None
-
-    def arrange(folder):
-        return both(no_pictures, scenario.arrange and scenario.arrange(folder))
-
-    place = case.shared / f"undisturbed-{name}"
-    reference = undisturbed(case, name, scenario.flags, start, arrange(place))
+    spoilt = [scenario.spoils()] if scenario.spoils else []
+    reference = undisturbed(case, name, scenario.flags, start, *spoilt)
     if start:
         case.copy(start)
     for _ in range(rng.randint(1, MOST_KILLS)):
         events, limits, asked = moment(case, reference)
-        life = case.live(scenario.flags, both(arrange(case.folder), events.arrange), **limits)
+        life = case.live(scenario.flags, *spoilt, events.arrange, **limits)
         if life.killed or (asked and life.code in (-asked, 128 + asked)):
             continue
         judge.ended(life, 0)
         break
     else:
-        judge.ended(case.live(scenario.flags, arrange(case.folder)), 0)
+        judge.ended(case.live(scenario.flags, *spoilt), 0)
     judge.same_end(case.run, reference.run)
     parts = [str(path.name) for path in case.run.rglob("*.part")]
     if parts:

@@ -89,7 +89,7 @@ class Pending(NamedTuple):
         return Life(os.waitstatus_to_exitcode(status), *texts, now - self.began, hung)
 
 
-def begin(flags: Sequence, folder: Path, arrange: Callable | None = None) -> Pending:
+def begin(flags: Sequence, folder: Path, *arrange: Callable) -> Pending:
     """Start main.py with `flags` in `folder`. arrange: called in the new process before main."""
     said = folder.parent / f"{folder.name}.said-{time.monotonic_ns()}"
     for kind in ("out", "err"):
@@ -100,9 +100,9 @@ def begin(flags: Sequence, folder: Path, arrange: Callable | None = None) -> Pen
     return Pending(pid, said, time.monotonic())
 
 
-def live(flags: Sequence, folder: Path, arrange: Callable | None = None, **limits) -> Life:
+def live(flags: Sequence, folder: Path, *arrange: Callable, **limits) -> Life:
     """Run main.py with `flags` in `folder` to its end. limits: see `Pending.end`."""
-    return begin(flags, folder, arrange).end(**limits)
+    return begin(flags, folder, *arrange).end(**limits)
 
 
 def _live(flags, folder, arrange, said):
@@ -118,8 +118,9 @@ def _live(flags, folder, arrange, said):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         limit_memory(ROOM)
-        if arrange:
-            arrange()
+        train_test.draw_stage = lambda *_: None  # pictures take most of the time of a small run
+        for function in arrange:
+            function()
         code = main.main(flags)
     except SystemExit as stop:
         code = stop.code or 0
