@@ -65,18 +65,20 @@ def other_bytes(rng, path):
     return way
 
 
+def enlarge(path):
+    os.truncate(path, 1 << 40)
+
+
 def special(rng, path):
     """A folder, a pipe, a terabyte of nothing, or a link to a device or to itself."""
     kind = rng.choice(("folder", "pipe", "huge", "link", "link"))
-    if kind == "huge":
-        os.truncate(path, 1 << 40)
-        return kind
-    path.unlink()
+    if kind != "huge":
+        path.unlink()
     if kind == "link":
         kind = rng.choice(("/dev/zero", "/dev/full", "/dev/tty", "/nowhere/at/all", "/", path.name))
         path.symlink_to(kind)
     else:
-        {"folder": os.mkdir, "pipe": os.mkfifo}[kind](path)
+        {"folder": os.mkdir, "pipe": os.mkfifo, "huge": enlarge}[kind](path)
     return kind
 
 
@@ -128,34 +130,26 @@ def state_value(rng, path):
 def state_named(rng, path):
     """A checkpoint that is well formed and wrong, as users and other programs leave them."""
     state = torch.load(path, weights_only=True)
-    other = [p for p in sorted(path.parent.glob("*.pth")) if p.name[2:] != path.name[2:]]
-    weight = next(iter(state["model"]))
+    less = dict(list(state["model"].items())[1:])
+    others = [p for p in sorted(path.parent.glob("*.pth")) if p.name[2:] != path.name[2:]]
     wrong = {
-        "optimizer": None, "rng": {}, "settings": {}, "model": {}, "epoch": "one",
-        "place": {**state["place"], "step": 10**9},
+        "no optimiser": {**state, "optimizer": None}, "no random state": {**state, "rng": {}},
+        "no settings": {**state, "settings": {}}, "no weights": {**state, "model": {}},
+        "an epoch in words": {**state, "epoch": "one"}, "missing tensor": {**state, "model": less},
+        "far ahead": {**state, "place": {**state["place"], "step": 10**9}},
+        "other stage": torch.load(others[-1]) if others else None, "list": [state], "number": 5,
     }  # fmt: skip
-    name = rng.choice([*wrong, "other stage", "missing tensor", "list", "number"])
-    if name in wrong:
-        torch.save({**state, name: wrong[name]}, path)
-    elif name == "other stage":
-        path.write_bytes(other[-1].read_bytes())
-    elif name == "missing tensor":
-        del state["model"][weight]
-        torch.save(state, path)
-    else:
-        torch.save([state] if name == "list" else 5, path)
+    name = rng.choice(list(wrong))
+    torch.save(wrong[name], path)
     return name
 
 
 def evil_pickle(rng, path):
     """A checkpoint or an array that runs code where a plain pickle is loaded."""
     evil = Evil(path.parent / MARKER)
-    if path.suffix == ".npz":
-        array = np.empty(1, object)
-        array[0] = evil
-        np.savez(path, array)
-    elif path.suffix == ".npy":
-        np.save(path, np.array([evil], object), allow_pickle=True)
+    if path.suffix in (".npz", ".npy"):
+        with open(path, "wb") as file:
+            {".npz": np.savez, ".npy": np.save}[path.suffix](file, np.array([evil], object))
     elif rng.random() < 0.3:
         path.write_bytes(pickle.dumps({"model": evil}))
     else:
@@ -175,18 +169,18 @@ def array_header(rng, path):
         archive.writestr("arr_0.npy", data)
 
 
-def labels_of_halves(rng, path):
-    np.savez(path, np.full((12, 2), 0.5))
-
-
-def splits_overlap(rng, path):
-    """A stored set whose validation clips are training clips, or whose labels are halves."""
+def wrong_labels(rng, path):
+    """Labels of 0.5; in a stored set perhaps a validation split of training clips."""
+    if path.suffix == ".npz":
+        np.savez(path, np.full((12, 2), 0.5))
+        return
     known = json.loads(path.read_text())
+    labels = known["labels"]
     if rng.random() < 0.5 and "splits" in known:
         known["splits"]["val"] = known["splits"]["train"]
     else:
-        name = rng.choice(list(known["labels"])) if isinstance(known["labels"], dict) else 0
-        known["labels"][name] = [0.5] * len(known["labels"][name])
+        name = rng.choice(list(labels) if isinstance(labels, dict) else range(len(labels)))
+        labels[name] = [0.5] * len(labels[name])
     path.write_text(json.dumps(known))
 
 

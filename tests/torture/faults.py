@@ -3,8 +3,6 @@
 import errno
 import math
 import os
-import resource
-import signal
 import time
 from functools import partial
 
@@ -13,7 +11,7 @@ import torch
 from tests.runs import TERMS
 from tests.torture import judge
 from tests.torture.cases import DATA, Case, source, spoil, undisturbed
-from tests.torture.server import SMALL, Events, begin, limit_memory
+from tests.torture.server import SMALL, Events, begin, limit_files, limit_memory
 
 
 def nan(case: Case) -> None:
@@ -76,13 +74,8 @@ def full_disk(case, flags, reference):
     """No file can grow beyond a random size."""
     size = round(2 ** case.rng.uniform(13, 18))  # what it prints is a file too
     case.notes.append(f"files of {size} bytes at most")
-
-    def fill():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
     at = case.rng.randrange(reference.moments)
-    judge.ended(case.live(flags, Events(at, fill).arrange))
+    judge.ended(case.live(flags, Events(at, partial(limit_files, size)).arrange))
 
 
 def little_memory(case, flags, reference):

@@ -104,7 +104,7 @@ SOURCES = {  # files that users bring, and ways to damage them beside damage.ANY
     },
     "mug": {
         "data/MUG-FED/MUG_0-255_OF_112x112_color.npz": (damage.array_header, damage.evil_pickle),
-        "data/MUG-FED/labels.npz": (damage.array_header, damage.labels_of_halves),
+        "data/MUG-FED/labels.npz": (damage.array_header, damage.wrong_labels),
     },
 }
 STORED = {  # what the program made of them
@@ -113,7 +113,7 @@ STORED = {  # what the program made of them
     "mug": ("frames_64x64.npy", "frames_64x64.json"),
 }
 STORED_WAYS = {".npy": (damage.array_header, damage.evil_pickle), ".jsonl": damage.JSON}
-STORED_WAYS |= {".json": (*damage.JSON, damage.splits_overlap)}
+STORED_WAYS |= {".json": (*damage.JSON, damage.wrong_labels)}
 
 
 def data_files(case: Case) -> None:

@@ -1,8 +1,5 @@
 """Kills at random moments: the same command, given again until it ends, ends as if undisturbed."""
 
-import hashlib
-import os
-import resource
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +9,15 @@ from typing import NamedTuple
 from tests.tiny import STAGE_1, STAGE_2
 from tests.torture import judge
 from tests.torture.cases import DATA, Case, source, spoil, trained, undisturbed
-from tests.torture.server import SMALL, Events
+from tests.torture.server import SMALL, Events, limit_files
 
 MOST_KILLS = 3
-SIGNALS = signal.SIGTERM, signal.SIGINT
+FRESH = ["--fresh", "True"]
+SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+
+
+def finished(case: Case) -> Path:
+    return trained(case).folder
 
 
 class Scenario(NamedTuple):
@@ -49,19 +51,12 @@ def nan_at_once() -> Callable:
     return spoil("EncDec", "x", value)
 
 
-def done(case: Case) -> Path:
-    """A finished run."""
-    return trained(case).folder
-
-
 SCENARIOS = {
     "training": Scenario(SMALL),
     "saving every step": Scenario([*SMALL, "--save_every_steps", "1", "--keep_checkpoints", "1"]),
-    "fresh": Scenario([*SMALL, "--fresh", "True", "--bs", "3"], done, keeps=True),
-    "fresh stage 1": Scenario([*SMALL, *STAGE_1, "--fresh", "True"], done, keeps=True),
-    "fresh stage 2": Scenario(
-        [*SMALL, *STAGE_2, "--fresh", "True", "--lr_VDSMSeq", "0.1"], done, keeps=True
-    ),
+    "fresh": Scenario([*SMALL, *FRESH, "--bs", "3"], finished, keeps=True),
+    "fresh stage 1": Scenario([*SMALL, *FRESH, *STAGE_1], finished, keeps=True),
+    "fresh stage 2": Scenario([*SMALL, *FRESH, *STAGE_2], finished, keeps=True),
     "NaN": Scenario([*SMALL, *STAGE_1], spoils=nan_once),
     "NaN at once": Scenario([*SMALL, *STAGE_1], spoils=nan_at_once),
     **{name: Scenario(flags, partial(source, name=name)) for name, (_, flags) in DATA.items()},
@@ -97,38 +92,22 @@ def run(case: Case, name: str | None = None) -> None:
 def moment(case: Case, reference) -> tuple[Events, dict, int | None]:
     """A way to die: what counts the moments, limits of the life, and the signal that asks."""
     rng, at = case.rng, case.rng.randrange(reference.moments)
-    way = rng.choices(("moment", "torn", "clock", "signal"), (5, 2, 2, 1))[0]
+    way = rng.choices(("killed", "torn", "clock", *SIGNALS), (10, 4, 4, 1, 1))[0]
+    seconds = rng.uniform(0, reference.seconds)
     if way == "clock":
-        seconds = rng.uniform(0, reference.seconds)
         case.notes.append(f"killed after {seconds:.3f} s")
         return Events(), {"kill_after": seconds}, None
     case.notes.append(f"{way} at moment {at} of {reference.moments}")
+    act = partial(signal.raise_signal, SIGNALS.get(way, signal.SIGKILL))
     if way == "torn":
-        return Events(at, partial(tear, round(2 ** rng.uniform(0, 17)))), {}, None
-    if way == "signal":
-        number = rng.choice(SIGNALS)
-        return Events(at, lambda: os.kill(os.getpid(), number)), {}, number
-    return Events(at, kill), {}, None
-
-
-def kill() -> None:
-    """End this process at once."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def tear(size: int) -> None:
-    """From now on, writing more than `size` bytes into a file ends this process in mid-write."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        act = partial(limit_files, round(2 ** rng.uniform(0, 17)))
+    return Events(at, act, full=signal.SIG_DFL), {}, SIGNALS.get(way)
 
 
 def nothing_lost(before: Path, after: Path) -> None:
     """Raise Failed if a checkpoint below `before` is nowhere below `after`."""
 
-    def contents(folder):
-        return {hashlib.sha256(p.read_bytes()).digest(): p for p in folder.rglob("*.pth")}
-
-    old, new = contents(before), contents(after)
-    lost = [path.name for digest, path in old.items() if digest not in new]
+    left = {path.read_bytes() for path in after.rglob("*.pth")}
+    lost = [path.name for path in before.rglob("*.pth") if path.read_bytes() not in left]
     if lost:
         raise judge.Failed(f"lost of the old run: {', '.join(sorted(lost))}")

@@ -141,17 +141,23 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + more,) * 2)
 
 
+def limit_files(size: int) -> None:
+    """From now on, no file that this process writes can grow beyond `size` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
 class Events:
     """Counts the moments of a life at which files or training move on, and acts at one of them.
 
     Moments: a file opened for writing, renamed, removed, cut or made a folder, and a training step.
-    `arrange` goes into the new process; `count` tells the parent how many moments there were.
+    `arrange` goes into the new process; `count` tells the parent how many moments there were. full:
+    what a write beyond `limit_files` does, SIG_IGN: it is refused, SIG_DFL: it ends the process.
     """
 
     NAMES = {"os.rename", "os.remove", "os.mkdir", "os.truncate", "torture.step"}
 
-    def __init__(self, at: int | None = None, act: Callable | None = None):
-        self.at, self.act, self.shared = at, act, mmap.mmap(-1, 8)
+    def __init__(self, at=None, act: Callable | None = None, full=signal.SIG_IGN):
+        self.at, self.act, self.full, self.shared = at, act, full, mmap.mmap(-1, 8)
 
     @property
     def count(self) -> int:
@@ -174,6 +180,7 @@ class Events:
                     self.act()
 
         train_test.take_step = step
+        signal.signal(signal.SIGXFSZ, self.full)
         sys.addaudithook(hook)
 
 
