@@ -36,16 +36,7 @@ def said():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-KNOWN = {"files": "a checkpoint whose Adam is a list is taken for whole"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=pytest.mark.xfail(reason=KNOWN[n])) if n in KNOWN else n
-        for n in COUNTS
-    ],
-)
+@pytest.mark.parametrize("name", COUNTS)
 def test_the_program_stands_a_short_torture(said, name):
     assert said["sound"][name] == []
 

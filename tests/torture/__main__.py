@@ -6,6 +6,7 @@ docs/RELIABILITY.md says what is promised. Needs Linux. The exit status is 1 if 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         result = work.one(names[0], given.seed, given.case, scratch, keep=True)
         print(*result.notes, result.failure or "passed", f"kept in {scratch}", sep="\n")
         return int(bool(result.failure))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # shows the table
     results, began = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
         try:

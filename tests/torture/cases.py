@@ -49,12 +49,10 @@ class Case:
 
 
 class Undisturbed(NamedTuple):
-    """A run that nothing disturbed: folders, time in seconds and number of moments."""
-
     folder: Path
     run: Path
     seconds: float
-    moments: int
+    moments: int  # see `Events`
 
 
 _undisturbed: dict[str, Undisturbed] = {}
@@ -98,10 +96,9 @@ def spoil(stage_name: str, term: str, value_at: Callable) -> Callable:
 
         def step(training, *rest):
             factor[0] = value_at(training) if training.info.name == stage_name else None
-            try:
-                return take_step(training, *rest)
-            finally:
-                factor[0] = None
+            result = take_step(training, *rest)
+            factor[0] = None
+            return result
 
         network.loss, train_test.take_step = spoiled, step
 

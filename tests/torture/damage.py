@@ -65,10 +65,6 @@ def other_bytes(rng, path):
     return way
 
 
-def enlarge(path):
-    os.truncate(path, 1 << 40)
-
-
 def special(rng, path):
     """A folder, a pipe, a terabyte of nothing, or a link to a device or to itself."""
     kind = rng.choice(("folder", "pipe", "huge", "link", "link"))
@@ -78,7 +74,8 @@ def special(rng, path):
         kind = rng.choice(("/dev/zero", "/dev/full", "/dev/tty", "/nowhere/at/all", "/", path.name))
         path.symlink_to(kind)
     else:
-        {"folder": os.mkdir, "pipe": os.mkfifo, "huge": enlarge}[kind](path)
+        made = {"folder": os.mkdir, "pipe": os.mkfifo, "huge": lambda p: os.truncate(p, 1 << 40)}
+        made[kind](path)
     return kind
 
 

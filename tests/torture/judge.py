@@ -20,9 +20,8 @@ def ended(life: Life, *codes: int, warnings: int = 0) -> None:
     """
     if life.hung:
         raise Failed(f"no end within {life.seconds:.0f} s")
-    for line in (life.err + life.out).splitlines():
-        if line.startswith("Traceback"):
-            raise Failed(f"a traceback: {life.err.strip().splitlines()[-1][:200]}")
+    if "Traceback (most" in life.err + life.out:
+        raise Failed(f"a traceback: {life.err.strip().splitlines()[-1][:200]}")
     if life.code not in (codes or (0, 2)):
         raise Failed(str(life))
     if life.code == 2:
@@ -49,17 +48,12 @@ def same_end(run: Path, reference: Path) -> None:
     if names[0] != names[1]:
         raise Failed(f"the newest checkpoints are {names[0]}, undisturbed they are {names[1]}")
     for name, path in mine.items():
-        same_state(path, other[name])
-
-
-def same_state(path: Path, other: Path) -> None:
-    """Raise Failed unless weights, Adam's state and random state of two checkpoints are equal."""
-    states = [torch.load(file, weights_only=True) for file in (path, other)]
-    try:
-        assert_same_checkpoint(*states)
-    except (AssertionError, ValueError, LookupError, TypeError, AttributeError) as error:
-        where = f"{type(error).__name__} {error}".splitlines()[0][:100]
-        raise Failed(f"{path.name} differs from the undisturbed run: {where}") from None
+        states = [torch.load(file, weights_only=True) for file in (path, other[name])]
+        try:  # weights, Adam's state and random state
+            assert_same_checkpoint(*states)
+        except (AssertionError, ValueError, LookupError, TypeError, AttributeError) as error:
+            where = f"{type(error).__name__} {error}".splitlines()[0][:100]
+            raise Failed(f"{path.name} differs from the undisturbed run: {where}") from None
 
 
 def all_finite(checkpoints: Path) -> None:

@@ -67,6 +67,13 @@ class Pending(NamedTuple):
 
     def end(self, limit: float = LIMIT, kill_after: float = float("inf")) -> Life:
         """Wait for the end. kill_after: seconds since the start after which it is killed."""
+        try:
+            return self._wait(limit, kill_after)
+        except BaseException:  # the torture itself is stopped
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+
+    def _wait(self, limit, kill_after):
         hung, work, since = False, None, self.began
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -116,6 +123,7 @@ def _live(flags, folder, arrange, said):
         sys.stdout = open(1, **kind)
         sys.stderr = open(2, errors="backslashreplace", buffering=1, **kind)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
         limit_memory(ROOM)
         train_test.draw_stage = lambda *_: None  # pictures take most of the time of a small run

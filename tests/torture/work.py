@@ -70,7 +70,7 @@ def torture(names: list[str], given: Namespace, scratch: Path) -> Iterator[Resul
     queue, workers = context.SimpleQueue(), []
     for job in range(given.jobs):
         task = names, given, ends, job, scratch / f"job{job}", queue
-        workers.append(context.Process(target=_work, args=task))
+        workers.append(context.Process(target=_work, args=task, daemon=True))
         workers[-1].start()
     left = len(workers)
     while left:
