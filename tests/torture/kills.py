@@ -44,43 +44,9 @@ def nan_once() -> Callable:
 
 def nan_at_once() -> Callable:
     """A NaN in step 2 of stage 1, right after a checkpoint, at the first two learning rates."""
-    at = {2: 0.5}
-    return spoil(
-        "EncDec", "x", lambda t: math.nan if t.place.scale >= at.get(t.place.step, 2) else None
-    )
-
-
-def finished(case: Case) -> Path:
-    return trained(case).folder
-
-
-class Scenario(NamedTuple):
-    """A command that is killed."""
-
-    flags: list[str]
-    start: Callable[[Case], Path] | None = None  # gives the folder in which it starts
-    spoils: Callable[[], Callable] | None = None  # gives what to arrange in each life
-    keeps: bool = False  # nothing of the start may be lost
-
-
-def nan_once() -> Callable:
-    """A NaN in step 3 of stage 1 which never comes again once a step was taken at a lower rate."""
-    gone = Path("nan-is-over")
 
     def value(training):
-        if training.place.scale < 1:
-            gone.touch()
-        return math.nan if training.place.step == 3 and not gone.exists() else None
-
-    return spoil("EncDec", "x", value)
-
-
-def nan_at_once() -> Callable:
-    """A NaN in step 2 of stage 1, right after a checkpoint, at the first two learning rates."""
-
-    def value(training):
-        at = training.place.step == 2 and training.place.scale > 0.3
-        return math.nan if at else None
+        return math.nan if training.place.step == 2 and training.place.scale > 0.3 else None
 
     return spoil("EncDec", "x", value)
 
