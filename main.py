@@ -48,6 +48,13 @@ def report(settings):
     print(f"report: {path}")
 
 
+def warn_of_memory(error):
+    """Say in one line that memory ran out, and what to lower."""
+    what = str(error).strip().splitlines() or [type(error).__name__]
+    lower = f"lower {MEMORY_FLAGS} (--dry_run True says what they need)"
+    warn(f"out of memory ({what[0]}): {lower}; the saved checkpoints are whole")
+
+
 def main(argv):
     """Run the command with the flags `argv` and return the exit code.
 
@@ -89,9 +96,7 @@ def main(argv):
         return 2
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
         if out_of_memory(error):
-            what = str(error).strip().splitlines() or [type(error).__name__]
-            lower = f"lower {MEMORY_FLAGS} (--dry_run True says what they need)"
-            warn(f"out of memory ({what[0]}): {lower}; the saved checkpoints are whole")
+            warn_of_memory(error)
             return 2
         if not isinstance(error, OSError):
             raise

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import av
+import imageio.v3 as iio
 import numpy as np
 
 import data.sprites
@@ -66,3 +68,35 @@ def sprites(folder, characters=6, value=None):
 
 # JSON files that no command of the project writes, and one that is nested too deeply to be read
 WRONG_KINDS = ["[]", "null", "5", '{"details": 5}', '{"Seq": []}', "[" * 100_000 + "]" * 100_000]
+
+
+def videos(folder: Path) -> None:
+    """Six clips below `folder`: a video, two folders of pictures and three GIFs."""
+    for number in range(6):
+        frames = np.zeros((6, 24, 40, 3), np.uint8)
+        frames[..., 0], frames[..., 1] = 40 * number, 40 * np.arange(6)[:, None, None]
+        place = folder / f"person{number % 2}" / f"clip{number}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            with av.open(str(place.with_suffix(".avi")), "w") as container:
+                stream = container.add_stream("mjpeg", 10)
+                stream.height, stream.width, stream.pix_fmt = 24, 40, "yuvj420p"
+                for frame in frames:
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+                container.mux(stream.encode())
+        elif number < 3:
+            place.mkdir()
+            for i, frame in enumerate(frames):
+                iio.imwrite(place / f"{i}.png", frame)
+        else:
+            iio.imwrite(place.with_suffix(".gif"), frames, duration=100, loop=0)
+
+
+def digits(folder: Path) -> None:
+    """MNIST's two training files, with 60 grey squares for digits."""
+    folder.mkdir(parents=True)
+    images = np.broadcast_to(np.arange(1, 61, dtype=np.uint8)[:, None, None], (60, 28, 28))
+    labels = np.arange(60, dtype=np.uint8) % 10
+    for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
+        head = np.array([magic, *array.shape], ">i4").tobytes()
+        (folder / f"train-{kind}-ubyte").write_bytes(head + array.tobytes())

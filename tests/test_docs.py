@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = (  # modules with flags of their own
     "benchmarks.baselines", "benchmarks.data", "benchmarks.diff", "benchmarks.generate",
     "benchmarks.guards", "benchmarks.run", "benchmarks.step",
-    "data.sprites.create_lpc_dataset", "metrics.compare",
+    "data.sprites.create_lpc_dataset", "metrics.compare", "tests.torture.__main__",
 )  # fmt: skip
 FOREIGN = {"--python", "--torch-backend", "--logdir"}  # of uv and TensorBoard
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)

@@ -19,6 +19,7 @@ from utils.plan import of_today
 from utils.settings import RunSettings
 
 RELEASE_MODELS = Path("models")  # where the authors' code keeps checkpoints
+CONFIG_TEXT = "config.txt"  # the flags, beside pictures and checkpoints as in the authors' code
 
 
 class RunFolder:
@@ -146,7 +147,7 @@ class RunFolder:
         for name, values in saved.items():
             lines += [f"[{name}]\n", *(f"{flag}: {value}\n" for flag, value in values.items())]
         for folder in (self.images, self.checkpoints):
-            write_text(folder / "config.txt", "".join(lines))
+            write_text(folder / CONFIG_TEXT, "".join(lines))
 
     def stage_of(self, path: Path) -> str | None:
         """Name of the stage whose checkpoint `path` is; None if it is another file."""
@@ -254,6 +255,7 @@ class RunFolder:
         """Remove what killed runs left half-written, but nothing that a living process writes."""
         for info in self.stages.values():
             sweep(self.checkpoints, f"*_{info.suffix}.pth")
+        sweep(self.checkpoints, CONFIG_TEXT)
         for folder in (self.root, self.images):
             sweep(folder)
 

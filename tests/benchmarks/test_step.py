@@ -51,7 +51,7 @@ def test_generation_is_what_torch_counts():
     codes = view.draw(case.clips, case.frames)
     with FlopCounterMode(display=False) as counter:
         view.decode(*codes, case.frames)
-    # The layer to the colours computes with 2 x 2 x 9 taps in place of 16, and with all 32^2 pixels.
+    # The layer to the colours computes with 2 x 2 x 9 taps in place of 16, for all 32^2 pixels.
     frames, c_in = case.clips * case.frames, case.settings.dec_widths[-1]
     zeros = 2 * frames * c_in * 3 * (36 - 16) * 32**2 / 1e9
     expected = flops.generation_gflop(case) + zeros
