@@ -186,7 +186,10 @@ def _batches(stage_name, settings):
     size = settings.batch_size
     known = [clips_of(settings.dataset_name, split) or SOME_CLIPS for split in ("train", "all")]
     count = max(1, known[0] * settings.num_clips // known[1]) if settings.num_clips else known[0]
-    clips = Outline.of(min(count, known[0]), clip_frames(settings))
+    frames = clip_frames(settings)
+    if group is None:
+        frames = max(frames, settings.seq_len)  # a wrong --seq_len is told when the data are read
+    clips = Outline.of(min(count, known[0]), frames)
     return OutlineBatches(clips, torch.device("cpu"), settings.seq_len, size, group, joined)
 
 

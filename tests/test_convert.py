@@ -205,7 +205,7 @@ def test_conversions_that_are_refused(command, refused, held, trained_once):
     assert "'theirs'" in refused("--convert", path, "--to", "theirs")
     assert "is not one of ours" in refused("--convert", path, "--to", "release")
     assert "cannot read" in refused("--convert", folder / "none.pth", "--to", "ours")
-    assert "Is a directory" in refused("--convert", folder, "--to", "ours")
+    assert "is a folder" in refused("--convert", folder, "--to", "ours")
     assert "--z_dim is 5 here and 4 there" in refused(
         "--convert", path, "--to", "ours", "--z_dim", 5
     )

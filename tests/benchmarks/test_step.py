@@ -155,7 +155,7 @@ def test_the_step_of_a_row_is_that_of_training(monkeypatch):
     "flags, why",
     [
         ("--rows stage3", "found stage3, expected some of stage1"),
-        ("--threads 1,0", "expected positive integers"),
+        ("--threads 1,0", "expected an integer from 1"),
         ("--precision fp8", "found fp8, expected some of fp32"),
         ("--precision fp32,tf32", "--precision tf32 is for a CUDA GPU"),
     ],

@@ -177,12 +177,12 @@ def test_frames_come_from_the_whole_of_a_long_clip():
 
 
 def test_frames_come_from_all_clips_that_a_sample_joins():
-    labels = {"who": np.repeat([0, 1], 3)}
-    splits = {name: np.arange(6) for name in ("train", "val", "test")}
-    frames = np.zeros((24, 64, 64, 3), np.uint8)
+    labels = {"who": np.array([0, 0, 0, 1, 1, 1, 2, 3])}
+    splits = {"train": np.arange(6), "val": np.array([6]), "test": np.array([7])}
+    frames = np.zeros((32, 64, 64, 3), np.uint8)
     common = {
         "frames": frames,
-        "lengths": np.full(6, 4),
+        "lengths": np.full(8, 4),
         "labels": labels,
         "classes": {},
         "splits": splits,

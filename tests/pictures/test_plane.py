@@ -45,7 +45,7 @@ def test_frames_are_coloured_by_what_moves_and_what_stays():
 def test_without_an_angle_frames_are_coloured_by_a_dynamic_factor_or_by_time():
     dataset = make(16, 0, FEW)
     action = np.arange(len(dataset.lengths)) % 3
-    moving = replace(dataset, labels={"action": action}, static=(), dynamic=("action",))
+    moving = replace(dataset, labels={"action": action}, classes={}, static=(), dynamic=("action",))
     rows = np.arange(4)
     expected = np.tile(moving.split("test").label("action", rows)[:, None], 9)
     np.testing.assert_array_equal(plane.colourings(moving, rows, 9)["action"], expected)
