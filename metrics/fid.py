@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from metrics.published import FID_NETWORK
 from metrics.weights import Missing, fitted, from_file
 
 FLAG = "fid_weights"
@@ -76,7 +77,7 @@ class Features:
         tensors = from_file(path, FLAG) if path else {}
         if path and "stem.0.weight" not in tensors:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
-            self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
+            self.name, self.size = FID_NETWORK, 2048
             mean, std = RESNEXT_MEAN, RESNEXT_STD
         else:
             from torchvision.models.video import r3d_18  # takes seconds
