@@ -1,7 +1,7 @@
 """One table over runs: `python -m metrics.compare RUN RUN ... [--runs_dir DIR] [--format FORMAT]`.
 
 Runs that differ only in their seed share a column: the mean and deviation over them. The column of
-a single run has the spread from its metrics.json: the standard error over clips, or else the
+a single run has the spread from its metrics.json: the standard error, or else the
 deviation over the seeds of the evaluation. The last column holds the figures printed in papers.
 """
 

@@ -86,6 +86,17 @@ class Evaluation:
         return Encoded(*given, count, distances, self.continued_to)
 
     @cached_property
+    def unit(self):
+        """The label of what is independent: characters, people; None: single clips."""
+        person = "identity" if "identity" in self.dataset.labels else None
+        return self.dataset.group or person
+
+    @cached_property
+    def units(self):
+        """The value of `unit` of each held-out clip, [n], or None."""
+        return self.held_out.labels[self.unit] if self.unit else None
+
+    @cached_property
     def continued_to(self):
         """Frames to which the held-out clips are continued, or None."""
         goes_on = not self.info.frames_only and self.view.continues
@@ -159,7 +170,7 @@ class Evaluation:
             tail = self.measurer.continuations(longer, held.labels)
             measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
         numbers = {prefix + "psnr": quality.psnr(held.quality["error"])} | figures(measures)
-        return Outcome(numbers, spreads(measures), {}, {"warnings": []})
+        return Outcome(numbers, spreads(measures, self.units), {}, {"warnings": []})
 
     def swap(self):
         """Columns (a) and (b) of metrics/swap.py, and the measurer's figures of swaps."""
@@ -178,7 +189,8 @@ class Evaluation:
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
         judged = self.judge_notes(real)
-        outcome = over_seeds(rounds, {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged})
+        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged}
+        outcome = over_seeds(rounds, notes, self.units)
         shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
         return outcome._replace(figures=shares | outcome.figures)
 
@@ -192,14 +204,14 @@ class Evaluation:
         sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
         rounds = [consistency.prior_entropies(p) for p in sampled]
         notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
-        outcome = over_seeds(rounds, notes | {"departs": DEPARTURE})
+        outcome = over_seeds(rounds, notes | {"departs": DEPARTURE}, self.units)
         train, test = (
             {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)
         )
         table = consistency.code_table(train, known.labels, test, held.labels, self.classes)
         real_inter = {"real_inter_entropy": consistency.prior_entropies(real)["inter_entropy"]}
         outcome.figures.update(figures(agreement) | real_inter | table)
-        outcome.spread.update(spreads(agreement))
+        outcome.spread.update(spreads(agreement, self.units))
         return self.named("consistency", outcome)
 
     def dci(self):
@@ -246,7 +258,8 @@ def evaluate(
     clips: dict = {"data": dataset.name, "model": settings.model, "split": settings.split}
     clips |= {"n": len(task.held_out.frames), "frames": task.length}
     clips |= {"seed": settings.seed, "epoch": epoch}
-    notes = {"spread is": "standard error over clips, bootstrap"} | origin(device)
+    unit = {"identity": "identities"}.get(task.unit, f"{task.unit or 'clip'}s")
+    notes = {"spread is": f"standard error over {unit}, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
         notes["warning"] = "not held out: --fidelity release trains on these clips"
     results.add(folder.metrics, info.name, clips, notes, outcomes)

@@ -97,7 +97,7 @@ def table(numbers: dict[str, float], details: dict) -> str:
 
 def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
     """Print one table per protocol."""
-    heading = f"  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run"
+    heading = f"  {'':<52} {'':<9} std. error    over seeds  reported, not re-run"
     for protocol, outcome in outcomes.items():
         print(f"{protocol}: {MEANING[protocol]}\n{heading}")
         for warning in outcome.notes["warnings"]:

@@ -258,6 +258,30 @@ def test_a_set_with_a_trained_judge(squares, folder, monkeypatch, capsys):
     assert idle["transfer_prior_variety"] < 0.01
 
 
+def test_the_standard_error_is_over_what_is_independent(squares, folder, monkeypatch):
+    """Nine clips of one character are no nine observations."""
+    monkeypatch.setattr(module, "load_or_train_judge", lambda *_, **__: (Reads(), {}))
+    character = np.arange(240) // 9
+    labels = squares.labels | {"character": character}
+    characters = dataclasses.replace(squares, labels=labels, group="character")
+    seen = []
+
+    def spreads(measures, units):
+        seen.append(units)
+        return {}
+
+    monkeypatch.setattr(module, "spreads", spreads)
+    _evaluate(characters, Paints(), "Seq", folder)
+    assert np.array_equal(seen[0], character[squares.splits["test"]])
+    notes = json.loads(folder.metrics.read_text())["details"]["Seq"]
+    assert notes["spread is"] == "standard error over characters, bootstrap"
+    people = dataclasses.replace(squares, labels=squares.labels | {"identity": character})
+    _evaluate(people, Paints(), "Seq", folder)
+    assert np.array_equal(seen[1], seen[0])
+    _evaluate(squares, Paints(), "Seq", folder)
+    assert seen[2] is None
+
+
 class Blind(Reads):
     def probabilities(self, clips):
         return super().probabilities(clips * 0 + 1)
