@@ -12,6 +12,7 @@ from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
 from metrics.measurers import measurer_of
+from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
@@ -30,9 +31,14 @@ DEPARTURE = (
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:
-    """Raise UserError, before training, if --evaluate needs labels that the data set lacks."""
+    """Raise UserError, before training, if --evaluate needs what the data set lacks.
+
+    It may lack labels, or --judge may be no judge of it.
+    """
     if {"consistency", "swap", "dci"} & set(settings.measured):
         factors_of(dataset)
+    if settings.judge and settings.measured:
+        PublishedJudge(settings.judge, dataset)
 
 
 class Encoded:
@@ -107,7 +113,7 @@ class Evaluation:
         """Training clips for judges and classifiers: never those that are measured."""
         clips = self.dataset.split("train")
         rows = np.random.default_rng(0).permutation(len(clips))[:LEARNT_FROM]
-        adapts = self.measurer.judge is None and "consistency" in self.wanted
+        adapts = self.adapts and "consistency" in self.wanted
         rebuild = min(len(rows), ADAPTED_ON) if adapts else 0
         return Encoded(self.view, clips, rows, self.length, rebuild, {})
 
@@ -124,10 +130,17 @@ class Evaluation:
     def classes(self):
         return {factor: len(self.dataset.classes[factor]) for factor in factors_of(self.dataset)}
 
+    @property
+    def adapts(self):
+        """Whether `adapt` may train the judge: not if it measures, or if others trained it."""
+        return self.measurer.judge is None and not self.settings.judge
+
     @cached_property
     def judge(self):
         if self.measurer.judge:
             return self.measurer.judge
+        if self.settings.judge:
+            return PublishedJudge(self.settings.judge, self.dataset, self.device)
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
@@ -150,7 +163,8 @@ class Evaluation:
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
         shares = accuracies(verdicts(real), self.held_out.labels)
         weak = too_weak(shares)
-        return {"judge accuracy": shares, "warnings": [weak] if weak else []}
+        kind = type(self.judge).__name__
+        return {"judge": kind, "judge accuracy": shares, "warnings": [weak] if weak else []}
 
     def named(self, protocol, outcome):
         """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
@@ -197,13 +211,13 @@ class Evaluation:
     def consistency(self):
         """The four steps of metrics/consistency.py."""
         held, known, judge = self.held_out, self.training, self.judge
-        if self.measurer.judge is None:
+        if self.adapts:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         agreement = consistency.agreement(real, rebuilt, held.labels)
         sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
         rounds = [consistency.prior_entropies(p) for p in sampled]
-        notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
+        notes = {"seeds": SEEDS, **self.judge_notes(real)}
         outcome = over_seeds(rounds, notes | {"departs": DEPARTURE}, self.units)
         train, test = (
             {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)

@@ -8,7 +8,8 @@ of each protocol:
   is drawn from N(0, I), five repeats, equally many clips per class for IS and entropies, the
   incomplete last batch dropped, one pretrained judge for all papers. The columns `transfer_prior_*`
   of `sprites-li` and MUG-FED are ours of this kind: the static code is drawn from the model's own
-  prior (N(0, I) in DSA and Unordered), three repeats, classes weighted equally, no batch dropped.
+  prior (N(0, I) in DSA and Unordered), three repeats, classes weighted equally, no batch dropped,
+  and the judge is ours unless --judge names theirs.
 - VDSM: its notebooks, on its own 840 characters and on MUG-FED. Its FID has features of a 3D
   ResNeXt-101; whether its clips were reconstructed or sampled is not printed.
 """
