@@ -12,11 +12,13 @@ from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
 from metrics.measurers import measurer_of
+from metrics.pairs import GROUP, judged_pairs, sources, unmasked
 from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
 from models.view import BLOCK, VideoModel
+from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
 from utils.run_folder import RunFolder
@@ -35,8 +37,11 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 
     It may lack labels, or --judge may be no judge of it.
     """
-    if {"consistency", "swap", "dci"} & set(settings.measured):
+    if {"consistency", "swap", "dci", "msd", "pairs"} & set(settings.measured):
         factors_of(dataset)
+    if "pairs" in settings.measured and not len(dataset.split("pairs")):
+        problem = f"{dataset.name} holds out no pairs for --evaluate pairs"
+        raise UserError(f"{problem}: train and test with --hold_out pairs (sprites, sprites-li)")
     if settings.judge and settings.measured:
         PublishedJudge(settings.judge, dataset)
 
@@ -227,6 +232,24 @@ class Evaluation:
         outcome.figures.update(figures(agreement) | real_inter | table)
         outcome.spread.update(spreads(agreement, self.units))
         return self.named("consistency", outcome)
+
+    def pairs(self):
+        """The figures of metrics/pairs.py: those of the judge first."""
+        clips, train = self.dataset.split("pairs"), self.dataset.split("train")
+        real = clips.take(range(len(clips)), 0, self.length)
+        labels = {factor: clips.label(factor) for factor in self.classes}
+        of_judge = judged_pairs("judge_", self.judge.probabilities(real), labels)
+        rounds = []
+        for seed in SEEDS:
+            of_identity, of_motion = sources(self.dataset, seed)
+            static = self.view.encode_clips(train, of_identity, self.length)[0]
+            made = self.decoded(static, self.view.encode_clips(train, of_motion, self.length)[1])
+            measures = of_judge | judged_pairs("", self.judge.probabilities(made), labels)
+            apart = (made.astype(np.float32) - real) ** 2 / 255**2
+            rounds.append({**measures, "psnr": quality.psnr(apart.mean((1, 2, 3, 4)))})
+        notes = {"seeds": SEEDS, "clips of pairs": len(clips), "judge": type(self.judge).__name__}
+        notes = notes | {"warnings": unmasked(figures(of_judge))}
+        return self.named("pairs", over_seeds(rounds, notes, clips.label(GROUP)))
 
     def dci(self):
         """The figures of metrics/dci.py."""

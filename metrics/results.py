@@ -18,6 +18,7 @@ MEANING = {
     "reconstruction": "clips decoded from their own codes",
     "consistency": "VDSM's protocol: judged reconstructions and prior samples; an MLP on each code",
     "swap": "protocol of S3VAE and later papers: judged clips whose codes have two sources",
+    "pairs": "swaps that show pairs of character and action that no training clip shows",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
     "fid": "Frechet distance of held-out clips and prior samples",
 }

@@ -175,7 +175,7 @@ NEUTRAL = {
     "lr_identity": 1.0, "start": "torch", "frames_per_clip": 0, "foresight": 0.0,
     "single_decoder": False, "schedule": "release", "enc_widths": (32, 32, 64, 64, 256),
     "dec_widths": (512, 256, 128, 64), "split_by": "clip", "video_step": 1, "test_share": None,
-    "poses": "actions", "transfer_frames": None,
+    "poses": "actions", "transfer_frames": None, "hold_out": "none",
     "pendulum_lengths": None, "pendulum_dampings": None,
 }  # fmt: skip
 NOT_NEUTRAL = {"nan_retries": 3, "kl": "analytic"}
