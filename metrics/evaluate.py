@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.base import Clips, Dataset
-from metrics import consistency, quality, results
+from metrics import consistency, msd, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
@@ -260,6 +260,11 @@ class Evaluation:
             sides += [(part.static, part.dynamic), labels]
         notes = {"learnt from": len(self.training.frames), "warnings": []}
         return self.named("dci", Outcome(dci(*sides), {}, {}, notes))
+
+    def msd(self):
+        """The figures of metrics/msd.py."""
+        kinds = {f: "static" if f in self.dataset.static else "dynamic" for f in self.classes}
+        return self.named("msd", msd.measured(self, kinds))
 
     def fid(self):
         """The Frechet distance of metrics/fid.py, with clips from the prior of the first seed."""

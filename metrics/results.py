@@ -20,6 +20,7 @@ MEANING = {
     "swap": "protocol of S3VAE and later papers: judged clips whose codes have two sources",
     "pairs": "swaps that show pairs of character and action that no training clip shows",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
+    "msd": "benchmark of multi-factor sequential disentanglement: trees and interventions",
     "fid": "Frechet distance of held-out clips and prior samples",
 }
 HEADER = "protocol,figure,value,standard error,over seeds,clips,split,reported"

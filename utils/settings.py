@@ -26,7 +26,7 @@ DATASETS = {  # name: module
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
 }
-PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs")
+PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 
 
@@ -150,8 +150,8 @@ class RunSettings:
     "Write scalars and pictures for TensorBoard."
     evaluate: str = flag("none", OUTPUT, kind=protocols, free=True)
     """What to measure after training or testing, into metrics.json: some of
-    consistency,swap,dci,fid,pairs, or default: what applies to the data set, needs no download and
-    takes no minutes (consistency,swap,dci)."""
+    consistency,swap,dci,fid,pairs,msd, or default: consistency,swap,dci where the data set has
+    labels, and fid with --fid_weights."""
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     judge: str = flag(None, OUTPUT, kind=str, free=True)
