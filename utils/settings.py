@@ -22,6 +22,7 @@ DATASETS = {  # name: module
     "MUG-FED": "data.mug",
     "moving-mnist": "data.moving_mnist",
     "pendulum": "data.pendulum",
+    "shapes": "data.shapes",
     "sprites": "data.sprites",
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
