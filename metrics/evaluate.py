@@ -267,10 +267,11 @@ class Evaluation:
         return self.named("msd", msd.measured(self, kinds))
 
     def fid(self):
-        """The Frechet distance of metrics/fid.py, with clips from the prior of the first seed."""
-        features = Features(self.settings.fid_weights, self.device)
-        figure, notes = fid(features, self.held_out.frames, self.decoded(*self.prior_codes[0]))
-        return self.named("", Outcome({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
+        """The Frechet distances of metrics/fid.py, with clips from the prior of the first seed."""
+        features, held = Features(self.settings.fid_weights, self.device), self.held_out
+        sampled = self.decoded(*self.prior_codes[0])
+        numbers, notes = fid(features, held.frames, sampled, held.rebuilt)
+        return self.named("", Outcome(numbers, {}, {}, {"seeds": SEEDS[:1], **notes}))
 
 
 def evaluate(
