@@ -159,7 +159,7 @@ def through_mp4(film: np.ndarray) -> np.ndarray:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     file.seek(0)
-    with av.open(file) as written:
+    with av.open(file, "r") as written:
         frames = [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
     return np.stack(frames)
 
