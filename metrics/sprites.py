@@ -26,8 +26,9 @@ class Layers:
         # The position of the clip with these values; -1: the set lacks it.
         self.position = np.full([len(dataset.classes[name]) for name in names], -1)
         self.position[tuple(dataset.labels[name] for name in names)] = np.arange(len(self.first))
-        # Whether there is one clip of each combination.
-        self.complete = self.position.size == len(self.first) and self.position.min() >= 0
+        # Whether there is one clip of each combination of values and actions.
+        whole = self.position.size == len(self.first) and self.position.min() >= 0
+        self.complete = bool(dataset.dynamic) and whole
 
     def values_of(self, factor: str, character: list[int], action: int, length: int) -> np.ndarray:
         """Clips of a character in an action with each value of the factor: uint8 [V, T, 64, 64, 3].
