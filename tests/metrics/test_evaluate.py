@@ -253,7 +253,7 @@ def test_a_set_with_a_trained_judge(squares, folder, monkeypatch, capsys):
     # The family's figures are of other characters.
     assert "reported" in out and "VDSM 0.9953" in out and "S3VAE 0.99" not in out
     saved = json.loads(folder.metrics.read_text())["details"]["Seq"]["protocols"]
-    assert saved["consistency"]["reported"] == {"consistency_accuracy": {"VDSM": 0.9953}}
+    assert saved["consistency"]["reported"]["consistency_accuracy"] == {"VDSM": 0.9953}
     assert saved["swap"]["reported"] == {}
     idle = _evaluate(squares, Paints(constant=True), "Seq", folder, "swap")
     assert idle["transfer_colour_accuracy"] == pytest.approx(1 / 3, abs=0.15)
