@@ -94,6 +94,7 @@ class Dataset:
     release_names: the names that the authors' code gives to factors, where they are not ours
     former: fingerprints that earlier versions of this program gave to the same data
     verify: compares every stored byte with the fingerprint; None: nothing is stored
+    pairs: positions of clips in no split, whose pair of group and action is in no training clip
     """
 
     name: str
@@ -114,6 +115,7 @@ class Dataset:
     release_names: Mapping[str, str] = field(default_factory=dict)
     former: tuple[str, ...] = ()
     verify: Callable[[], bool] | None = None
+    pairs: np.ndarray | None = None
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -154,9 +156,12 @@ class Dataset:
                 yield f"label '{name}' is {label.min()} to {label.max()}, expected {known}"
 
     def split(self, name: str) -> Clips:
-        """The clips of 'train', 'val' or 'test', or of 'all' three in order of position."""
-        every = name == "all"
-        index = np.sort(np.concatenate([*self.splits.values()])) if every else self.splits[name]
+        """The clips of 'train', 'val' or 'test', of 'all' three by position, or `pairs`."""
+        if name == "pairs":
+            index = np.empty(0, np.int64) if self.pairs is None else self.pairs
+        else:
+            every = name == "all"
+            index = np.sort(np.concatenate([*self.splits.values()])) if every else self.splits[name]
         return Clips(self.frames, self.lengths, self.labels, index)
 
     def subsample(self, count: int, seed: int) -> "Dataset":
@@ -178,7 +183,12 @@ class Dataset:
             hashlib.sha256(old.encode() + content).hexdigest()
             for old in (self.fingerprint, *self.former)
         )
-        return replace(self, splits=splits, fingerprint=new, former=tuple(former))
+        pairs = self.pairs
+        if pairs is not None and self.group:
+            groups = self.labels[self.group]
+            pairs = pairs[np.isin(groups[pairs], groups[splits["train"]])]
+        given = {"fingerprint": new, "former": tuple(former), "pairs": pairs}
+        return replace(self, splits=splits, **given)
 
     def knows(self, fingerprint: str) -> bool:
         """Whether a checkpoint or a file with this fingerprint is of these data."""

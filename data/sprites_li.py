@@ -63,7 +63,7 @@ FRAMES, FACTS = "sheets.npy", "sheets.json"  # the files of --poses sheet
 
 
 @dataclass
-class Flags:
+class Flags(sheets.Flags):
     poses: str = flag("actions", DATA, choices=("actions", "sheet"))
     """Clips: nine actions of 8 frames per character, or one clip of all 178 poses of its sheet,
     which are in no order of time."""
@@ -157,6 +157,9 @@ def load(config) -> Dataset:
     """
     folder, whole = Path(config.data_dir) / NAME, config.poses == "sheet"
     stored = Store(folder, VERSION)
+    if whole and config.hold_out != "none":
+        problem = "--hold_out pairs: clips of --poses sheet show no single action"
+        raise UserError(f"{problem}: leave one of the two out")
     if whole:
         stored = replace(stored, frames_file=FRAMES, metadata_file=FACTS)
     metadata, clips = stored.load(lambda problem: _make(stored, config.source, whole, problem))
@@ -164,7 +167,9 @@ def load(config) -> Dataset:
     if whole:
         return dataset(NAME, metadata, clips, classes, static=FACTORS, dynamic=())
     factors = {"static": FACTORS, "dynamic": ("action",)}
-    return dataset(NAME, metadata, clips, classes | {"action": ACTIONS}, **factors, **sheets.JOINED)
+    classes |= {"action": ACTIONS}
+    clips = dataset(NAME, metadata, clips, classes, **factors, **sheets.JOINED)
+    return sheets.held_out(clips, config.hold_out)
 
 
 def _make(stored, source, whole, problem):

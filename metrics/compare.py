@@ -1,7 +1,7 @@
 """One table over runs: `python -m metrics.compare RUN RUN ... [--runs_dir DIR] [--format FORMAT]`.
 
 Runs that differ only in their seed share a column: the mean and deviation over them. The column of
-a single run has the spread from its metrics.json: the standard error over clips, or else the
+a single run has the spread from its metrics.json: the standard error, or else the
 deviation over the seeds of the evaluation. The last column holds the figures printed in papers.
 """
 
@@ -26,6 +26,8 @@ from utils.settings import settings_class
 class Run:
     """The figures in a run's folder: `numbers` and their `spread`, {figure: number}.
 
+    reported: {figure: what papers print for it}.
+
     kind: equal for runs that differ only in their seed. Raises UserError if there are no figures.
     """
 
@@ -34,15 +36,17 @@ class Run:
         try:
             content = read_json(path)
             details = content.pop("details")
-            self.numbers, self.spread = {}, {}
+            self.numbers, self.spread, self.reported = {}, {}, {}
             for notes in details.values():
                 for protocol in notes["protocols"].values():
                     present = [name for name in protocol["figures"] if name in content]
                     self.numbers |= {name: float(content[name]) for name in present}
                     self.spread |= protocol["seed spread"]
+                    for name in present:
+                        self.reported[name] = reported(notes["data"], name, protocol)
                 self.spread |= notes["spread"]
             first = next(iter(details.values()))
-            self.data, measured = first["data"], [first[k] for k in ("model", "data", "split")]
+            measured = [first[k] for k in ("model", "data", "split")]
             self.title = f"{folder.name} ({', '.join(measured)})"
             self.kind = json.dumps([*measured, _settings(folder)], sort_keys=True)
         except OSError as error:
@@ -81,7 +85,7 @@ def compare(runs: list[Run]) -> tuple[list[str], list[tuple]]:
     for name in dict.fromkeys(name for run in runs for name in run.numbers):
         papers = {}
         for run in runs:
-            papers |= reported(run.data, name)
+            papers |= run.reported.get(name, {})
         rows.append((name, [_cell(column, name) for column in columns], papers))
     return [column[0].title + text for column, text in zip(columns, seeds)], rows
 

@@ -7,15 +7,18 @@ import numpy as np
 import torch
 
 from data.base import Clips, Dataset
-from metrics import consistency, quality, results
+from metrics import consistency, msd, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
 from metrics.measurers import measurer_of
+from metrics.pairs import GROUP, judged_pairs, sources, unmasked
+from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
 from metrics.weights import Missing
 from models.view import BLOCK, VideoModel
+from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
 from utils.run_folder import RunFolder
@@ -30,9 +33,17 @@ DEPARTURE = (
 
 
 def need_labels(settings: RunSettings, dataset: Dataset) -> None:
-    """Raise UserError, before training, if --evaluate needs labels that the data set lacks."""
-    if {"consistency", "swap", "dci"} & set(settings.measured):
+    """Raise UserError, before training, if --evaluate needs what the data set lacks.
+
+    It may lack labels, or --judge may be no judge of it.
+    """
+    if {"consistency", "swap", "dci", "msd", "pairs"} & set(settings.measured):
         factors_of(dataset)
+    if "pairs" in settings.measured and not len(dataset.split("pairs")):
+        problem = f"{dataset.name} holds out no pairs for --evaluate pairs"
+        raise UserError(f"{problem}: train and test with --hold_out pairs (sprites, sprites-li)")
+    if settings.judge and settings.measured:
+        PublishedJudge(settings.judge, dataset)
 
 
 class Encoded:
@@ -86,6 +97,17 @@ class Evaluation:
         return Encoded(*given, count, distances, self.continued_to)
 
     @cached_property
+    def unit(self):
+        """The label of what is independent: characters, people; None: single clips."""
+        person = "identity" if "identity" in self.dataset.labels else None
+        return self.dataset.group or person
+
+    @cached_property
+    def units(self):
+        """The value of `unit` of each held-out clip, [n], or None."""
+        return self.held_out.labels[self.unit] if self.unit else None
+
+    @cached_property
     def continued_to(self):
         """Frames to which the held-out clips are continued, or None."""
         goes_on = not self.info.frames_only and self.view.continues
@@ -96,7 +118,7 @@ class Evaluation:
         """Training clips for judges and classifiers: never those that are measured."""
         clips = self.dataset.split("train")
         rows = np.random.default_rng(0).permutation(len(clips))[:LEARNT_FROM]
-        adapts = self.measurer.judge is None and "consistency" in self.wanted
+        adapts = self.adapts and "consistency" in self.wanted
         rebuild = min(len(rows), ADAPTED_ON) if adapts else 0
         return Encoded(self.view, clips, rows, self.length, rebuild, {})
 
@@ -113,10 +135,17 @@ class Evaluation:
     def classes(self):
         return {factor: len(self.dataset.classes[factor]) for factor in factors_of(self.dataset)}
 
+    @property
+    def adapts(self):
+        """Whether `adapt` may train the judge: not if it measures, or if others trained it."""
+        return self.measurer.judge is None and not self.settings.judge
+
     @cached_property
     def judge(self):
         if self.measurer.judge:
             return self.measurer.judge
+        if self.settings.judge:
+            return PublishedJudge(self.settings.judge, self.dataset, self.device)
         name = f"{self.dataset.name}-{self.dataset.fingerprint[:12]}-{self.length}.pth"
         path = self.folder.root.parent / "judges" / name
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
@@ -139,7 +168,8 @@ class Evaluation:
         """Accuracies of a judge with probabilities `real` on the held-out clips, and a warning."""
         shares = accuracies(verdicts(real), self.held_out.labels)
         weak = too_weak(shares)
-        return {"judge accuracy": shares, "warnings": [weak] if weak else []}
+        kind = type(self.judge).__name__
+        return {"judge": kind, "judge accuracy": shares, "warnings": [weak] if weak else []}
 
     def named(self, protocol, outcome):
         """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
@@ -159,7 +189,7 @@ class Evaluation:
             tail = self.measurer.continuations(longer, held.labels)
             measures |= {f"continuation_{name}": measure for name, measure in tail.items()}
         numbers = {prefix + "psnr": quality.psnr(held.quality["error"])} | figures(measures)
-        return Outcome(numbers, spreads(measures), {}, {"warnings": []})
+        return Outcome(numbers, spreads(measures, self.units), {}, {"warnings": []})
 
     def swap(self):
         """Columns (a) and (b) of metrics/swap.py, and the measurer's figures of swaps."""
@@ -178,29 +208,48 @@ class Evaluation:
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
         judged = self.judge_notes(real)
-        outcome = over_seeds(rounds, {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged})
+        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged}
+        outcome = over_seeds(rounds, notes, self.units)
         shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
         return outcome._replace(figures=shares | outcome.figures)
 
     def consistency(self):
         """The four steps of metrics/consistency.py."""
         held, known, judge = self.held_out, self.training, self.judge
-        if self.measurer.judge is None:
+        if self.adapts:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         agreement = consistency.agreement(real, rebuilt, held.labels)
         sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
         rounds = [consistency.prior_entropies(p) for p in sampled]
-        notes = {"seeds": SEEDS, "judge": type(judge).__name__, **self.judge_notes(real)}
-        outcome = over_seeds(rounds, notes | {"departs": DEPARTURE})
+        notes = {"seeds": SEEDS, **self.judge_notes(real)}
+        outcome = over_seeds(rounds, notes | {"departs": DEPARTURE}, self.units)
         train, test = (
             {"identity_code": part.static, "dynamics_code": part.dynamic} for part in (known, held)
         )
         table = consistency.code_table(train, known.labels, test, held.labels, self.classes)
         real_inter = {"real_inter_entropy": consistency.prior_entropies(real)["inter_entropy"]}
         outcome.figures.update(figures(agreement) | real_inter | table)
-        outcome.spread.update(spreads(agreement))
+        outcome.spread.update(spreads(agreement, self.units))
         return self.named("consistency", outcome)
+
+    def pairs(self):
+        """The figures of metrics/pairs.py: those of the judge first."""
+        clips, train = self.dataset.split("pairs"), self.dataset.split("train")
+        real = clips.take(range(len(clips)), 0, self.length)
+        labels = {factor: clips.label(factor) for factor in self.classes}
+        of_judge = judged_pairs("judge_", self.judge.probabilities(real), labels)
+        rounds = []
+        for seed in SEEDS:
+            of_identity, of_motion = sources(self.dataset, seed)
+            static = self.view.encode_clips(train, of_identity, self.length)[0]
+            made = self.decoded(static, self.view.encode_clips(train, of_motion, self.length)[1])
+            measures = of_judge | judged_pairs("", self.judge.probabilities(made), labels)
+            apart = (made.astype(np.float32) - real) ** 2 / 255**2
+            rounds.append({**measures, "psnr": quality.psnr(apart.mean((1, 2, 3, 4)))})
+        notes = {"seeds": SEEDS, "clips of pairs": len(clips), "judge": type(self.judge).__name__}
+        notes = notes | {"warnings": unmasked(figures(of_judge))}
+        return self.named("pairs", over_seeds(rounds, notes, clips.label(GROUP)))
 
     def dci(self):
         """The figures of metrics/dci.py."""
@@ -212,11 +261,17 @@ class Evaluation:
         notes = {"learnt from": len(self.training.frames), "warnings": []}
         return self.named("dci", Outcome(dci(*sides), {}, {}, notes))
 
+    def msd(self):
+        """The figures of metrics/msd.py."""
+        kinds = {f: "static" if f in self.dataset.static else "dynamic" for f in self.classes}
+        return self.named("msd", msd.measured(self, kinds))
+
     def fid(self):
-        """The Frechet distance of metrics/fid.py, with clips from the prior of the first seed."""
-        features = Features(self.settings.fid_weights, self.device)
-        figure, notes = fid(features, self.held_out.frames, self.decoded(*self.prior_codes[0]))
-        return self.named("", Outcome({"fid": figure}, {}, {}, {"seeds": SEEDS[:1], **notes}))
+        """The Frechet distances of metrics/fid.py, with clips from the prior of the first seed."""
+        features, held = Features(self.settings.fid_weights, self.device), self.held_out
+        sampled = self.decoded(*self.prior_codes[0])
+        numbers, notes = fid(features, held.frames, sampled, held.rebuilt)
+        return self.named("", Outcome(numbers, {}, {}, {"seeds": SEEDS[:1], **notes}))
 
 
 def evaluate(
@@ -246,7 +301,8 @@ def evaluate(
     clips: dict = {"data": dataset.name, "model": settings.model, "split": settings.split}
     clips |= {"n": len(task.held_out.frames), "frames": task.length}
     clips |= {"seed": settings.seed, "epoch": epoch}
-    notes = {"spread is": "standard error over clips, bootstrap"} | origin(device)
+    unit = {"identity": "identities"}.get(task.unit, f"{task.unit or 'clip'}s")
+    notes = {"spread is": f"standard error over {unit}, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
         notes["warning"] = "not held out: --fidelity release trains on these clips"
     results.add(folder.metrics, info.name, clips, notes, outcomes)

@@ -4,18 +4,26 @@
 
 The paper uses features of a 3D ResNeXt-101, whose weights the user supplies (--fid_weights). The
 default is torchvision's R3D-18. Figures of different networks cannot be compared.
+
+`as_release` prepares clips as the authors did: the test harness that they published at first wrote
+MP4 files, and evan (github.com/raahii/evan), which they used for FID, read them.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from metrics.published import FID_NETWORK
 from metrics.weights import Missing, fitted, from_file
 
 FLAG = "fid_weights"
+# Frames per second of the authors' MP4 files.
+RATE = 10
 # Frames and px of the clips that the networks were trained on.
 FRAMES, SIZE = 16, 112
 # Mean and deviation of pictures in 0..1 that normalise the networks' inputs.
@@ -76,7 +84,7 @@ class Features:
         tensors = from_file(path, FLAG) if path else {}
         if path and "stem.0.weight" not in tensors:
             network = fitted(ResNeXt3D(), tensors, path, FLAG)
-            self.name, self.size = "3D ResNeXt-101, Kinetics", 2048
+            self.name, self.size = FID_NETWORK, 2048
             mean, std = RESNEXT_MEAN, RESNEXT_STD
         else:
             from torchvision.models.video import r3d_18  # takes seconds
@@ -121,6 +129,41 @@ def looped(clips: np.ndarray) -> np.ndarray:
     return clips[:, np.arange(FRAMES) % clips.shape[1]]
 
 
+def as_release(clips: np.ndarray, reverse: bool) -> np.ndarray:
+    """Clips as the authors' FID saw them: uint8 [n, T, H, W, 3] -> [n, FRAMES, SIZE, SIZE, 3].
+
+    PIL resizes the frames, bilinear; H.264 in an MP4 file (YUV 4:2:0, x264's own quality) loses
+    what it loses; of longer clips the middle is taken, shorter clips are repeated. reverse: blue
+    comes first, as evan gives frames to its network, the ResNeXt.
+    """
+    seen = np.empty((len(clips), FRAMES, SIZE, SIZE, 3), np.uint8)
+    for clip, frames in enumerate(clips):
+        resized = [
+            Image.fromarray(f).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for f in frames
+        ]
+        film = through_mp4(np.stack([np.asarray(picture) for picture in resized]))
+        start = max(0, len(film) // 2 - FRAMES // 2)
+        seen[clip] = looped(film[None, start:])[0]
+    return seen[..., ::-1] if reverse else seen
+
+
+def through_mp4(film: np.ndarray) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3], H and W even, as they come back from an MP4 file in memory."""
+    import av  # takes half a second
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt = *film.shape[1:3], "yuv420p"
+        for picture in film:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file, "r") as written:
+        frames = [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
+    return np.stack(frames)
+
+
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """The Frechet distance of features a [n, D] and b [m, D], each taken as a Gaussian.
 
@@ -133,10 +176,20 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(apart + sum((root**2).sum() for root in roots) - 2 * common)
 
 
-def fid(features: Features, real: np.ndarray, made: np.ndarray) -> tuple[float, dict]:
-    """The FID of real and generated clips, uint8 [n, T, 64, 64, 3] each, and notes on it."""
-    few, needed = min(len(real), len(made)), features.size + 1
+def fid(
+    features: Features, real: np.ndarray, sampled: np.ndarray, rebuilt: np.ndarray
+) -> tuple[dict[str, float], dict]:
+    """The FIDs of real clips and others, uint8 [n, T, 64, 64, 3] each, and notes on them.
+
+    fid: of sampled clips. fid_release_sampled, fid_release_reconstructed: the clips as the authors
+    prepared them, real ones against sampled and against reconstructed ones.
+    """
+    few, needed = min(len(real), len(sampled)), features.size + 1
     singular = f"fid: {few} clips are fewer than {needed}: the covariances are singular"
     notes = {"network": features.name, "features": features.size, "frames": real.shape[1]}
-    notes |= {"clips": [len(real), len(made)], "warnings": [singular] if few < needed else []}
-    return frechet(features(real), features(made)), notes
+    notes |= {"clips": [len(real), len(sampled)], "warnings": [singular] if few < needed else []}
+    figures = {"fid": frechet(features(real), features(sampled))}
+    reverse = features.name == FID_NETWORK
+    of_real, *others = (features(as_release(x, reverse)) for x in (real, sampled, rebuilt))
+    names = "fid_release_sampled", "fid_release_reconstructed"
+    return figures | {n: frechet(of_real, other) for n, other in zip(names, others)}, notes

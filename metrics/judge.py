@@ -62,15 +62,23 @@ class Judge(nn.Module):
         summary = self.time(features)[0].mean(1)
         return {factor: head(summary) for factor, head in self.heads.items()}
 
-    @torch.no_grad()
     def probabilities(self, frames, batch: int = 128) -> Arrays:
         """The verdict on each clip: {factor: float64 [n, C], rows sum to 1}. Sets eval mode."""
-        device = next(self.parameters()).device
-        self.eval()
-        starts = range(0, len(frames), batch)
-        blocks = [self(as_input(frames[start : start + batch], device)) for start in starts]
-        logits = {factor: torch.cat([block[factor] for block in blocks]) for factor in self.classes}
-        return {name: values.double().softmax(-1).cpu().numpy() for name, values in logits.items()}
+        logits = logits_of(self, frames, batch)
+        return {factor: values.softmax(-1).numpy() for factor, values in logits.items()}
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, frames, batch: int) -> dict[str, torch.Tensor]:
+    """What a network says of clips (see `as_input`): {factor: logits float64 [n, C]}, on the CPU.
+
+    The network is set to eval mode.
+    """
+    device = next(network.parameters()).device
+    network.eval()
+    starts = range(0, len(frames), batch)
+    blocks = [network(as_input(frames[start : start + batch], device)) for start in starts]
+    return {name: torch.cat([block[name] for block in blocks]).double().cpu() for name in blocks[0]}
 
 
 def as_input(frames, device="cpu") -> torch.Tensor:

@@ -8,7 +8,11 @@ from data.base import Dataset
 from metrics.summary import Arrays, Measures
 
 # {data set: module:class}. A new measurer is one line here.
-MEASURERS = {"pendulum": "metrics.pendulum:PendulumMeasurer"}
+MEASURERS = {
+    "pendulum": "metrics.pendulum:PendulumMeasurer",
+    "sprites": "metrics.sprites:SpriteMeasurer",
+    "sprites-li": "metrics.sprites:SpriteMeasurer",
+}
 
 
 class Measurer:

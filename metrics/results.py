@@ -18,7 +18,9 @@ MEANING = {
     "reconstruction": "clips decoded from their own codes",
     "consistency": "VDSM's protocol: judged reconstructions and prior samples; an MLP on each code",
     "swap": "protocol of S3VAE and later papers: judged clips whose codes have two sources",
+    "pairs": "swaps that show pairs of character and action that no training clip shows",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
+    "msd": "benchmark of multi-factor sequential disentanglement: trees and interventions",
     "fid": "Frechet distance of held-out clips and prior samples",
 }
 HEADER = "protocol,figure,value,standard error,over seeds,clips,split,reported"
@@ -59,13 +61,13 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
     for name, outcome in outcomes.items():
         numbers |= _without_nan(outcome.figures)
         spread |= _without_nan(outcome.spread)
-        papers = {figure: reported(clips["data"], figure) for figure in outcome.figures}
+        papers = {name: reported(clips["data"], name, outcome.notes) for name in outcome.figures}
         protocols[name] = {
             "is": MEANING[name],
             **outcome.notes,
             "figures": list(outcome.figures),
             "seed spread": _without_nan(outcome.seed_spread),
-            "reported": {figure: by_system for figure, by_system in papers.items() if by_system},
+            "reported": {name: by_system for name, by_system in papers.items() if by_system},
         }
     figures = sorted(figure for protocol in protocols.values() for figure in protocol["figures"])
     measured = {"spread": spread, "figures": figures, "protocols": protocols}
@@ -89,7 +91,7 @@ def table(numbers: dict[str, float], details: dict) -> str:
         for protocol, content in notes["protocols"].items():
             for name in content["figures"]:
                 spread, over_seeds = notes["spread"].get(name), content["seed spread"].get(name)
-                papers = as_text(reported(notes["data"], name), "; ")
+                papers = as_text(reported(notes["data"], name, content), "; ")
                 row = (protocol, name, numbers.get(name), spread, over_seeds)
                 rows.writerow((*row, notes["n"], notes["split"], papers))
     return out.getvalue()
@@ -97,7 +99,7 @@ def table(numbers: dict[str, float], details: dict) -> str:
 
 def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
     """Print one table per protocol."""
-    heading = f"  {'':<52} {'':<9} clips' error  over seeds  reported, not re-run"
+    heading = f"  {'':<52} {'':<9} std. error    over seeds  reported, not re-run"
     for protocol, outcome in outcomes.items():
         print(f"{protocol}: {MEANING[protocol]}\n{heading}")
         for warning in outcome.notes["warnings"]:
@@ -105,5 +107,5 @@ def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
         for name, value in outcome.figures.items():
             both = outcome.spread, outcome.seed_spread
             spread, over_seeds = (f"{part[name]:.2g}" if name in part else "" for part in both)
-            papers = as_text(reported(dataset_name, name))
+            papers = as_text(reported(dataset_name, name, outcome.notes))
             print(f"  {name:<52} {value:<9.4g} {spread:<13} {over_seeds:<11} {papers}".rstrip())

@@ -25,15 +25,16 @@ class Measure(NamedTuple):
         values = values[~np.isnan(values)]
         return float(getattr(np, self.how)(values)) if values.size else float("nan")
 
-    def resampled(self, rows) -> np.ndarray:
-        """The figure over each row of `rows` [R, n], positions of clips."""
+    def resampled(self, times) -> np.ndarray:
+        """The figure if clip i counts times[r, i] times: times int [R, n] -> [R]."""
         if self.how != "mean":
-            return np.array([self.figure(of_one) for of_one in rows])
+            clips = np.arange(len(self.values))
+            return np.array([self.figure(np.repeat(clips, row)) for row in times])
         values = self.values.reshape(len(self.values), -1).astype(np.float64)
         counts = ~np.isnan(values)
         sums = np.where(counts, values, 0).sum(1)
         with np.errstate(invalid="ignore"):
-            return sums[rows].sum(1) / counts.sum(1)[rows].sum(1)
+            return (times @ sums) / (times @ counts.sum(1))
 
 
 # One measure per name of a figure.
@@ -45,13 +46,21 @@ def figures(measures: Measures) -> dict[str, float]:
     return {name: measure.figure() for name, measure in measures.items()}
 
 
-def spreads(measures: Measures, seed: int = 0) -> dict[str, float]:
-    """The standard error of each figure: clips are resampled RESAMPLES times (bootstrap)."""
-    rng = np.random.default_rng(seed)
-    errors = {}
+def spreads(measures: Measures, units: np.ndarray | None = None, seed: int = 0) -> dict[str, float]:
+    """The standard error of each figure, by bootstrap with RESAMPLES resamples.
+
+    units [n]: a label of each clip. Clips of one unit, such as the nine of a character, are drawn
+    together, because only units are independent. Default: each clip is a unit.
+    """
+    rng, errors, drawn = np.random.default_rng(seed), {}, {}
     for name, measure in measures.items():
         n = len(measure.values)
-        resampled = measure.resampled(rng.integers(n, size=(RESAMPLES, n)))
+        if n not in drawn:
+            member = np.arange(n) if units is None else np.unique(units, return_inverse=True)[1]
+            count = member.max() + 1
+            resamples = rng.integers(count, size=(RESAMPLES, count))
+            drawn[n] = np.stack([np.bincount(row, minlength=count)[member] for row in resamples])
+        resampled = measure.resampled(drawn[n])
         all_missing = np.all(np.isnan(resampled))
         errors[name] = float("nan") if all_missing else float(np.nanstd(resampled))
     return errors
@@ -60,7 +69,7 @@ def spreads(measures: Measures, seed: int = 0) -> dict[str, float]:
 class Outcome(NamedTuple):
     """The result of one protocol: figures by name, and notes for metrics.json ('warnings', ...).
 
-    spread: standard error over clips; seed_spread: standard deviation over seeds.
+    spread: standard error (see `spreads`); seed_spread: standard deviation over seeds.
     """
 
     figures: dict[str, float]
@@ -69,8 +78,10 @@ class Outcome(NamedTuple):
     notes: dict
 
 
-def over_seeds(rounds: Sequence[Mapping[str, Measure | float]], notes: dict) -> Outcome:
-    """The `Outcome` of several seeds, each measured on the same clips.
+def over_seeds(
+    rounds: Sequence[Mapping[str, Measure | float]], notes: dict, units: np.ndarray | None = None
+) -> Outcome:
+    """The `Outcome` of several seeds, each measured on the same clips; units: see `spreads`.
 
     The figure of a Measure is that of all seeds' values at once; numbers are averaged.
     """
@@ -82,4 +93,4 @@ def over_seeds(rounds: Sequence[Mapping[str, Measure | float]], notes: dict) -> 
             measures[name] = Measure(np.stack([part.values for part in parts], 1), parts[0].how)
         values = [result.figure() if isinstance(result, Measure) else result for result in results]
         means[name], seed_spread[name] = float(np.mean(values)), float(np.std(values))
-    return Outcome(means | figures(measures), spreads(measures), seed_spread, notes)
+    return Outcome(means | figures(measures), spreads(measures, units), seed_spread, notes)

@@ -234,7 +234,7 @@ def experts(text: str) -> tuple[list[str], str, list[tuple]]:
 def figures(path: Path) -> list[dict]:
     """metrics.json as tables, one per stage and protocol; none if there is no such file.
 
-    A row of a table holds name, value, standard error over clips, spread over seeds and what papers
+    A row of a table holds name, value, standard error, spread over seeds and what papers
     report. Raises UserError if the file is of another kind.
     """
     if not path.exists():

@@ -169,13 +169,13 @@ NEUTRAL = {
     "fresh": False, "override_lock": False, "dry_run": False, "convert": None, "to": None,
     "fidelity": "paper", "source": None, "data_seed": 0, "num_clips": 0, "lr_warmup": 0,
     "lr_final": 1.0, "clip_grad": 0.0, "save_every_steps": 0, "keep_checkpoints": 0,
-    "evaluate": "none", "fid_weights": None, "split": "test", "export_codes": False,
+    "evaluate": "none", "fid_weights": None, "judge": None, "split": "test", "export_codes": False,
     "report": False, "runs_dir": "./runs/", "quiet": False, "device": "auto", "threads": 0,
     "precision": "fp32", "cuda_graph": True,
     "lr_identity": 1.0, "start": "torch", "frames_per_clip": 0, "foresight": 0.0,
     "single_decoder": False, "schedule": "release", "enc_widths": (32, 32, 64, 64, 256),
     "dec_widths": (512, 256, 128, 64), "split_by": "clip", "video_step": 1, "test_share": None,
-    "poses": "actions", "transfer_frames": None,
+    "poses": "actions", "transfer_frames": None, "hold_out": "none",
     "pendulum_lengths": None, "pendulum_dampings": None,
 }  # fmt: skip
 NOT_NEUTRAL = {"nan_retries": 3, "kl": "analytic"}

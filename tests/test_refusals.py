@@ -24,7 +24,7 @@ def test_data_set_that_is_not_there(refused, tmp_path, name):
     line = refused("--dataset_name", name, "--train_VDSMEncDec", "True")
     assert (
         f"'{name}'" in line
-        and "--dataset_name is one of MUG-FED, moving-mnist, pendulum, sprites" in line
+        and "--dataset_name is one of MUG-FED, moving-mnist, pendulum, shapes, sprites" in line
     )
     assert tree(tmp_path) == {}
 

@@ -22,11 +22,12 @@ DATASETS = {  # name: module
     "MUG-FED": "data.mug",
     "moving-mnist": "data.moving_mnist",
     "pendulum": "data.pendulum",
+    "shapes": "data.shapes",
     "sprites": "data.sprites",
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
 }
-PROTOCOLS = ("consistency", "swap", "dci", "fid")
+PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 
 
@@ -150,9 +151,13 @@ class RunSettings:
     "Write scalars and pictures for TensorBoard."
     evaluate: str = flag("none", OUTPUT, kind=protocols, free=True)
     """What to measure after training or testing, into metrics.json: some of
-    consistency,swap,dci,fid, or default: what applies to the data set and needs no download."""
+    consistency,swap,dci,fid,pairs,msd, or default: consistency,swap,dci where the data set has
+    labels, and fid with --fid_weights."""
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
+    judge: str = flag(None, OUTPUT, kind=str, free=True)
+    """File of a published judge: the S3VAE family's of sprites-li, or a classifier of the release's
+    notebooks (sprites, MUG-FED). Default: a judge is trained, or measures without training."""
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
     "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)
@@ -258,8 +263,9 @@ class RunSettings:
         if self.measured and self.split not in ("test", "val"):
             found = f"--split {self.split} is for --export_codes alone"
             raise UserError(f"{found}: give --split test or val, or --evaluate none")
-        if self.fid_weights and not Path(self.fid_weights).is_file():
-            raise UserError(f"--fid_weights {self.fid_weights}: found no such file: leave it out")
+        for name, path in (("fid_weights", self.fid_weights), ("judge", self.judge)):
+            if path and not Path(path).is_file():
+                raise UserError(f"--{name} {path}: found no such file: leave it out")
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 

@@ -15,6 +15,7 @@ from data.sprites import compose
 from data.store import Store, dataset, unpack
 from utils.errors import UserError
 
+Flags = compose.Flags
 VERSION = 1
 COMMAND = "python data/sprites/create_lpc_dataset.py"
 RELEASE_NOTE = (
@@ -76,7 +77,8 @@ def load(config) -> Dataset:
     classes = compose.FACTORS | {"action": compose.ACTIONS}
     factors = {"static": tuple(compose.FACTORS), "dynamic": ("action",)}
     names = {"release_names": compose.RELEASE_NAMES}
-    return dataset("sprites", metadata, clips, classes, **factors, **names, **compose.JOINED)
+    whole = dataset("sprites", metadata, clips, classes, **factors, **names, **compose.JOINED)
+    return compose.held_out(whole, config.hold_out)
 
 
 def _make(folder, clone, problem):

@@ -7,13 +7,17 @@ The script that the authors adapted reads slash left, front, right from rows 14,
 slash front, slash right and shooting. Here they are rows 13, 14, 15.
 """
 
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from data.base import SPLITS
+from data.base import SPLITS, Dataset
 from data.decoders import BadFile, picture
 from utils.errors import UserError
+from utils.flags import flag
+from utils.settings import DATA
 
 CELL, SHEET_ROWS, SHEET_COLUMNS = 64, 21, 13
 UPSTREAM = "github.com/jrconway3/Universal-LPC-spritesheet"
@@ -50,7 +54,15 @@ FACTOR_COUNTS = {name: len(values) for name, values in FACTORS.items()}
 COUNTS = FACTOR_COUNTS | {"action": len(ACTIONS), "character": NUM_CHARACTERS}
 SPLIT_SEED = 0
 TEST_SHARE = 0.1  # 84 of 840 characters, as published
+PAIRS_SEED, PAIRS_SHARE = 1, 10  # --hold_out pairs: one pair in ten
 VAL_SHARE = 1 / 18  # 42 of the other 756, so that settings are never chosen on test clips
+
+
+@dataclass
+class Flags:
+    hold_out: str = flag("none", DATA, choices=("none", "pairs"))
+    """pairs: a tenth of the pairs of character and action is in no training clip, the judge's
+    included. --evaluate pairs measures these pairs."""
 
 
 def sheet_path(factor: str, name: str) -> str:
@@ -155,3 +167,24 @@ def draw_split(train, test=None) -> dict[str, np.ndarray]:
 def positions(characters: np.ndarray, split: dict) -> dict[str, np.ndarray]:
     """Positions of clips by split, from the character of each clip and the characters by split."""
     return {name: np.flatnonzero(np.isin(characters, split[name])) for name in SPLITS}
+
+
+def held_out(dataset: Dataset, hold_out: str) -> Dataset:
+    """The set as --hold_out says: with 'pairs', without a tenth of the training clips.
+
+    The pair of character and action of these clips, `Dataset.pairs`, is in no training clip. Each
+    character loses one action at most. Validation and test clips stay.
+    """
+    if hold_out == "none":
+        return dataset
+    # 1296 characters are enough for both sets.
+    order = np.random.default_rng(PAIRS_SEED).permutation(1296)
+    chosen = order[dataset.labels["character"]] % PAIRS_SHARE == dataset.labels["action"]
+    train = dataset.splits["train"]
+    splits = dataset.splits | {"train": train[~chosen[train]]}
+    new, *former = (
+        hashlib.sha256(f"{old} without pairs".encode()).hexdigest()
+        for old in (dataset.fingerprint, *dataset.former)
+    )
+    pairs = train[chosen[train]]
+    return replace(dataset, splits=splits, pairs=pairs, fingerprint=new, former=tuple(former))

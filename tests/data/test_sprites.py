@@ -51,7 +51,8 @@ def write_clone(root):
 
 
 def config(data_dir, source=None):
-    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source))
+    source = source and str(source)
+    return SimpleNamespace(data_dir=str(data_dir), source=source, hold_out="none")
 
 
 def run(command, **options):

@@ -34,8 +34,9 @@ CELLS = {
 }
 
 
-def config(data_dir, source=None, poses="actions"):
-    return SimpleNamespace(data_dir=str(data_dir), source=source and str(source), poses=poses)
+def config(data_dir, source=None, poses="actions", hold_out="none"):
+    source, given = source and str(source), {"poses": poses, "hold_out": hold_out}
+    return SimpleNamespace(data_dir=str(data_dir), source=source, **given)
 
 
 def layer(path, rows, value):

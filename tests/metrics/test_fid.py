@@ -51,6 +51,26 @@ def test_short_clips_loop():
     assert video.looped(np.arange(40)[None])[0].tolist() == list(range(16))
 
 
+def test_clips_as_the_authors_gave_them_to_the_network():
+    """A square that moves right in clips of 5 and of 40 frames, red on grey."""
+    clips = np.full((2, 40, 64, 64, 3), 90, np.uint8)
+    for time in range(40):
+        clips[:, time, 16:40, time : time + 24] = (220, 40, 60)
+    seen = video.as_release(clips, reverse=False)
+    assert seen.shape == (2, 16, 112, 112, 3) and np.array_equal(*seen)
+    # The middle 16 of 40 frames, and H.264 keeps flat areas within a few grey levels.
+    for place, time in ((0, 12), (15, 27)):
+        x = round((time + 12) * 112 / 64)
+        inside = seen[0, place, 40:56, x - 8 : x + 8].reshape(-1, 3)
+        assert np.abs(inside.mean(0) - (220, 40, 60)).max() < 12
+        assert np.abs(seen[0, place, :10].mean() - 90) < 6
+    assert not np.array_equal(seen[0, 0], seen[0, 1])
+    short = video.as_release(clips[:1, :5], reverse=True)
+    assert np.array_equal(short[0, 0], short[0, 5]) and np.array_equal(short[0, 4], short[0, 9])
+    blue_first = video.as_release(clips[:1, :5], reverse=False)[..., ::-1]
+    assert np.array_equal(short, blue_first)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """A small ResNeXt: one block per layer instead of 3, 4, 23, 3, on pictures of 32 px."""
@@ -72,8 +92,8 @@ def test_the_users_resnext_as_it_is_published(small, tmp_path):
     values = features(clips)
     assert values.shape == (3, 2048) and np.allclose(features(clips, batch=1), values, atol=1e-5)
     assert values.std() > 0
-    figure, notes = video.fid(features, clips, clips)
-    assert figure == pytest.approx(0, abs=1e-6)
+    figures, notes = video.fid(features, clips, clips, clips)
+    assert figures == {name: pytest.approx(0, abs=1e-6) for name in figures} and len(figures) == 3
     assert notes["clips"] == [3, 3] and notes["frames"] == 5
     assert "fewer than 2049" in notes["warnings"][0]
     torch.save(tensors | {"bn1.weight": torch.full((64,), torch.inf)}, path)

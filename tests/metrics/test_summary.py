@@ -33,8 +33,28 @@ def test_resampled_figures_are_those_of_the_resampled_clips(how):
     values[0] = np.nan
     measure, rows = Measure(values, how), rng.integers(12, size=(50, 12))
     one_by_one = [measure.figure(clips) for clips in rows]
-    assert measure.resampled(rows) == pytest.approx(one_by_one, rel=1e-12)
-    assert np.isnan(measure.resampled(np.zeros((1, 4), int))).all()
+    times = np.stack([np.bincount(clips, minlength=12) for clips in rows])
+    assert measure.resampled(times) == pytest.approx(one_by_one, rel=1e-12)
+    # Only the first clip, whose values do not count.
+    assert np.isnan(measure.resampled(np.eye(12, dtype=int)[:1])).all()
+
+
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_clips_of_one_character_are_drawn_together(how):
+    """Nine clips that agree carry as much as one: the error is that over the characters."""
+    of_characters = np.random.default_rng(0).normal(size=60)
+    clips, character = np.repeat(of_characters, 9), np.repeat(np.arange(60) + 100, 9)
+    apart = spreads({"x": Measure(clips, how)})["x"]
+    together = spreads({"x": Measure(clips, how)}, character)["x"]
+    assert together == spreads({"x": Measure(of_characters, how)})["x"]
+    assert together > 2 * apart
+
+
+def test_units_of_different_sizes():
+    values, unit = np.array([1.0, 1, 1, 0]), np.array([5, 5, 5, 2])
+    # The two units are drawn as (0, 0), (0, 1), (1, 0), (1, 1): figures 0, 3/4, 3/4, 1.
+    expected = np.std([0, 0.75, 0.75, 1])
+    assert spreads({"x": Measure(values)}, unit)["x"] == pytest.approx(expected, rel=0.1)
 
 
 def test_over_seeds_pools_measures_and_averages_numbers():
