@@ -153,6 +153,9 @@ class RunSettings:
     consistency,swap,dci,fid, or default: what applies to the data set and needs no download."""
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
+    draw_from: str = flag("prior", OUTPUT, choices=("prior", "fitted"), free=True)
+    """What samples, pictures and exports draw codes from: the model's prior, or a density that is
+    fitted to the codes of training clips after training. Metrics measure both."""
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
     "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)
