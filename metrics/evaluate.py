@@ -194,7 +194,7 @@ class Evaluation:
         if self.view.fit:
             measures[f"{source}_novelty"] = self.view.novelty(static, dynamic)
         if not self.info.frames_only:
-            made = self.measurer.draws(partial(self.decoded, static, dynamic), self.held_out.labels)
+            made = self.measurer.draws(partial(self.decoded, static, dynamic))
             measures |= {f"{source}_{name}": measure for name, measure in made.items()}
         return measures
 

@@ -34,7 +34,7 @@ class Measurer:
         """Measures of clips with the motion of clip i and the identity of clip partner[i]."""
         return {}
 
-    def draws(self, decoded: Callable[[], np.ndarray], labels: Arrays) -> Figures:
+    def draws(self, decoded: Callable[[], np.ndarray]) -> Figures:
         """Measures of the clips `decoded()`, both of whose codes are drawn."""
         return {}
 
