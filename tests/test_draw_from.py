@@ -29,9 +29,12 @@ def test_densities_lie_beside_the_checkpoint_and_are_made_anew(command, trained,
     assert command(*TINY, *TEST).code == 0 and len(fits) == 2
     # The same codes give the same densities, to the bit.
     assert path.read_bytes() == first
-    os.replace(trained / "checkpoints" / "2_VDSM_seq.pth", trained / "checkpoints/3_VDSM_seq.pth")
-    assert command(*TINY, *TEST).code == 0 and len(fits) == 4
+    # The densities of another epoch are not those of this one.
+    assert command(*TINY, *TEST, "--pretrained_model_VDSMSeq", 2).code == 0 and len(fits) == 4
+    os.replace(path.with_name("2_VDSM_seq.fitted.npz"), path)
     assert path.read_bytes() != first
+    assert command(*TINY, *TEST).code == 0 and len(fits) == 6
+    assert path.read_bytes() == first
 
 
 def test_the_prior_needs_no_densities(command, trained, fits):
