@@ -87,7 +87,7 @@ def save(path: Path, densities: dict[str, Density], about: dict[str, Any]) -> No
     """Write densities by the name of their code, and what they were made from, to `path`."""
     arrays = {f"{n}.{field}": getattr(d, field) for n, d in densities.items() for field in FIELDS}
     try:
-        with replacing(path, shared=True) as beside, open(beside, "wb") as file:
+        with replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
     except OSError as error:
         warn(f"cannot write {path} ({error.strerror}): the densities will be fitted again")
