@@ -64,6 +64,7 @@ def export(
             "factors": {factor: dataset.classes[factor] for factor in dataset.factors},
             "group": dataset.group,
             "checkpoint": str(checkpoint),
+            "samples from": settings.draw_from,
             "temperature": getattr(settings, "temp_id_end", None),
             "commit": commit(),
         }
@@ -121,7 +122,7 @@ class Export(NamedTuple):
     dataset: Dataset  # the real clips and their factors, in splits
     codes: dict[str, np.ndarray]  # 'identity_code' [n, K], 'dynamics_code' [n, D]
     rebuilt: np.ndarray  # uint8 [n, T, 64, 64, 3], reconstructions
-    sampled: np.ndarray  # uint8 [n, T, 64, 64, 3], from the priors
+    sampled: np.ndarray  # uint8 [n, T, 64, 64, 3], from what --draw_from named
     about: dict  # codes.json
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray, dict, dict]:

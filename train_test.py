@@ -15,6 +15,7 @@ from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, need_labels
 from models.annealing import Annealed
+from models.density import fitted
 from models.stage import Stage, too_early
 from models.view import VideoModel
 from pictures.drawing import draw_stage
@@ -162,7 +163,8 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
     given = settings, info, dataset, folder, device, progress
-    given += stage, stage.view(), stepper, place
+    view = view_of(stage, dataset, folder, folder.checkpoint(info.name, settings.epochs - 1))
+    given += stage, view, stepper, place
     return Training(*given, batches, validation, progress.total)
 
 
@@ -313,6 +315,14 @@ def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
     return info.stage().build(settings, earlier)
 
 
+def view_of(stage: Stage, dataset: Dataset, folder: RunFolder, checkpoint: Path) -> VideoModel:
+    """The view of a stage that has, or will have, the weights of `checkpoint`."""
+    view, c, place = stage.view(), stage.settings, folder.densities(checkpoint)
+    view.draw_from = c.draw_from
+    view.fit = partial(fitted, view, stage.network, dataset, c.seq_len, place)
+    return view
+
+
 def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
     """The batches of the training split, or of the validation split, for one stage.
 
@@ -376,7 +386,7 @@ def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) ->
         stage = info.stage().build(settings)
         stage.network.load_state_dict(state["model"])
         stage.to(device).network.eval()
-        epoch, view = state["epoch"] - 1, stage.view()
+        epoch, view = state["epoch"] - 1, view_of(stage, dataset, folder, path)
         torch.manual_seed(settings.seed)
         draw_stage(stage, view, dataset, None, folder.images, epoch, lambda *_: None, True)
         if settings.measured:

@@ -1,7 +1,7 @@
 """Measure a trained stage on held-out clips, by the protocols that --evaluate names."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from metrics.measurers import measurer_of
 from metrics.pairs import GROUP, judged_pairs, sources, unmasked
 from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
-from metrics.swap import SEEDS, judged_prior, judged_swap, pairing
+from metrics.swap import SEEDS, judged_draws, judged_swap, pairing
 from metrics.weights import Missing
+from models.density import some_rows
 from models.view import BLOCK, VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
@@ -24,8 +25,7 @@ from utils.origin import origin
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 
-# At most so many training clips for code classifiers and forests, and reconstructions for `adapt`.
-LEARNT_FROM, ADAPTED_ON = 2000, 1024
+ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
 DEPARTURE = (
     "no clip on both sides, gradients zeroed, smaller classifiers and judge (all unlike the "
     "notebooks of the release)"
@@ -117,7 +117,7 @@ class Evaluation:
     def training(self):
         """Training clips for judges and classifiers: never those that are measured."""
         clips = self.dataset.split("train")
-        rows = np.random.default_rng(0).permutation(len(clips))[:LEARNT_FROM]
+        rows = some_rows(len(clips))
         adapts = self.adapts and "consistency" in self.wanted
         rebuild = min(len(rows), ADAPTED_ON) if adapts else 0
         return Encoded(self.view, clips, rows, self.length, rebuild, {})
@@ -151,13 +151,16 @@ class Evaluation:
         return load_or_train_judge(self.dataset, path, self.length, device=self.device)[0]
 
     @cached_property
-    def prior_codes(self):
-        """For each seed, as many codes from the priors as there are held-out clips."""
-        codes = []
+    def drawn_codes(self):
+        """{'prior' or 'fitted': for each seed, codes of as many clips as are held out}."""
+        view, codes = self.view, {}
+        draws = {"prior": view.draw} | ({"fitted": view.draw_fitted} if view.fit else {})
         with torch.random.fork_rng():
-            for seed in SEEDS:
-                torch.manual_seed(seed)
-                codes.append(self.view.draw(len(self.held_out.frames), self.length))
+            for source, draw in draws.items():
+                codes[source] = []
+                for seed in SEEDS:
+                    torch.manual_seed(seed)
+                    codes[source].append(draw(len(self.held_out.frames), self.length))
         return codes
 
     def decoded(self, static, dynamic):
@@ -197,14 +200,17 @@ class Evaluation:
         real = judge.probabilities(held.frames)
         labels = {factor: held.labels[factor] for factor in self.classes}
         kind, rounds = "swap" if self.info.frames_only else "transfer", []
-        for seed, (static, dynamic) in zip(SEEDS, self.prior_codes, strict=True):
+        for i, seed in enumerate(SEEDS):
             partner = pairing(len(held.frames), seed)
             made = self.decoded(held.static[partner], held.dynamic)
             measures = self.measurer.swaps(made, held.labels, partner)
             measures |= judged_swap(self.dataset, labels, judge.probabilities(made), partner)
-            moving = judge.probabilities(self.decoded(static, held.dynamic))
-            standing = judge.probabilities(self.decoded(held.static, dynamic))
-            measures |= judged_prior(self.dataset, labels, real, moving, standing)
+            for source, codes in self.drawn_codes.items():
+                static, dynamic = codes[i]
+                moving = judge.probabilities(self.decoded(static, held.dynamic))
+                standing = judge.probabilities(self.decoded(held.static, dynamic))
+                measures |= judged_draws(self.dataset, labels, real, moving, standing, source)
+                measures |= self.whole_draws(source, static, dynamic)
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
         judged = self.judge_notes(real)
@@ -213,6 +219,16 @@ class Evaluation:
         shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
         return outcome._replace(figures=shares | outcome.figures)
 
+    def whole_draws(self, source, static, dynamic):
+        """Measures of clips whose two codes are drawn, and of how new their identities are."""
+        measures = {}
+        if self.view.fit:
+            measures[f"{source}_novelty"] = self.view.novelty(static, dynamic)
+        if not self.info.frames_only:
+            made = self.measurer.draws(partial(self.decoded, static, dynamic))
+            measures |= {f"{source}_{name}": measure for name, measure in made.items()}
+        return measures
+
     def consistency(self):
         """The four steps of metrics/consistency.py."""
         held, known, judge = self.held_out, self.training, self.judge
@@ -220,8 +236,12 @@ class Evaluation:
             judge = adapt(judge, known.frames[: len(known.rebuilt)], known.rebuilt, known.labels)
         real, rebuilt = judge.probabilities(held.frames), judge.probabilities(held.rebuilt)
         agreement = consistency.agreement(real, rebuilt, held.labels)
-        sampled = [judge.probabilities(self.decoded(*codes)) for codes in self.prior_codes]
-        rounds = [consistency.prior_entropies(p) for p in sampled]
+        rounds = [{} for _ in SEEDS]
+        for source, codes in self.drawn_codes.items():
+            prefix = "" if source == "prior" else f"{source}_"
+            for one_round, drawn in zip(rounds, codes, strict=True):
+                sampled = consistency.prior_entropies(judge.probabilities(self.decoded(*drawn)))
+                one_round |= {prefix + name: value for name, value in sampled.items()}
         notes = {"seeds": SEEDS, **self.judge_notes(real)}
         outcome = over_seeds(rounds, notes | {"departs": DEPARTURE}, self.units)
         train, test = (
@@ -267,10 +287,18 @@ class Evaluation:
         return self.named("msd", msd.measured(self, kinds))
 
     def fid(self):
-        """The Frechet distances of metrics/fid.py, with clips from the prior of the first seed."""
-        features, held = Features(self.settings.fid_weights, self.device), self.held_out
-        sampled = self.decoded(*self.prior_codes[0])
-        numbers, notes = fid(features, held.frames, sampled, held.rebuilt)
+        """The Frechet distances of metrics/fid.py, with clips drawn with the first seed."""
+        features, held, numbers = (
+            Features(self.settings.fid_weights, self.device),
+            self.held_out,
+            {},
+        )
+        for source, codes in self.drawn_codes.items():
+            distances, notes = fid(features, held.frames, self.decoded(*codes[0]), held.rebuilt)
+            if source != "prior":
+                distances.pop("fid_release_reconstructed")  # the same for every source
+                distances = {f"{source}_{name}": value for name, value in distances.items()}
+            numbers |= distances
         return self.named("", Outcome(numbers, {}, {}, {"seeds": SEEDS[:1], **notes}))
 
 

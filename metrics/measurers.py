@@ -1,11 +1,12 @@
 """The table of measurers: what a data set adds to the evaluation."""
 
 import importlib
+from collections.abc import Callable
 
 import numpy as np
 
 from data.base import Dataset
-from metrics.summary import Arrays, Measures
+from metrics.summary import Arrays, Figures, Measures
 
 # {data set: module:class}. A new measurer is one line here.
 MEASURERS = {
@@ -35,6 +36,10 @@ class Measurer:
 
     def swaps(self, made: np.ndarray, labels: Arrays, partner: np.ndarray) -> Measures:
         """Measures of clips with the motion of clip i and the identity of clip partner[i]."""
+        return {}
+
+    def draws(self, decoded: Callable[[], np.ndarray]) -> Figures:
+        """Measures of the clips `decoded()`, both of whose codes are drawn."""
         return {}
 
     def continuations(self, made: np.ndarray, labels: Arrays) -> Measures:

@@ -181,7 +181,7 @@ def measured(task, kinds: dict[str, str]) -> Outcome:
         return {factor: task.decoded(*code) for factor, code in mixed.items()}
 
     rounds = []
-    for seed, drawn in zip(SEEDS, task.prior_codes, strict=True):
+    for seed, drawn in zip(SEEDS, task.drawn_codes["prior"], strict=True):
         partner = rows[pairing(len(rows), seed)]
         partners = {f: values[partner] for f, values in test.items()}
         clips = made((held.static[partner], held.dynamic[partner]))

@@ -11,7 +11,7 @@ import numpy as np
 from data import pendulum
 from data.base import Dataset
 from metrics.measurers import Measurer
-from metrics.summary import Arrays, Measure, Measures
+from metrics.summary import Arrays, Figures, Measure, Measures
 
 # The brightest channel, in [0, 1], sums to about 115 for a pendulum; a smaller sum shows none.
 FAINTEST = 25.0
@@ -76,12 +76,17 @@ def period(angles: np.ndarray) -> np.ndarray:
     return periods
 
 
-def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into AMPLITUDES and STARTS of swings that start at this angle (rad) and velocity."""
+def peak(angle: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    """Amplitude in degrees of swings that start at this angle (rad) and velocity (rad/s)."""
     # Height of the turning point above the lowest point, in rod lengths.
     height = velocity**2 / 2 * pendulum.LENGTH / pendulum.GRAVITY + 1 - np.cos(angle)
-    peak = np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
-    return np.digitize(peak, list(AMPLITUDES.values())[:-1]), 2 * (angle > 0) + (velocity > 0)
+    return np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
+
+
+def swing(angle: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into AMPLITUDES and STARTS of swings that start at this angle (rad) and velocity."""
+    peaks = np.digitize(peak(angle, velocity), list(AMPLITUDES.values())[:-1])
+    return peaks, 2 * (angle > 0) + (velocity > 0)
 
 
 def with_swing(dataset: Dataset) -> Dataset:
@@ -178,6 +183,27 @@ def continuation_measures(made: np.ndarray, angle, velocity, **physics) -> Measu
     }
 
 
+def draw_measures(made: np.ndarray, true: np.ndarray) -> Figures:
+    """Measures of drawn clips made [n, T, 64, 64, 3] beside real ones of angles true [m, T] (rad).
+
+    frames_read, one_colour: whether every frame of a clip shows a pendulum, and one of one colour.
+    {amplitude, period}_ks, _ks_p: Kolmogorov-Smirnov's statistic and p for drawn and real clips.
+    """
+    from scipy.stats import ks_2samp
+
+    colour, seen = read(made)
+    whole = np.isfinite(seen.sum(1))
+    measures: dict = {
+        "frames_read": Measure(whole),
+        "one_colour": Measure(whole & (colour == colour[:, :1]).all(1)),
+    }
+    drawn, real = (np.unwrap(angles, axis=1) for angles in (seen[whole], true))
+    for name, of in (("amplitude", lambda a: np.median(peak(*states(a)), 1)), ("period", period)):
+        test = ks_2samp(of(drawn), of(real)) if len(drawn) else (np.nan, np.nan)
+        measures |= {f"{name}_ks": float(test[0]), f"{name}_ks_p": float(test[1])}
+    return measures
+
+
 class PendulumMeasurer(Measurer):
     """Colour and angle from pixels. A judge is trained only for several rod lengths or dampings."""
 
@@ -200,6 +226,12 @@ class PendulumMeasurer(Measurer):
     def swaps(self, made, labels, partner):
         angles, colour = labels["angles"][:, : made.shape[1]], labels["colour"]
         return swap_measures(made, angles, colour, colour[partner])
+
+    def draws(self, decoded):
+        made = decoded()
+        # What is drawn follows the training clips, which chance sets apart from the held-out ones.
+        angles = self.dataset.split("train").label("angles")
+        return draw_measures(made, angles[:, : made.shape[1]])
 
     def continuations(self, made, labels):
         physics = pendulum.constants(labels, self.dataset.classes)

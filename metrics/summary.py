@@ -39,6 +39,7 @@ class Measure(NamedTuple):
 
 # One measure per name of a figure.
 Measures = dict[str, Measure]
+Figures = Mapping[str, Measure | float]
 
 
 def figures(measures: Measures) -> dict[str, float]:

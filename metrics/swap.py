@@ -1,6 +1,7 @@
 """The swap protocol of S3VAE and later papers: judged clips whose two codes have two sources.
 
-Column (a): both codes from held-out clips; column (b): one of them from the prior.
+Column (a): both codes from held-out clips; column (b): one of them drawn, from the prior or from a
+fitted density (models/density.py).
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ from metrics.entropy import entropies, variety
 from metrics.judge import verdicts
 from metrics.summary import Measure
 
-# Seeds of the pairings and of the draws from the prior.
+# Seeds of the pairings and of the draws.
 SEEDS = (0, 1, 2)
 
 
@@ -44,25 +45,27 @@ def judged_swap(dataset, labels: dict, probabilities: dict, partner: np.ndarray)
     return measures
 
 
-def judged_prior(dataset, labels: dict, real: dict, moving: dict, standing: dict) -> dict:
-    """Column (b): measures of clips with one code from the prior.
+def judged_draws(
+    dataset, labels: dict, real: dict, moving: dict, standing: dict, source: str = "prior"
+) -> dict:
+    """Column (b): measures of clips with one code that is drawn; source: 'prior' or 'fitted'.
 
     real, moving, standing: the judge's probabilities {factor: [n, C]} of clip i itself, of its
-    motion with a static code from the prior, and of its identity with a dynamic code from the
-    prior. Accuracies mean little if all draws show the same character (prior_variety 0).
+    motion with a drawn static code, and of its identity with a drawn dynamic code. Accuracies mean
+    little if all draws show the same character ({source}_variety 0).
     """
     measures, varieties = {}, []
     for factor, own in labels.items():
         dynamic = factor in dataset.dynamic
         judged = verdicts(moving if dynamic else standing)[factor]
-        measures[f"prior_{factor}_accuracy"] = Measure(judged == own)
+        measures[f"{source}_{factor}_accuracy"] = Measure(judged == own)
         if dynamic:
-            measures |= entropy_figures(f"prior_{factor}", moving[factor], own)
+            measures |= entropy_figures(f"{source}_{factor}", moving[factor], own)
         else:
             varieties.append(variety(moving[factor], real[factor]))
-            measures[f"prior_{factor}_variety"] = varieties[-1]
+            measures[f"{source}_{factor}_variety"] = varieties[-1]
     if not np.all(np.isnan(varieties)):
-        measures["prior_variety"] = float(np.nanmean(varieties))
+        measures[f"{source}_variety"] = float(np.nanmean(varieties))
     return measures
 
 

@@ -1,13 +1,14 @@
 """What metrics and pictures may ask of a trained model: encode, decode, swap, sample."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.density import Density
 from utils.frames import as_float, as_uint8
 
 # Clips that are encoded or decoded at a time. The memory of more clips leaves the cache of a CPU.
@@ -22,6 +23,8 @@ class VideoModel(Protocol):
     static     one code per clip, for what stays the same: the identity
     dynamic    the code of what moves: one per clip, or one per frame
     continues  whether `decode` can produce more frames than were encoded. Default: True
+    draw_from  what `sample` draws from: 'prior', or 'fitted' (see `draw_fitted`)
+    fit        gives the fitted densities; None if the model has none
 
     Optional members; pictures draw more of a model that has them:
 
@@ -35,6 +38,8 @@ class VideoModel(Protocol):
     continues: bool = True
     mixes: bool = False
     planar: bool = False
+    draw_from: str = "prior"
+    fit: Callable[[], dict[str, Density]] | None = None
     _known_frames: Any = None  # frames of the data set whose codes `encode_clips` has kept
     _known: dict  # {(position of a clip in it, frames): its codes}
 
@@ -50,9 +55,39 @@ class VideoModel(Protocol):
     def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
         """Static and dynamic codes from the priors, as `decode` takes them."""
 
+    @cached_property
+    def densities(self) -> dict[str, Density]:
+        """The fitted densities of the codes that `fitted_codes` names, the static code first."""
+        assert self.fit is not None, "see models.density.fitted"
+        return self.fit()
+
+    def fitted_codes(self, static: Tensor, dynamic: Tensor) -> dict[str, Tensor]:
+        """The codes [N, D] or [N, T, D] whose densities `draw_fitted` needs, the static first."""
+        raise NotImplementedError
+
+    def draw_fitted(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """As `draw`, from `densities`. Codes without a density are drawn from the model."""
+        raise NotImplementedError
+
+    def nearest(self, static: Tensor, dynamic: Tensor) -> tuple[Tensor, Tensor]:
+        """`Density.nearest` of the static codes among those of training clips."""
+        return next(iter(self.densities.values())).nearest(
+            next(iter(self.fitted_codes(static, dynamic).values()))
+        )
+
+    def novelty(self, static: Tensor, dynamic: Tensor) -> float:
+        """How far static codes are from training codes; 1: as validation codes, 0: copies."""
+        typical = next(iter(self.densities.values())).typical
+        return float(self.nearest(static, dynamic)[0].median() / typical)
+
+    def drawn(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Codes of `draw` or of `draw_fitted`, as `draw_from` says."""
+        fitted = self.draw_from == "fitted"
+        return self.draw_fitted(clips, frames) if fitted else self.draw(clips, frames)
+
     def sample(self, clips: int, frames: int) -> Tensor:
-        """Clips from the priors: decoded codes of `draw`."""
-        return self.decode(*self.draw(clips, frames), frames)
+        """New clips: the decoded codes of `drawn`."""
+        return self.decode(*self.drawn(clips, frames), frames)
 
     def encode_clips(self, clips: Any, rows: Any, length: int) -> tuple[Tensor, Tensor]:
         """`encode` of the first `length` frames of the clips at `rows` [n] of a data.base.Clips.
@@ -126,6 +161,14 @@ class View(VideoModel):
     @torch.no_grad()
     def draw(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
         static = self.network.draw_static(clips).cpu()
+        return static, self.draw_dynamic(static, frames)
+
+    def fitted_codes(self, static: Tensor, dynamic: Tensor) -> dict[str, Tensor]:
+        return {"f": static}
+
+    def draw_fitted(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """f from its fitted density, z from its learned prior."""
+        static = self.densities["f"].sample(clips)
         return static, self.draw_dynamic(static, frames)
 
 

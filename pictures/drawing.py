@@ -38,8 +38,9 @@ CAPTIONS = {
     "transfer_{e}_{T}.gif": "Transfer to {T} frames, by row: source of motion, of identity, result",
     "continue_{e}_{T}.png": "Clips continued to {T} frames, below their true frames",
     "continue_{e}_{T}.gif": "Clips continued to {T} frames, animated, below their true frames",
-    "samples_{e}.png": "Clips sampled from the priors",
-    "samples_{e}.gif": "Clips sampled from the priors, animated",
+    "samples_{e}.png": "Clips whose codes are drawn, from what --draw_from names",
+    "samples_{e}.gif": "Clips whose codes are drawn, animated",
+    "drawn_{e}.png": "Drawn clips, each above the training clip of the nearest identity code",
     "traverse_{code}_{e}.png": "Stage 1, traversal of the code {code}",
     "fixed_f_{e}.png": "Each clip above two clips with its static code f and sampled codes z",
     "fixed_z_{e}.png": "Each clip above two clips with its dynamic codes z and a sampled code f",
@@ -121,11 +122,16 @@ def _draw_clips(view, codes, real, album):
 
 
 def _draw_samples(view, dataset, codes, real, album):
-    """Clips from the priors, and continuations of `real` below the true frames."""
+    """Drawn clips, and continuations of `real` below the true frames."""
     length = real.shape[1]
     samples = as_uint8(view.sample(ROWS, length))
     album.png("samples_{e}.png", samples, log=True)
     album.gif("samples_{e}.gif", samples[None])
+    if view.draw_from == "fitted":
+        codes_drawn, train = view.drawn(ROWS, length), dataset.split("train")
+        nearest = train.take(view.nearest(*codes_drawn)[1].numpy(), 0, length)
+        pairs = np.stack([view.decode_uint8(*codes_drawn, length), nearest], 1)
+        album.png("drawn_{e}.png", pairs.reshape(-1, *pairs.shape[2:]), log=True)
     if not view.continues:
         return
     lengths = dataset.continuations or (2 * length,)
@@ -164,7 +170,7 @@ def _draw_with_one_code_kept(view, codes, real, album):
     length = real.shape[1]
     static, dynamic = (code.repeat_interleave(DRAWS, 0) for code in codes)
     kept_static = view.decode_uint8(static, view.draw_dynamic(static, length), length)
-    kept_dynamic = view.decode_uint8(view.draw(len(static), length)[0], dynamic, length)
+    kept_dynamic = view.decode_uint8(view.drawn(len(static), length)[0], dynamic, length)
     for name, frames in (("fixed_f_{e}.png", kept_static), ("fixed_z_{e}.png", kept_dynamic)):
         below = frames.reshape(len(real), DRAWS, *real.shape[1:])
         tiles = np.concatenate([real[:, None], below], 1)

@@ -234,8 +234,9 @@ def experts(text: str) -> tuple[list[str], str, list[tuple]]:
 def figures(path: Path) -> list[dict]:
     """metrics.json as tables, one per stage and protocol; none if there is no such file.
 
-    A row of a table holds name, value, standard error, spread over seeds and what papers
-    report. Raises UserError if the file is of another kind.
+    A row of a table holds name, value, standard error, spread over seeds, what papers report, and
+    the same figure of draws from the fitted density ('' if there is none). Raises UserError if the
+    file is of another kind.
     """
     if not path.exists():
         return []
@@ -253,11 +254,19 @@ def figures(path: Path) -> list[dict]:
 def _table(numbers, stage_name, details, protocol, measured):
     parts = numbers, details["spread"], measured.get("seed spread", {})
     reported = measured.get("reported", {})
-    rows = []
-    for name in measured["figures"]:
+    rows, names = [], measured["figures"]
+    # A figure of draws from the prior stands beside that of draws from the fitted density.
+    beside = {}
+    for name in names:
+        of_prior = name.replace("fitted_", "prior_")
+        of_prior = of_prior if of_prior in names else name.replace("fitted_", "")
+        if of_prior != name and of_prior in names:
+            beside[of_prior] = name
+    for name in [name for name in names if name not in beside.values()]:
         values = [f"{part[name]:.4g}" if part.get(name) is not None else "" for part in parts]
         papers = ", ".join(f"{system} {v:g}" for system, v in reported.get(name, {}).items())
-        rows.append((name, *values, papers))
+        fitted = numbers.get(beside.get(name))
+        rows.append((name, *values, papers, "" if fitted is None else f"{fitted:.4g}"))
     notes = {key: value for key, value in details.items() if isinstance(value, (str, int))}
     return {
         "title": f"{label(stage_name, details.get('model', RunSettings.model))}, {protocol}",
@@ -265,4 +274,5 @@ def _table(numbers, stage_name, details, protocol, measured):
         "notes": "; ".join(f"{key}: {value}" for key, value in notes.items()),
         "warnings": measured.get("warnings", []),
         "rows": rows,
+        "fitted": bool(beside),
     }

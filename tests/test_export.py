@@ -14,6 +14,7 @@ import torch
 import export
 import train_test
 from data import mug, sprites
+from models.density import fitted
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
 from models.vdsm.seq import Seq
@@ -97,6 +98,10 @@ def test_codes_come_from_the_checkpoint_and_reconstructions_from_the_codes(expor
     torch.testing.assert_close(dynamics, dynamic, atol=1e-6, rtol=0)
     torch.testing.assert_close(id_.sum(-1), torch.ones(8, 1))
     torch.testing.assert_close(rebuilt, view.decode(id_[:, 0], dynamics, T), atol=1e-6, rtol=0)
+    # The preset draws from the densities that the run has left beside its checkpoint.
+    densities = path.with_suffix(".fitted.npz")
+    assert c.draw_from == "fitted" and densities.exists()
+    view.draw_from, view.fit = "fitted", lambda: fitted(view, net, few(), T, densities)
     torch.manual_seed(c.seed)
     expected = torch.cat([view.sample(n, T) for n in (3, 3, 2)])
     torch.testing.assert_close(sampled, expected, atol=1e-6, rtol=0)

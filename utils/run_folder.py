@@ -205,6 +205,11 @@ class RunFolder:
         """Path of the checkpoint of the stage after `step` steps of `epoch`."""
         return self.checkpoints / f"step_{epoch}_{step}_{self.stages[stage].suffix}.pth"
 
+    @staticmethod
+    def densities(checkpoint: Path) -> Path:
+        """Path of the densities that are fitted to the codes of a checkpoint, beside it."""
+        return checkpoint.with_suffix(".fitted.npz")
+
     def choose(self, stage: str, wanted: int | None = None) -> Path | None:
         """Path of the checkpoint after epoch `wanted`, by default the newest after an epoch.
 
@@ -270,6 +275,7 @@ class RunFolder:
         for _, path in self.places(stage):
             if path not in kept and (keep or path.name.startswith("step_")):
                 path.unlink(missing_ok=True)
+                self.densities(path).unlink(missing_ok=True)
 
 
 def _beside(folder):

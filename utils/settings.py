@@ -158,6 +158,9 @@ class RunSettings:
     judge: str = flag(None, OUTPUT, kind=str, free=True)
     """File of a published judge: the S3VAE family's of sprites-li, or a classifier of the release's
     notebooks (sprites, MUG-FED). Default: a judge is trained, or measures without training."""
+    draw_from: str = flag("prior", OUTPUT, choices=("prior", "fitted"), free=True)
+    """What samples, pictures and exports draw codes from: the model's prior, or a density that is
+    fitted to the codes of training clips after training. Metrics measure both."""
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
     "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)

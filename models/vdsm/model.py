@@ -45,7 +45,7 @@ class VDSM(VideoModel):
         's' [N, K] is log w: the temperature times s, up to a shift that the softmax ignores. 'd'
         [N, dynamics_dim] is there with stage 2 alone. 'z' is [N, frames, pose_dim].
         """
-        s = static.clamp_min(1e-6).log()
+        s = _log(static)
         if dynamic.dim() == 3:
             return {"s": s, "z": dynamic}
         poses = partial(self.network.poses, frames=frames)
@@ -61,3 +61,23 @@ class VDSM(VideoModel):
         """Mixing weights w [clips, K] and poses z [clips, frames, pose_dim] from the priors."""
         w, z = self.network.sample(clips, frames, self.temperature)
         return w.cpu(), z.cpu()
+
+    def fitted_codes(self, static: Tensor, dynamic: Tensor) -> dict[str, Tensor]:
+        """'s' [N, K] is log w, as in `codes`; then d [N, dynamics_dim] or the poses z."""
+        return {"s": _log(static), "d" if dynamic.dim() == 2 else "z": dynamic}
+
+    def draw_fitted(self, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Mixing weights w [clips, K] and dynamics d, without stage 2 poses z, as `encode` gives.
+
+        z_1 has no density of its own: q(z_1:T | x_1:T, d) reads the frames through d alone, and
+        `decode` follows its locations.
+        """
+        w = self.densities["s"].sample(clips).softmax(-1)
+        if self.continues:
+            return w, self.densities["d"].sample(clips)
+        return w, self.densities["z"].sample(clips * frames).unflatten(0, (clips, frames))
+
+
+def _log(w):
+    """log w of mixing weights w, some of which may be 0."""
+    return w.clamp_min(1e-6).log()

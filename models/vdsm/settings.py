@@ -51,6 +51,9 @@ class VDSMSettings(RunSettings):
     frames_per_clip: int = flag(0, STAGE, low=0)
     """Frames drawn at random from each sample. Stage 1 trains on these frames; stage 2 trains on
     the pixels of these frames. 0, or more than there are, takes all."""
+    with_first_frame: bool = flag(False, STAGE, stage="Seq")
+    """Stage 2: the pixels of the first frame of each sequence count as well as those of
+    --frames_per_clip. Without this, the first frames of transferred clips are dim."""
     foresight: float = flag(0.0, STAGE, kind=number, low=0, stage="Seq")
     """Weight of a regulariser of stage 2 that is not in the paper: two readings of a clip must
     predict the same poses after the clip. 0: none."""

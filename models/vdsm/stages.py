@@ -149,7 +149,11 @@ class SeqStage(VDSMStage):
         clip, time, _ = batches.draw(step)  # no sequence is mirrored in this stage
         inputs, (size, frames) = {"clip": clip, "time": time}, clip.shape
         if 0 < c.frames_per_clip < frames:
-            inputs["picked"] = batches.pick(step, size, frames, c.frames_per_clip)
+            if c.with_first_frame and self.network.training:
+                picked = 1 + batches.pick(step, size, frames - 1, c.frames_per_clip)
+                inputs["picked"] = np.pad(picked, ((0, 0), (1, 0)))
+            else:
+                inputs["picked"] = batches.pick(step, size, frames, c.frames_per_clip)
         # In every other batch, d is read from a first part of the clip.
         if c.foresight and self.network.training and step % 2:
             inputs["seen"] = max(int(batches.pick(step, 1, frames, 1)[0, 0]), frames // 2)

@@ -373,7 +373,9 @@ def test_the_keys_of_pendula_stay(pendula, folder, monkeypatch):
     stage_1 |= {"stage1_reconstruction_pose_error_deg"}
     stage_2 = keys("", "transfer") | {f"seq_reconstruction_{name}" for name in first}
     stage_2 |= {"reconstruction_pose_error_deg"} | {f"continuation_{name}" for name in ahead}
+    of_draws = "frames_read one_colour amplitude_ks amplitude_ks_p period_ks period_ks_p".split()
+    stage_2 |= {f"transfer_prior_{name}" for name in of_draws}
     assert set(_evaluate(pendula, Oracle(), "EncDec", folder, "default")) == stage_1
     assert set(_evaluate(pendula, Oracle(), "Seq", folder, "default")) == stage_2
     saved = json.loads(folder.metrics.read_text())
-    assert set(saved) == stage_1 | stage_2 | {"details"} and len(saved) == 157
+    assert set(saved) == stage_1 | stage_2 | {"details"} and len(saved) == 163

@@ -103,7 +103,7 @@ def task_of(code, n=240):
     drawn = [(held.static[p], held.dynamic[p]) for p in (draw.permutation(half) for _ in range(3))]
     view = SimpleNamespace(mixes=False)
     fields = {"held_out": held, "training": known, "judge": Sees(), "view": view}
-    return SimpleNamespace(**fields, decoded=decoded, prior_codes=drawn)
+    return SimpleNamespace(**fields, decoded=decoded, drawn_codes={"prior": drawn})
 
 
 KINDS = {"hair": "static", "legs": "static", "action": "dynamic"}

@@ -10,6 +10,7 @@ from metrics.pendulum import (
     SwingReader,
     angle_error,
     continuation_measures,
+    draw_measures,
     period,
     read,
     states,
@@ -194,3 +195,26 @@ def test_unreadable_clips_give_no_verdict():
     black = np.zeros((2, 16, 64, 64, 3), np.uint8)
     for p in SwingReader().probabilities(black).values():
         assert p == pytest.approx(1 / p.shape[1])
+
+
+def test_drawn_clips_are_compared_with_real_ones(swings):
+    angle, velocity, colours, angles = swings
+    angles = angles[:, :16]
+
+    def drawn(clips, real=angles):
+        measures = draw_measures(clips, real)
+        return {name: getattr(m, "figure", lambda m=m: m)() for name, m in measures.items()}
+
+    clips = film(angles, colours)
+    same = drawn(clips)
+    assert same["frames_read"] == same["one_colour"] == 1
+    assert same["amplitude_ks_p"] > 0.9 and same["period_ks_p"] > 0.9
+    small = drawn(film(angles / 4, colours))
+    assert small["amplitude_ks"] > 0.5 and small["amplitude_ks_p"] < 1e-3
+    spoilt = clips.copy()
+    spoilt[:6, 3] = 0
+    spoilt[6:9, :2] = film(angles[6:9, :2], (colours[6:9] + 1) % 8)
+    figures_of = drawn(spoilt)
+    assert figures_of["frames_read"] == 0.75
+    assert figures_of["one_colour"] == 15 / 24
+    assert np.isnan(drawn(np.zeros_like(clips))["amplitude_ks"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.summary import Measure
-from metrics.swap import chance_agreement, judged_prior, judged_swap, pairing
+from metrics.swap import chance_agreement, judged_draws, judged_swap, pairing
 
 
 def brute_force(judged, right, wrong):
@@ -95,7 +95,7 @@ def test_a_model_that_ignores_its_codes_scores_chance(labels):
     assert constant["action_accuracy"] == pytest.approx(1 / 9)
     assert constant["action_inception_score"] == pytest.approx(1)
     assert constant["action_inter_entropy"] == pytest.approx(0)
-    prior = numbers(judged_prior(DATASET, labels, sure(**labels), judged, judged))
+    prior = numbers(judged_draws(DATASET, labels, sure(**labels), judged, judged))
     assert prior["prior_hair_accuracy"] == pytest.approx(1 / 3)
     assert prior["prior_variety"] == pytest.approx(0)
 
@@ -104,10 +104,10 @@ def test_variety_exposes_draws_of_one_character(labels):
     """As with VDSM's prior of s at the paper's size: right actions, always the same character."""
     always = np.zeros(90, np.int64)
     moving, standing = sure(hair=always, action=labels["action"]), sure(**labels)
-    same = numbers(judged_prior(DATASET, labels, sure(**labels), moving, standing))
+    same = numbers(judged_draws(DATASET, labels, sure(**labels), moving, standing))
     assert same["prior_action_accuracy"] == same["prior_hair_accuracy"] == 1
     assert same["prior_variety"] == pytest.approx(0)
-    varied = numbers(judged_prior(DATASET, labels, sure(**labels), standing, standing))
+    varied = numbers(judged_draws(DATASET, labels, sure(**labels), standing, standing))
     assert varied["prior_variety"] == pytest.approx(1)
 
 

@@ -1,12 +1,18 @@
-"""Regularisers of stage 2: d from a part of the clip, and agreement on what follows the clip."""
+"""What stage 2 shows of a clip: d from a part of it, agreement on what follows it, first frames."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
+from data.batches import Batches
+from data.pendulum import make
 from models.annealing import Annealed
 from models.vdsm.encdec import EncDec
 from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
+from models.vdsm.stages import SeqStage
 
 SETTINGS = VDSMSettings(
     n_e_w=3, z_dim=4, enc_widths=(4, 4, 4, 4, 8), dec_widths=(8, 8, 4, 4),
@@ -60,3 +66,20 @@ def test_d_is_read_from_the_first_frames_alone(seq):
 
     assert kl_of_d(codes, seen=4) == kl_of_d(later, seen=4)
     assert kl_of_d(codes) != kl_of_d(later)
+
+
+def test_the_first_frame_of_every_training_sequence_counts():
+    settings = replace(SETTINGS, bs=6, seq_len=4, frames_per_clip=2, with_first_frame=True)
+    clips = make(clips={"train": 8, "val": 1, "test": 1}).split("train")
+    batches = Batches(clips, torch.device("cpu"), 4, 6)
+    stage = SeqStage(settings, EncDec(settings))
+    drawn = np.concatenate([stage.inputs(batches, step)["picked"] for step in range(20)])
+    assert drawn.shape == (120, 3) and (drawn[:, 0] == 0).all()
+    # The others are drawn from the later frames, each equally often.
+    assert (np.diff(drawn, axis=1) > 0).all()
+    assert (abs(np.bincount(drawn[:, 1:].ravel())[1:] / 120 - 2 / 3) < 0.15).all()
+    terms = stage.terms(batches, stage.inputs(batches, 0), stage.schedules().at(0))
+    assert torch.isfinite(terms["x"].raw)
+    # The validation loss estimates the ELBO of all frames.
+    stage.network.eval()
+    assert stage.inputs(batches, 0)["picked"].shape == (6, 2)

@@ -215,7 +215,7 @@ def test_the_use_of_experts():
 def test_figures_are_beside_published_ones(tmp_path):
     measured = {
         "is": "agreement",
-        "figures": ["accuracy", "absent"],
+        "figures": ["accuracy", "absent", "swap_fitted_variety", "swap_prior_variety"],
         "seed spread": {"accuracy": 0.01},
         "reported": {"accuracy": {"VDSM": 0.9953}},
         "warnings": ["weak"],
@@ -227,13 +227,16 @@ def test_figures_are_beside_published_ones(tmp_path):
         "protocols": {"consistency": measured},
     }
     path = tmp_path / "metrics.json"
-    path.write_text(json.dumps({"accuracy": 0.98765, "details": {"Seq": details}}))
+    numbers = {"accuracy": 0.98765, "swap_prior_variety": 0.5, "swap_fitted_variety": 0.9}
+    path.write_text(json.dumps({**numbers, "details": {"Seq": details}}))
     (table,) = figures(path)
     assert table["title"] == "Stage 2, consistency" and table["warnings"] == ["weak"]
     assert table["notes"] == "model: vdsm; n: 8" and table["is"] == "agreement"
-    accuracy, absent = table["rows"]
-    assert accuracy == ("accuracy", "0.9877", "0.002", "0.01", "VDSM 0.9953")
-    assert absent == ("absent", "", "", "", "")
+    accuracy, absent, variety = table["rows"]
+    assert accuracy == ("accuracy", "0.9877", "0.002", "0.01", "VDSM 0.9953", "")
+    assert absent == ("absent", "", "", "", "", "")
+    # What is drawn from the fitted density stands beside what is drawn from the prior.
+    assert variety == ("swap_prior_variety", "0.5", "", "", "", "0.9") and table["fitted"]
 
 
 @pytest.mark.parametrize("content", ["{", *WRONG_KINDS])

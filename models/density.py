@@ -1,0 +1,131 @@
+"""Densities that are fitted to the codes of a trained model, for drawing codes like its own.
+
+The codes of real clips need not fill the prior. A mixture of Gaussians is therefore fitted, after
+training, to the codes of training clips. Source: Ghosh et al., 'From Variational to Deterministic
+Autoencoders', ICLR 2020, section 4 (ex-post density estimation).
+"""
+
+import json
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.errors import warn
+from utils.files import replacing
+
+COMPONENTS = 1, 2, 4, 8, 16, 32  # the candidates; each needs PER_COMPONENT codes per component
+PER_COMPONENT = 5
+LEARNT_FROM = 2000  # training clips, and validation clips, at most
+MOST = 4000  # codes at most: stage 1 of VDSM has one per frame
+SMOOTHING = 1e-4  # added to the variances, as a share of the mean variance of the codes
+FIELDS = "weights", "means", "factors", "codes", "rows", "typical"
+
+
+def some_rows(count: int) -> np.ndarray:
+    """Rows of the clips of a split that are learnt from: at most LEARNT_FROM, always the same."""
+    return np.random.default_rng(0).permutation(count)[:LEARNT_FROM]
+
+
+class Density:
+    """A mixture of M Gaussians over codes of D dimensions, with the codes that it was fitted to.
+
+    weights [M], means [M, D], factors [M, D, D]: Cholesky factors of the covariances. codes [n, D]:
+    training codes; rows [n]: the rows of their clips in the training split. typical: the median
+    distance of a validation code to the nearest training code.
+    """
+
+    def __init__(self, weights, means, factors, codes, rows, typical):
+        self.weights, self.means, self.factors = weights, means, factors
+        self.codes, self.rows, self.typical = codes, rows, typical
+
+    def sample(self, count: int) -> Tensor:
+        """Codes [count, D] drawn from the mixture."""
+        component = torch.multinomial(self.weights, count, replacement=True)
+        drawn = torch.randn(count, self.means.shape[1])
+        for m in component.unique():
+            drawn[component == m] = drawn[component == m] @ self.factors[m].T + self.means[m]
+        return drawn
+
+    def nearest(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance [n] of codes [n, D] to the nearest training code, and the row of its clip."""
+        distance, place = torch.cdist(codes, self.codes).min(1)
+        return distance, self.rows[place]
+
+
+def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
+    """The mixture fitted to codes train [n, D] or [n, T, D], of clips at `rows` [n].
+
+    The number of components is that of the highest likelihood of the codes `val`.
+    """
+    # Imported here: scikit-learn takes a second, and most commands do without.
+    from sklearn.mixture import GaussianMixture
+
+    row = torch.from_numpy(rows).repeat_interleave(train[0, ..., 0].numel())
+    codes, held_out = (code.flatten(0, -2) for code in (train, val))
+    every, every_held_out = -(-len(codes) // MOST), -(-len(held_out) // MOST)
+    codes, row, held_out = codes[::every], row[::every], held_out[::every_held_out]
+    x = codes.double().numpy()
+    x = np.repeat(x, 2, 0) if len(x) == 1 else x  # the least that scikit-learn takes
+    smoothing = SMOOTHING * x.var(0).mean() + 1e-12
+    counts = [m for m in COMPONENTS if m == 1 or m * PER_COMPONENT <= len(x)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mixture that has not converged may still be the best
+        mixtures = [GaussianMixture(m, reg_covar=smoothing, random_state=0).fit(x) for m in counts]
+    best = max(mixtures, key=lambda mixture: mixture.score(held_out.double().numpy()))
+    parts = best.weights_, best.means_, np.linalg.cholesky(best.covariances_)
+    typical = torch.cdist(held_out, codes).amin(1).median()
+    return Density(*(torch.from_numpy(part).float() for part in parts), codes, row, typical)
+
+
+def save(path: Path, densities: dict[str, Density], about: dict[str, Any]) -> None:
+    """Write densities by the name of their code, and what they were made from, to `path`."""
+    arrays = {f"{n}.{field}": getattr(d, field) for n, d in densities.items() for field in FIELDS}
+    try:
+        with replacing(path) as beside, open(beside, "wb") as file:
+            np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+    except OSError as error:
+        warn(f"cannot write {path} ({error.strerror}): the densities will be fitted again")
+
+
+def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
+    """The densities at `path`; None if there are none, or if they were made from something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if json.loads(str(file["about"])) != about:
+                return None
+            arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "about"}
+        names = dict.fromkeys(key.rpartition(".")[0] for key in arrays)
+        return {n: Density(*(arrays[f"{n}.{field}"] for field in FIELDS)) for n in names}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path):
+    """The densities {name: Density} of the codes that view.fitted_codes names, from `path`.
+
+    They are fitted and written to `path` if the file is missing or of other weights or clips.
+    view: the trained network's models.view.VideoModel. dataset: a data.base.Dataset.
+    """
+    splits = [dataset.split(name) for name in ("train", "val")]
+    length = min(seq_len, *(clips.num_frames for clips in splits))
+    weights = 0
+    for name, tensor in network.state_dict().items():
+        weights = zlib.crc32(tensor.cpu().numpy().tobytes(), zlib.crc32(name.encode(), weights))
+    about = {"version": 1, "weights": weights, "data": dataset.fingerprint, "frames": length}
+    densities = load(path, about)
+    if densities is None:
+        rows = [some_rows(len(clips)) for clips in splits]
+        codes = [
+            view.fitted_codes(*view.encode_clips(clips, some, length))
+            for clips, some in zip(splits, rows)
+        ]
+        train, val = codes
+        densities = {name: fit(train[name], val[name], rows[0]) for name in train}
+        save(path, densities, about)
+    return densities
