@@ -16,6 +16,7 @@ from tests.made import WRONG_KINDS
 from tests.runs import tree
 from tests.tiny import TINY
 from utils.errors import UserError
+from utils.flags import without
 from utils.plan import parse, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,36 @@ def test_help_shows_every_flag_and_default_without_torch():
 )
 def test_booleans(text, value):
     assert parse(["--train_VDSMSeq", text]).stages["Seq"].train_VDSMSeq is value
+
+
+def test_a_boolean_alone_means_true():
+    for flags in (["--quiet", "--bs", "7"], ["--bs", "7", "--quiet"], ["--quiet=yes", "--bs=7"]):
+        settings = parse(flags).stages["Seq"]
+        assert settings.quiet is True and settings.bs == 7
+    assert parse(["--quiet", "--quiet", "False"]).stages["Seq"].quiet is False
+    flags = ["--fresh", "--bs", "7", "--fresh", "True", "--fresh=1"]
+    assert without(flags, "--fresh") == ["--bs", "7"]
+
+
+@pytest.mark.parametrize(
+    "flags, meant",
+    [
+        (["--epoch", "3"], "--epochs"),
+        (["--dry-run"], "--dry_run"),
+        (["--run", "x"], "--RUN"),
+        (["--lr", "1"], "--lr_resume or --lr_warmup or --lr_final"),
+        (["--preset", "sprite-cpu"], "sprites-cpu"),
+        (["--dataset_name", "mug"], "MUG-FED"),
+        (["--dataset_name=pendula"], "pendulum"),
+        (["--model", "vsdm"], "vdsm"),
+    ],
+)
+def test_what_a_mistyped_name_may_mean(flags, meant):
+    with pytest.raises(UserError, match=re.escape(f"(did you mean {meant}?)")):
+        parse(flags)
+    with pytest.raises(UserError) as refused:
+        parse(["--nonsense", "1"])
+    assert "did you mean" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ answers at once.
 import argparse
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import itertools
 import math
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from utils.errors import UserError
@@ -109,6 +111,10 @@ def plain_name(text) -> str:
     return text
 
 
+# argparse's options of a boolean flag, which means True if no value follows it
+OR_ALONE: dict[str, Any] = {"nargs": "?", "const": True}
+
+
 def shown(value: Any) -> str:
     """The value of a setting as one writes it on the command line."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -139,12 +145,13 @@ def value_of(flags, name) -> str | None:
 
 
 def without(flags, name) -> list[str]:
-    """The list of flags without the flag `name` and its value, in either form."""
-    kept, skip = [], False
+    """The list of flags without the flag `name` and its value, if it has one, in every form."""
+    kept, after_name = [], False
     for part in flags:
-        if not skip and part != name and not part.startswith(f"{name}="):
+        is_value = after_name and not part.startswith("--")
+        after_name = part == name
+        if not is_value and not after_name and not part.startswith(f"{name}="):
             kept.append(part)
-        skip = not skip and part == name
     return kept
 
 
@@ -155,8 +162,26 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
 
 
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' with the names of `known` that resemble `text`; '' without any."""
+    names, dashes = {name.lower().lstrip("-"): name for name in known}, text.startswith("--")
+    text = text.lower().lstrip("-")
+    close = [text] if text in names else difflib.get_close_matches(text, names, cutoff=0.7)
+    close = close or [name for name in names if len(text) > 1 and name.startswith(text)][:3]
+    # `--lr` is like other flags, and a stray word like none
+    close = [names[name] for name in close if names[name].startswith("--") == dashes]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, which reports a wrong flag as UserError."""
+    """argparse's parser. A wrong flag is a UserError that names the flags which it resembles."""
+
+    def parse_args(self, args=None, namespace=None):  # ty: ignore[invalid-method-override]
+        values, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            meant = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return values
 
     def error(self, message):
         raise UserError(f"{message} (python main.py --help lists the flags)")
@@ -178,7 +203,7 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) 
         prog="main.py",
         usage="python main.py [--preset NAME | --config FILE] [--FLAG VALUE ...]",
         description="Learns identity, dynamics and pose from unlabelled videos.",
-        epilog="Booleans are written True or False. docs/FLAGS.md lists the flags of every model.",
+        epilog="A boolean alone, such as --quiet, means True. docs/FLAGS.md lists every flag.",
         formatter_class=lambda prog: _Help(prog, max_help_position=30, width=100),
         allow_abbrev=False,
     )
@@ -196,6 +221,7 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) 
             default=shown(field.default) if isinstance(field.default, tuple) else field.default,
             help=help_texts(cls)[field.name].replace("%", "%%"),
             metavar=None if meta["choices"] else "VALUE",
+            **(OR_ALONE if meta["kind"] is boolean else {}),
         )
     return parser
 

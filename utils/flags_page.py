@@ -14,7 +14,8 @@ date.
 `python main.py --help` shows the same flags in the terminal, with `--model NAME` and
 `--dataset_name NAME` those of another model or data set.
 
-- Every flag takes one value: `--bs 20` or `--bs=20`. A boolean is written True or False.
+- Every flag takes one value: `--bs 20` or `--bs=20`. A boolean is True or False; without a value,
+  as in `--quiet`, it is True.
 - `--preset NAME` takes the flags of a file in `presets/`, one list per stage. `--config FILE`
   takes those of a saved `config.json`. Flags on the command line override both.
 - A flag marked * may differ when a run is resumed. It changes what is shown or written, not what is

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import read_json
-from utils.flags import Parser, parser, shown, value_of
+from utils.flags import Parser, did_you_mean, parser, shown, value_of
 from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
@@ -70,11 +70,10 @@ def parse(argv: list[str]) -> Plan:
     given = [*lists[0], *argv] if lists else argv
     model = value_of(given, "--model") or RunSettings.model
     if model not in MODELS:
-        raise UserError(f"unknown model '{model}': --model is one of {', '.join(MODELS)}")
+        raise _unknown("model", model, "--model", MODELS)
     dataset_name = value_of(given, "--dataset_name") or settings_class(model).dataset_name
     if dataset_name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise UserError(f"unknown data set '{dataset_name}': --dataset_name is one of {known}")
+        raise _unknown("data set", dataset_name, "--dataset_name", DATASETS)
     cls, stages = settings_class(model, dataset_name), {}
     lists = lists or [[] for _ in cls.STAGES]
     if len(lists) != len(cls.STAGES):
@@ -95,6 +94,11 @@ def parse(argv: list[str]) -> Plan:
     return Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
 
 
+def _unknown(what, name, flag, known):
+    meant = did_you_mean(name, known)
+    return UserError(f"unknown {what} '{name}'{meant}: {flag} is one of {', '.join(known)}")
+
+
 def preset_names() -> list[str]:
     """The names of the presets."""
     return sorted(path.stem for path in PRESETS.glob("*.txt"))
@@ -106,8 +110,7 @@ def _preset(name):
     Each begins with a line '[stage 1]', '[stage 2]' in the file; '#' begins a comment.
     """
     if name not in preset_names():
-        names = ", ".join(preset_names())
-        raise UserError(f"unknown preset '{name}': --preset is one of {names}")
+        raise _unknown("preset", name, "--preset", preset_names())
     text = (PRESETS / f"{name}.txt").read_text()
     parts = re.split(r"^\[stage [0-9]\]\s*$", text, flags=re.MULTILINE)
     if len(parts) == 1:
