@@ -17,7 +17,8 @@ from tests.runs import tree
 from tests.tiny import TINY
 from utils.errors import UserError
 from utils.flags import without
-from utils.plan import parse, preset_names
+from utils.plan import parse
+from utils.presets import described, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = {  # every flag of the release with its default, as its users know them
@@ -213,6 +214,28 @@ NEUTRAL = {
 NOT_NEUTRAL = {"nan_retries": 3, "kl": "analytic"}
 # What the papers say of flags of ours, in the presets paper-*.
 IN_PAPERS = {"schedule": "paper", "test_share": 0.15, "poses": "sheet"}
+
+
+def test_list_presets_prints_a_line_each(capsys):
+    for flags in (
+        ["--list_presets"],
+        ["--list_presets", "True"],
+        ["--preset", "x", "--list_presets"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main.main(flags)
+        assert stop.value.code == 0
+        _, *lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == preset_names()
+        demo = next(line for line in lines if line.startswith("demo "))
+        assert "VDSM" in demo and "pendulum" in demo and "minutes" in demo and "GB" in demo
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_what_it_trains_and_takes(name):
+    _, trains, dataset_name, time, memory = described(name)
+    assert "not measured" not in (trains, dataset_name) and time and memory
+    assert dataset_name == parse(["--preset", name]).first.dataset_name
 
 
 @pytest.mark.parametrize("name", preset_names())

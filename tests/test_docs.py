@@ -163,3 +163,5 @@ def test_the_example_data_set_trains(command, tmp_path, monkeypatch, capsys):
 
 def test_the_page_of_flags_is_that_of_the_settings():
     assert flags_page.PAGE.read_text() == flags_page.page(), "run python -m utils.flags_page"
+    presets = flags_page.PRESETS_PAGE.read_text()
+    assert presets == flags_page.presets_page(presets), "run python -m utils.flags_page"

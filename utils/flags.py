@@ -176,7 +176,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 class Parser(argparse.ArgumentParser):
     """argparse's parser. A wrong flag is a UserError that names the flags which it resembles."""
 
-    def parse_args(self, args=None, namespace=None):  # ty: ignore[invalid-method-override]
+    def parse_args(self, args=None, namespace=None):
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
             meant = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
@@ -189,15 +189,16 @@ class Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     def _get_help_string(self, action):
-        if action.dest in ("help", "preset", "config"):
+        if action.dest in ("help", "preset", "list_presets", "config"):
             return action.help
         return f"{action.help} [{action.default}]"
 
 
-def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) -> Parser:
+def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str | None, str]]) -> Parser:
     """The parser of the settings dataclass `cls`, with one group of `--help` per flag group.
 
-    first_flags: {flag: (metavar, help text)} of flags that are no settings, shown in `first_group`.
+    first_flags: {flag: (metavar, help text)} of flags that are no settings, shown in `first_group`;
+    without a metavar, the flag is a boolean.
     """
     parser = Parser(
         prog="main.py",
@@ -209,7 +210,8 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str, str]]) 
     )
     groups = {first_group: parser.add_argument_group(first_group)}
     for name, (metavar, text) in first_flags.items():
-        groups[first_group].add_argument(f"--{name}", metavar=metavar, help=text)
+        options: dict = {"metavar": metavar} if metavar else {"type": boolean, **OR_ALONE}
+        groups[first_group].add_argument(f"--{name}", help=text, **options)
     for field in dataclasses.fields(cls):
         meta, group = field.metadata, field.metadata["group"]
         if group not in groups:

@@ -1,12 +1,18 @@
-"""`python -m utils.flags_page` writes docs/FLAGS.md: every flag of every model and data set."""
+"""`python -m utils.flags_page` writes docs/FLAGS.md: every flag of every model and data set.
+
+It also writes the table of presets in docs/PRESETS.md, from the heads of their files.
+"""
 
 import dataclasses
+import re
 from pathlib import Path
 
 from utils.flags import help_texts, shown
+from utils.presets import COLUMNS, described, preset_names
 from utils.settings import DATASETS, MODELS, RunSettings, settings_class
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "FLAGS.md"
+PRESETS_PAGE = PAGE.with_name("PRESETS.md")
 OPENING = """# Flags
 
 This page is generated from the settings by `python -m utils.flags_page`. A test keeps it up to
@@ -72,5 +78,14 @@ def _row(field, text):
     return f"| {name} | {default} | {text.replace('|', chr(92) + '|')} |"
 
 
+def presets_page(text: str) -> str:
+    """The text of docs/PRESETS.md with the table of presets of today."""
+    rows = [(f"`{name}`", *said) for name, *said in map(described, preset_names())]
+    lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows)]
+    table = re.compile(r"^\| preset \|.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
+    return table.sub("\n".join(lines), text, count=1)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    PRESETS_PAGE.write_text(presets_page(PRESETS_PAGE.read_text()))

@@ -1,17 +1,16 @@
 """From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
 import dataclasses
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import read_json
-from utils.flags import Parser, did_you_mean, parser, shown, value_of
+from utils.flags import OR_ALONE, Parser, boolean, did_you_mean, parser, shown, value_of
+from utils.presets import preset_names, stage_flags, table
 from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
 
-PRESETS = Path(__file__).resolve().parent.parent / "presets"
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
 # flags that belong to one command, so that a saved configuration does not repeat them
@@ -47,6 +46,7 @@ def parser_of(cls: type[RunSettings]) -> Parser:
     names = ", ".join(preset_names())
     first = {
         "preset": ("NAME", f"A named run. Flags after it override its flags. One of: {names}"),
+        "list_presets": (None, "List the presets, with what they train and take, then stop."),
         "config": ("FILE", "Repeat the run of a saved config.json. Flags override it."),
     }
     return parser(cls, BASICS, first)
@@ -56,17 +56,23 @@ def parse(argv: list[str]) -> Plan:
     """The Plan that the flags `argv` (without the program's name) ask for.
 
     --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Raises
-    UserError. `--help` exits with code 0.
+    UserError. `--help` and `--list_presets` exit with code 0.
     """
     first = Parser(add_help=False, allow_abbrev=False)
     for name in ("--preset", "--config", "--model", "--dataset_name"):
         first.add_argument(name)
+    first.add_argument("--list_presets", type=boolean, **OR_ALONE)
     chosen, _ = first.parse_known_args(argv)
+    if chosen.list_presets:
+        print(table())
+        raise SystemExit(0)
     if chosen.preset and chosen.config:
         raise UserError("found both --preset and --config: give one of them")
     lists = []
     if chosen.preset or chosen.config:
-        lists = _preset(chosen.preset) if chosen.preset else _saved(chosen.config)
+        if chosen.preset and chosen.preset not in preset_names():
+            raise _unknown("preset", chosen.preset, "--preset", preset_names())
+        lists = stage_flags(chosen.preset) if chosen.preset else _saved(chosen.config)
     given = [*lists[0], *argv] if lists else argv
     model = value_of(given, "--model") or RunSettings.model
     if model not in MODELS:
@@ -97,25 +103,6 @@ def parse(argv: list[str]) -> Plan:
 def _unknown(what, name, flag, known):
     meant = did_you_mean(name, known)
     return UserError(f"unknown {what} '{name}'{meant}: {flag} is one of {', '.join(known)}")
-
-
-def preset_names() -> list[str]:
-    """The names of the presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.txt"))
-
-
-def _preset(name):
-    """The lists of flags of a preset, one per stage.
-
-    Each begins with a line '[stage 1]', '[stage 2]' in the file; '#' begins a comment.
-    """
-    if name not in preset_names():
-        raise _unknown("preset", name, "--preset", preset_names())
-    text = (PRESETS / f"{name}.txt").read_text()
-    parts = re.split(r"^\[stage [0-9]\]\s*$", text, flags=re.MULTILINE)
-    if len(parts) == 1:
-        raise UserError(f"presets/{name}.txt: expected a line [stage 1] above the flags of stage 1")
-    return [shlex.split(part, comments=True) for part in parts[1:]]
 
 
 def opening_lines(plan: Plan) -> list[str]:
