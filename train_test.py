@@ -13,7 +13,7 @@ from torch import Tensor
 from data.base import Dataset
 from data.batches import Batches
 from export import export
-from metrics.evaluate import evaluate, need_labels
+from metrics.evaluate import evaluate, measured_already, need_labels
 from models.annealing import Annealed
 from models.density import fitted
 from models.stage import Stage, too_early
@@ -81,15 +81,22 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
                 kept = path.rename(unused(path))
                 print(f"stage {settings.number(name)} goes on from {start}: kept {kept}")
         folder.save_settings({name: plan.stages[name] for name in plan.training})
-        for name in plan.training:
-            train(plan.stages[name], name, datasets[name], folder, device, argv, signals)
+        # asked of every stage before the first one writes its figures
+        measured = {
+            name: measured_already(plan.stages[name], name, dataset, folder)
+            for name, dataset in datasets.items()
+        }
+        for name, dataset in datasets.items():
+            given = dataset, folder, device, argv, signals, measured[name]
+            train(plan.stages[name], name, *given)
 
 
-def train(settings, name, dataset, folder, device, argv, signals) -> None:
+def train(settings, name, dataset, folder, device, argv, signals, is_measured) -> None:
     """Train stage `name` to its last epoch, from its newest checkpoint or from the start.
 
     After a loss or gradient that is not finite, training resumes from the newest checkpoint at a
-    lower learning rate. At the end, measure and export as the settings ask.
+    lower learning rate. At the end, measure and export as the settings ask. is_measured: whether
+    the stage is finished and its figures are there.
     """
     info, number, lowered = settings.info(name), settings.number(name), None
     steps = settings.epochs * settings.bs_per_epoch
@@ -103,7 +110,10 @@ def train(settings, name, dataset, folder, device, argv, signals) -> None:
             except guards.NotFinite as bad:
                 lowered = guards.recover(bad, settings, name, folder, argv, progress.warn)
     stage.network.eval()
-    if settings.measured:
+    if is_measured:
+        kept = f"{folder.metrics} holds its figures: not measured again"
+        progress.say(f"stage {number}: {kept} (--remeasure True measures)")
+    elif settings.measured:
         evaluate(view, info, dataset, folder, settings, device, settings.epochs - 1)
     if settings.export_codes and info is settings.STAGES[-1]:
         export(view, dataset, folder, settings, folder.choose(name))

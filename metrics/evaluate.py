@@ -302,6 +302,25 @@ class Evaluation:
         return self.named("", Outcome(numbers, {}, {}, {"seeds": SEEDS[:1], **notes}))
 
 
+def measured_already(
+    settings: RunSettings, stage_name: str, dataset: Dataset, folder: RunFolder
+) -> bool:
+    """Whether a stage is finished, and folder.metrics holds all that `evaluate` would measure.
+
+    Figures that are older than the last checkpoint do not count, nor any with --remeasure.
+    """
+    last, info = folder.checkpoint(stage_name, settings.epochs - 1), settings.info(stage_name)
+    if not settings.measured or settings.remeasure or folder.newest(stage_name) != last:
+        return False
+    if not folder.metrics.exists() or folder.metrics.stat().st_mtime < last.stat().st_mtime:
+        return False
+    measured = results.read(folder.metrics)[1].get(stage_name, {})
+    wanted = Evaluation(None, info, dataset, folder, settings, None).wanted
+    has_all = {"reconstruction", *wanted} <= measured.get("protocols", {}).keys()
+    of_this = measured.get("epoch"), measured.get("split")
+    return has_all and of_this == (settings.epochs - 1, settings.split)
+
+
 def evaluate(
     view: VideoModel,
     info: StageInfo,

@@ -194,6 +194,38 @@ def test_a_finished_run_says_so_and_measures(command, trained):
     assert {"swap_identity_accuracy", "transfer_identity_accuracy"} <= figures.keys()
 
 
+def test_a_finished_run_is_measured_again_only_where_figures_are_missing_or_old(
+    command, trained, monkeypatch
+):
+    measured, metrics = [], trained / "metrics.json"
+
+    def evaluate(view, info, dataset, folder, settings, device, epoch):
+        figures = json.loads(metrics.read_text()) if metrics.exists() else {"details": {}}
+        protocols = dict.fromkeys(("reconstruction", "dci"), {"figures": []})
+        clips = {"epoch": epoch, "split": settings.split, "figures": [], "spread": {}}
+        figures["details"][info.name] = clips | {"protocols": protocols}
+        metrics.write_text(json.dumps(figures))
+        measured.append(info.name)
+
+    monkeypatch.setattr(train_test, "evaluate", evaluate)
+
+    def stages_measured(*flags):
+        measured.clear()
+        said = command(*TINY, "--evaluate", "dci", *flags)
+        assert said.code == 0 and said.out.count("not measured again") == 2 - len(measured)
+        return list(measured)
+
+    assert stages_measured() == ["EncDec", "Seq"]
+    assert stages_measured() == []
+    assert stages_measured("--remeasure") == ["EncDec", "Seq"]
+    os.utime(metrics, (0, 0))
+    assert stages_measured() == ["EncDec", "Seq"]
+    figures = json.loads(metrics.read_text())
+    del figures["details"]["Seq"]["protocols"]["dci"]
+    metrics.write_text(json.dumps(figures))
+    assert stages_measured() == ["Seq"]
+
+
 def test_what_a_kill_leaves_half_written_is_ignored(command, trained):
     for stage in NETWORKS:
         (trained / "checkpoints" / f"9_{SUFFIX[stage]}.pth.part").write_bytes(b"half")

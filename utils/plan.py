@@ -14,7 +14,7 @@ from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
 # flags that belong to one command, so that a saved configuration does not repeat them
-ACTIONS = ("fresh", "dry_run", "convert", "to", "override_lock")
+ACTIONS = ("fresh", "dry_run", "convert", "to", "override_lock", "remeasure")
 
 
 @dataclass

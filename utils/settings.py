@@ -153,6 +153,8 @@ class RunSettings:
     """What to measure after training or testing, into metrics.json: some of
     consistency,swap,dci,fid,pairs,msd, or default: consistency,swap,dci where the data set has
     labels, and fid with --fid_weights."""
+    remeasure: bool = flag(False, OUTPUT, free=True)
+    "Measure a finished run again, although its figures are newer than its checkpoint."
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     judge: str = flag(None, OUTPUT, kind=str, free=True)
