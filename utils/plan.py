@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import read_json
