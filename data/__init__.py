@@ -19,14 +19,14 @@ def load_stages(stages: Mapping[str, RunSettings]) -> dict[str, Dataset]:
 
     Stages share one Dataset if the settings that it was loaded with are equal. Raises UserError.
     """
-    datasets, loaded = {}, []
+    datasets, loaded, said = {}, [], set()
     for name, settings in stages.items():
         for read, known in loaded:
             if all(getattr(settings, flag) == value for flag, value in read.items()):
                 dataset = known
                 break
         else:
-            noted: Any = _Noted(settings)
+            noted: Any = _Noted(settings, said)
             dataset = load(noted)
             loaded.append((noted.read, dataset))
         if settings.clips_per_sample_of(name, dataset) == 1:
@@ -36,10 +36,13 @@ def load_stages(stages: Mapping[str, RunSettings]) -> dict[str, Dataset]:
 
 
 class _Noted:
-    """Settings that note in `read` which of them are read, {flag: value}."""
+    """Settings that note in `read` which of them are read, {flag: value}.
 
-    def __init__(self, settings):
-        self._settings, self.read = settings, {}
+    said: the lines that loading has printed, so that a second stage does not repeat them.
+    """
+
+    def __init__(self, settings, said):
+        self._settings, self.read, self.said = settings, {}, said
 
     def __getattr__(self, flag):
         value = self.read[flag] = getattr(self._settings, flag)

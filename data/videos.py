@@ -31,6 +31,7 @@ from utils.settings import DATA
 NAME = "video-folder"
 HELD_OUT = {"test": 0.1, "val": 0.1}
 LISTED = 20  # files that are left out and listed by name at most
+NAMED = 3  # short clips that are named at most
 
 
 @dataclass
@@ -143,19 +144,33 @@ def load(config) -> Dataset:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
             paths, left_out = _decode_all(decoded, folder, clips, config)
-            long_enough = [k for k in paths if decoded.entries[k]["frames"] >= config.seq_len]
-            short = len(paths) - len(long_enough)
+            long_enough = {k for k in paths if decoded.entries[k]["frames"] >= config.seq_len}
+            short = [path.relative_to(source) for k, path in paths.items() if k not in long_enough]
             if short:
-                left_out.append(f"{short} clips of fewer than {config.seq_len} frames (--seq_len)")
-            names = {key: paths[key].relative_to(source).parts for key in long_enough}
+                few = ", ".join(map(printable, map(str, short[:NAMED])))
+                more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
+                clips_of = "1 clip" if len(short) == 1 else f"{len(short)} clips"
+                shortage = f"{clips_of} of fewer than {config.seq_len} frames (--seq_len)"
+                left_out.append(f"{shortage}: {few}{more}")
+            names = {
+                key: paths[key].relative_to(source).parts for key in paths if key in long_enough
+            }
             for line in left_out:
-                print(f"{NAME}: left out {line}", flush=True)
+                _tell(config, f"left out {line}")
             dataset = _dataset(decoded, folder, names, config)
             folder.save()
     except OSError as error:
         problem = f"{error.filename or cache}: {error.strerror}"
         raise UserError(f"{NAME}: {problem}: free some space, or move --data_dir") from None
     return dataset
+
+
+def _tell(config, line):
+    """Print a line, once per command: every stage may load the set (see data.load_stages)."""
+    said = getattr(config, "said", set())
+    if line not in said:
+        print(f"{NAME}: {line}", flush=True)
+    said.add(line)
 
 
 def _decode_all(decoded, folder, clips, config):
@@ -174,7 +189,7 @@ def _decode_all(decoded, folder, clips, config):
         if key not in decoded.entries:
             new.append(key)
     if new and not config.quiet:
-        print(f"{NAME}: decoding {len(new)} of {len(paths)} clips once", flush=True)
+        _tell(config, f"decoding {len(new)} of {len(paths)} clips once")
     hidden = config.quiet or not sys.stderr.isatty()
     for key in tqdm(new, desc="decode", unit="clip", disable=hidden):
         try:

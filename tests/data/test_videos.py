@@ -11,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+import data
 from data import video_cache, videos
 from data.base import SPLITS
 from utils.errors import UserError
@@ -137,7 +138,10 @@ def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
     for name in bad:
         assert sum(f"left out {name}: " in line for line in lines) == 1, (name, lines)
     assert any("the same as ann/a.mp4" in line for line in lines)
-    assert any("left out 1 clips of fewer than 4 frames" in line for line in lines)
+    assert any(
+        "left out 1 clip of fewer than 4 frames (--seq_len): bob/short.gif" in line
+        for line in lines
+    )
     assert len(lines) == len(bad) + 1
     assert sum(len(dataset.splits[name]) for name in SPLITS) == 5
     assert dataset.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
@@ -150,6 +154,21 @@ def test_many_bad_files_are_counted(made, tmp_path, capsys, monkeypatch):
         (root / f"{i}.mp4").write_text(f"no video {i}")
     videos.load(config(tmp_path, root))
     assert capsys.readouterr().out.splitlines()[2:] == ["video-folder: left out 3 more"]
+
+
+def test_what_is_left_out_is_named_once_per_command(made, tmp_path, capsys):
+    root = shutil.copytree(made, tmp_path / "in")
+    (root / "text.mp4").write_text("no video")
+    for i in range(5):
+        write(root / "bob" / f"short{i}.gif", clip(70 + i, 3))
+    more = {"clips_per_sample_of": lambda *_: 1, "dataset_name": videos.NAME}
+    given = {str(n): config(tmp_path, root, num_clips=n, **more) for n in (0, 4)}
+    loaded = data.load_stages(given)
+    assert loaded["0"] is not loaded["4"]
+    out = capsys.readouterr().out
+    assert out.count("text.mp4") == 1
+    assert out.count("5 clips of fewer than 4 frames") == 1
+    assert "bob/short0.gif, bob/short1.gif, bob/short2.gif and 2 more\n" in out
 
 
 def test_an_interrupted_or_damaged_cache_is_resumed(made, tmp_path, monkeypatch):
