@@ -248,7 +248,7 @@ def test_presets_parse_and_train_every_stage(name):
 @pytest.mark.parametrize("name", [n for n in preset_names() if n.startswith(("paper-", "readme-"))])
 def test_flags_of_ours_do_nothing_in_the_presets_of_the_paper_and_of_the_release(name):
     own = IN_PAPERS if name.startswith("paper-") else {"fidelity": "release"}
-    expected = NEUTRAL | NOT_NEUTRAL | own
+    expected = NEUTRAL | NOT_NEUTRAL | own | {"evaluate": "default", "report": True}
     for settings in parse(["--preset", name]).stages.values():
         if settings.model == "vdsm":
             ours = set(vars(settings)) - {*RELEASE, "model"}
@@ -258,6 +258,17 @@ def test_flags_of_ours_do_nothing_in_the_presets_of_the_paper_and_of_the_release
         else:  # the other models' papers have values of their own for the flags of their own
             for flag in vars(settings).keys() & NEUTRAL.keys() - {"frames_per_clip"}:
                 assert getattr(settings, flag) == expected[flag], flag
+
+
+@pytest.mark.slow
+def test_a_preset_of_the_release_is_shortened_by_its_epochs(command, tmp_path):
+    small = TINY[TINY.index("--z_dim") : TINY.index("--evaluate")]
+    flags = [*small, "--bs", 2, "--bs_per_epoch", 2, "--device", "cpu", "--threads", 1]
+    said = command("--preset", "readme-mug", "--dataset_name", "pendulum", "--epochs", 2, *flags)
+    assert said.code == 0, said
+    root = tmp_path / "runs" / "readme-mug"
+    assert (root / "report.html").exists() and (root / "checkpoints" / "1_VDSM_seq.pth").exists()
+    assert "seq_reconstruction_psnr" in (root / "metrics.json").read_text()
 
 
 def test_flags_of_ours_are_neutral_by_default():

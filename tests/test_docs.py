@@ -25,7 +25,8 @@ SCRIPTS = (  # modules with flags of their own
     "benchmarks.guards", "benchmarks.run", "benchmarks.step",
     "data.sprites.create_lpc_dataset", "metrics.compare", "tests.torture.__main__",
 )  # fmt: skip
-FOREIGN = {"--python", "--torch-backend", "--logdir"}  # of uv and TensorBoard
+# of uv and TensorBoard; the prefix of a flag for one stage
+FOREIGN = {"--python", "--torch-backend", "--logdir", "--stage1", "--stage2"}
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 TINY = (
     "--epochs 1 --bs_per_epoch 2 --bs 2 --num_test_ids 2 --evaluate none --num_clips 40 --rnn_dim 8"

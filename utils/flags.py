@@ -111,6 +111,7 @@ def plain_name(text) -> str:
     return text
 
 
+STAGE = re.compile(r"--stage([0-9]+)\.")  # what a flag of one stage begins with
 # argparse's options of a boolean flag, which means True if no value follows it
 OR_ALONE: dict[str, Any] = {"nargs": "?", "const": True}
 
@@ -146,11 +147,12 @@ def value_of(flags, name) -> str | None:
 
 def without(flags, name) -> list[str]:
     """The list of flags without the flag `name` and its value, if it has one, in every form."""
-    kept, after_name = [], False
+    kept, awaits_value = [], False
     for part in flags:
-        is_value = after_name and not part.startswith("--")
-        after_name = part == name
-        if not is_value and not after_name and not part.startswith(f"{name}="):
+        is_name = STAGE.sub("--", part).split("=")[0] == name
+        is_value = awaits_value and not part.startswith("--")
+        awaits_value = is_name and "=" not in part
+        if not is_name and not is_value:
             kept.append(part)
     return kept
 
@@ -160,6 +162,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
+
+
+def of_each_stage(flags: Iterable[str]) -> tuple[list[str], dict[int, list[str]]]:
+    """The flags of all stages, and {stage number: its flags}, which are written --stage2.NAME."""
+    common, own = [], {}
+    chosen = common
+    for part in flags:
+        match = STAGE.match(part)
+        if part.startswith("--"):
+            chosen = own.setdefault(int(match[1]), []) if match else common
+        chosen.append(STAGE.sub("--", part))
+    return common, own
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:

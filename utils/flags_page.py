@@ -22,6 +22,9 @@ date.
 
 - Every flag takes one value: `--bs 20` or `--bs=20`. A boolean is True or False; without a value,
   as in `--quiet`, it is True.
+- A flag counts for every stage. `--stage2.epochs 30` counts for stage 2 alone, and overrides
+  `--epochs`. Flags of the whole run (those of the groups run and machine, folders, data set) take
+  no such prefix.
 - `--preset NAME` takes the flags of a file in `presets/`, one list per stage. `--config FILE`
   takes those of a saved `config.json`. Flags on the command line override both.
 - A flag marked * may differ when a run is resumed. It changes what is shown or written, not what is

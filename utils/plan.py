@@ -1,17 +1,32 @@
 """From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
 import dataclasses
+import itertools
 import shlex
 from dataclasses import dataclass
 
 from utils.errors import UserError
 from utils.files import read_json
-from utils.flags import OR_ALONE, Parser, boolean, did_you_mean, parser, shown, value_of
+from utils.flags import (
+    OR_ALONE,
+    Parser,
+    boolean,
+    did_you_mean,
+    of_each_stage,
+    parser,
+    shown,
+    value_of,
+)
 from utils.presets import preset_names, stage_flags, table
-from utils.settings import BASICS, DATASETS, MODELS, RunSettings, settings_class
+from utils.settings import BASICS, DATASETS, MACHINE, MODELS, RunSettings, settings_class
 
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
+# flags of the whole run, beside those of the groups BASICS and MACHINE
+OF_THE_RUN = (
+    "preset", "config", "list_presets", "dataset_name", "data_dir", "source", "runs_dir",
+    "image_path", "model_save_path", "log_dir", "code_path",
+)  # fmt: skip
 # flags that belong to one command, so that a saved configuration does not repeat them
 ACTIONS = ("fresh", "dry_run", "convert", "to", "override_lock", "remeasure")
 
@@ -54,13 +69,15 @@ def parser_of(cls: type[RunSettings]) -> Parser:
 def parse(argv: list[str]) -> Plan:
     """The Plan that the flags `argv` (without the program's name) ask for.
 
-    --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Raises
-    UserError. `--help` and `--list_presets` exit with code 0.
+    --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Of
+    these, --stage2.NAME is for stage 2 alone and overrides --NAME. Raises UserError. `--help` and
+    `--list_presets` exit with code 0.
     """
     first = Parser(add_help=False, allow_abbrev=False)
     for name in ("--preset", "--config", "--model", "--dataset_name"):
         first.add_argument(name)
     first.add_argument("--list_presets", type=boolean, **OR_ALONE)
+    argv, own = of_each_stage(argv)
     chosen, _ = first.parse_known_args(argv)
     if chosen.list_presets:
         print(table())
@@ -86,17 +103,49 @@ def parse(argv: list[str]) -> Plan:
         raise UserError(
             f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
         )
-    for info, flags in zip(cls.STAGES, lists):
-        values = parser_of(cls).parse_args([*flags, *argv])
+    _refuse_wrong_prefix(own, cls)
+    for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
+        given = [*argv, *own.get(number, [])]
+        values = parser_of(cls).parse_args([*flags, *given])
         settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})
         settings.check()
+        _stand_on_last(settings, info, lists, given, stages)
         stages[info.name] = settings
         # a preset with another seed than its own has a folder of its own
         if chosen.preset and not value_of(argv, "--RUN"):
             if settings.seed != int(value_of(flags, "--seed") or 0):
                 settings.RUN += f"-s{settings.seed}"
-    names = {part.split("=")[0] for part in argv}
+    names = {part.split("=")[0] for part in [*argv, *itertools.chain(*own.values())]}
     return Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
+
+
+def _refuse_wrong_prefix(own, cls):
+    """Raise UserError for --stageN.NAME if there is no stage N, or if NAME is of the whole run."""
+    count = len(cls.STAGES)
+    for number, flags in own.items():
+        for name in [part[2:].split("=")[0] for part in flags if part.startswith("--")]:
+            field, given = cls.__dataclass_fields__.get(name), f"--stage{number}.{name}"
+            if not 1 <= number <= count:
+                stages = "1 stage" if count == 1 else f"{count} stages"
+                raise UserError(f"{given}: --model {cls.model} has {stages}: give --{name}")
+            if name in OF_THE_RUN or (field and field.metadata["group"] in (BASICS, MACHINE)):
+                raise UserError(f"{given}: this flag is of the whole run: give --{name}")
+
+
+def _stand_on_last(settings, info, lists, given, stages):
+    """Let a preset's stage stand on the last epoch of the stage before, if --epochs changed that.
+
+    The presets readme-* name this epoch, as the release does. lists: the flags of each stage in the
+    preset. given: those of the command, which count as they are.
+    """
+    if info.stands_on is None:
+        return
+    below, first = settings.info(info.stands_on), stages[info.stands_on]
+    planned = value_of(lists[settings.number(below.name) - 1], "--epochs")
+    named, flag = getattr(settings, below.pretrained), f"--{below.pretrained}"
+    if getattr(first, below.train) and planned and named == int(planned) - 1:
+        if value_of(given, flag) is None:
+            setattr(settings, below.pretrained, first.epochs - 1)
 
 
 def _unknown(what, name, flag, known):

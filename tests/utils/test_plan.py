@@ -8,6 +8,7 @@ import pytest
 from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.settings import VDSMSettings
 from utils.errors import UserError
+from utils.flags import without
 from utils.plan import differences, of_today, parse
 from utils.settings import DATASETS, MODELS, settings_class
 
@@ -32,6 +33,42 @@ def test_a_data_set_brings_its_own_flags(name):
     }
     ours = settings_class("vdsm", name).__dataclass_fields__.keys()
     assert ours - VDSMSettings.__dataclass_fields__.keys() == declared.get(name, set())
+
+
+def test_a_flag_for_one_stage():
+    flags = ["--stage2.epochs", "30", "--epochs=20", "--stage1.evaluate=none", "--stage2.report"]
+    first, second = parse([*flags, "--quiet", "--evaluate", "dci"]).stages.values()
+    assert (first.epochs, first.evaluate, first.report, first.quiet) == (20, "none", False, True)
+    assert (second.epochs, second.evaluate, second.report, second.quiet) == (30, "dci", True, True)
+    assert [
+        s.epochs for s in parse(["--preset", "demo", "--stage1.epochs", "3"]).stages.values()
+    ] == [3, 30]
+    assert without(flags, "--epochs") == ["--stage1.evaluate=none", "--stage2.report"]
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--stage3.epochs", "3"], "--stage3.epochs: --model vdsm has 2 stages"),
+        (["--model", "dsa", "--stage2.epochs=3"], "--stage2.epochs: --model dsa has 1 stage"),
+        (["--stage2.seed", "3"], "--stage2.seed: this flag is of the whole run: give --seed"),
+        (["--stage2.epochs", "3", "--stage2.dataset_name", "sprites"], "stage2.dataset_name: this"),
+        (["--stage2.epoch", "3"], "--epoch 3 .did you mean --epochs"),
+    ],
+)
+def test_a_wrong_flag_for_one_stage(flags, words):
+    with pytest.raises(UserError, match=words):
+        parse(flags)
+
+
+def test_a_shortened_preset_of_the_release_stands_on_the_last_epoch():
+    def named(*flags):
+        return parse(["--preset", "readme-mug", *flags]).stages["Seq"].pretrained_model_VDSMEncDec
+
+    alone = ["--train_VDSMEncDec", "False"]
+    assert (named(), named("--epochs", "3"), named("--stage1.epochs", "9")) == (249, 2, 8)
+    assert named("--stage2.epochs", "9") == named(*alone, "--epochs", "3") == 249
+    assert named("--epochs", "3", "--pretrained_model_VDSMEncDec", "1") == 1
 
 
 def test_a_flag_of_another_data_set_is_refused():
