@@ -172,6 +172,9 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         done = f"epoch {epoch - 1} of {settings.epochs - 1} is done"
         done += f" and {more} steps of the next" if more else ""
         progress.say(f"stage {number}: {done} ({newest})")
+    if place.step < progress.total and settings.span < settings.epochs:
+        ends = f"epoch {settings.span - 1} to epoch {settings.epochs - 1} (--schedule_epochs)"
+        progress.say(f"stage {number}: its schedules keep their last values from {ends}")
     given = settings, info, dataset, folder, device, progress
     view = view_of(stage, dataset, folder, folder.checkpoint(info.name, settings.epochs - 1))
     given += stage, view, stepper, place
@@ -192,7 +195,7 @@ def attempt(
     def values(step):
         """The schedules and the learning rate of a step."""
         rate = place.rate * place.scale
-        rate = learning_rate(rate, step, t.steps, c.lr_warmup, c.lr_final)
+        rate = learning_rate(rate, step, c.span * c.bs_per_epoch, c.lr_warmup, c.lr_final)
         return schedules.at(step // c.bs_per_epoch), rate
 
     on_device = device_steps(t, values)

@@ -33,15 +33,19 @@ class Annealed(NamedTuple):
 
 
 class Schedules(NamedTuple):
-    """The schedules of a stage, each an array [epochs]."""
+    """The schedules of a stage, each an array [epochs that they span]."""
 
     weights: dict[str, np.ndarray]  # KL weight of each latent variable
     temperature: np.ndarray | None = None
 
     def at(self, epoch: int) -> Annealed:
-        """The values of one epoch."""
-        weights = {name: float(curve[epoch]) for name, curve in self.weights.items()}
-        temperature = None if self.temperature is None else float(self.temperature[epoch])
+        """The values of one epoch; after the last epoch of the schedules, those of the last."""
+        weights = {
+            name: float(curve[min(epoch, len(curve) - 1)]) for name, curve in self.weights.items()
+        }
+        temperature = self.temperature
+        if temperature is not None:
+            temperature = float(temperature[min(epoch, len(temperature) - 1)])
         return Annealed(weights, temperature)
 
 

@@ -115,8 +115,8 @@ class OneStage(Stage):
         c, weights = self.settings, {}
         for code in ("f", "z"):
             start, end = getattr(c, f"kl_{code}_start"), getattr(c, f"kl_{code}")
-            constant = np.full(c.epochs, end)
-            weights[code] = geometric((start, end), NODES, c.epochs) if start else constant
+            constant = np.full(c.span, end)
+            weights[code] = geometric((start, end), NODES, c.span) if start else constant
         return Schedules(weights)
 
     def start_from(self, batches) -> None:

@@ -200,6 +200,7 @@ def test_what_is_measured(flags, asked):
 NEUTRAL = {
     "fresh": False, "override_lock": False, "dry_run": False, "convert": None, "to": None,
     "fidelity": "paper", "source": None, "data_seed": 0, "num_clips": 0, "lr_warmup": 0,
+    "schedule_epochs": 0,
     "lr_final": 1.0, "clip_grad": 0.0, "save_every_steps": 0, "keep_checkpoints": 0,
     "evaluate": "none", "fid_weights": None, "judge": None, "split": "test", "export_codes": False,
     "report": False, "remeasure": False, "draw_from": "prior", "runs_dir": "./runs/",

@@ -226,6 +226,18 @@ def test_a_finished_run_is_measured_again_only_where_figures_are_missing_or_old(
     assert stages_measured() == ["Seq"]
 
 
+def test_an_extended_run_ends_as_an_unbroken_one(command, trained, refused):
+    line = refused(*TINY, "--epochs", 6)
+    for number in (1, 2):
+        assert f"--stage{number}.schedule_epochs 4" in line
+    longer = [*TINY, *STAGE_1, "--epochs", 6, "--schedule_epochs", 4]
+    said = command(*longer)
+    assert said.code == 0 and "keep their last values from epoch 3 to epoch 5" in said.out
+    assert command(*longer, "--RUN", "unbroken").code == 0
+    unbroken = trained.parent / "unbroken"
+    assert_same_checkpoint(checkpoint(trained, "EncDec", 5), checkpoint(unbroken, "EncDec", 5))
+
+
 def test_what_a_kill_leaves_half_written_is_ignored(command, trained):
     for stage in NETWORKS:
         (trained / "checkpoints" / f"9_{SUFFIX[stage]}.pth.part").write_bytes(b"half")

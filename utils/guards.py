@@ -98,6 +98,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
     datasets: {stage name: data.base.Dataset} of the stages that train.
     """
     ways = "another --RUN, or --fresh True to start over and keep the old"
+    extending = []
     for name, dataset in datasets.items():
         newest, _ = resumed(plan, name, folder)
         if newest is None:
@@ -113,7 +114,11 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
             given = getattr(settings, flag)
             if given is not None and saved[flag] not in (None, given):
                 wrong.append(flag)
-        if wrong:
+        if wrong == ["epochs"] and saved["epochs"] < settings.epochs:
+            prefix = f"stage{settings.number(name)}." if len(settings.STAGES) > 1 else ""
+            span = saved.get("schedule_epochs") or saved["epochs"]
+            extending.append((saved["epochs"], f"--{prefix}schedule_epochs {span}"))
+        elif wrong:
             changes = ", ".join(_change(flag, saved, settings) for flag in wrong[:NAMED])
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
             found = f"{folder.root} holds another run ({changes}{more})"
@@ -121,6 +126,11 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
         if not dataset.knows(state["data"]):
             data = f"other data of the name {dataset.name}"
             raise UserError(f"{folder.root} was trained on {data}: give {ways}")
+    if extending:
+        epochs, flags = (" and ".join(map(str, part)) for part in zip(*extending))
+        found = f"{folder.root} holds a run of {epochs} epochs, whose schedules span these epochs"
+        extend = f"to extend it at their last values, add {flags}"
+        raise UserError(f"{found}: {extend}; for schedules over all epochs, give {ways}")
 
 
 def _change(flag, saved, settings):

@@ -225,6 +225,11 @@ def differences(saved: dict, settings: RunSettings, stage_name: str) -> list[str
     may_differ = set(settings.without_effect)
     may_differ |= {n for n, meta in flags.items() if meta["free"]}
     may_differ |= {n for n, meta in flags.items() if meta["stage"] not in (None, stage_name)}
+    before = saved.get("schedule_epochs") or saved.get("epochs", settings.span)
+    if before == settings.span and saved.get("epochs", 0) <= settings.epochs:
+        may_differ.add("epochs")  # a run may be extended where its schedules stay
     fixed = [name for name in flags if name in saved and name not in may_differ]
     changed = [name for name in fixed if shown(saved[name]) != shown(getattr(settings, name))]
+    if before != settings.span and "epochs" not in changed:
+        changed.append("schedule_epochs")
     return changed + sorted(set(saved) - set(flags))

@@ -120,6 +120,9 @@ class RunSettings:
     "Epochs."
     bs_per_epoch: int = flag(2, SCHEDULE, low=1)
     "Batches per epoch, each drawn anew."
+    schedule_epochs: int = flag(0, SCHEDULE, low=0, free=True)
+    """Epochs over which KL weights, temperature and learning rate move. After these, they keep
+    their last values. 0: --epochs. With a higher --epochs, it extends a finished run."""
     lr_resume: float = flag(None, SCHEDULE, kind=number, low=0, high=100, free=True)
     "Learning rate that replaces that of the stage when a run is resumed."
     lr_warmup: int = flag(0, SCHEDULE, low=0, high=10**9)
@@ -219,6 +222,11 @@ class RunSettings:
     def distinct_batches(self) -> bool:
         """Whether a training batch is drawn as in the authors' code (data.batches.Batches)."""
         return False
+
+    @property
+    def span(self) -> int:
+        """Epochs over which the schedules move."""
+        return self.schedule_epochs or self.epochs
 
     @property
     def batch_size(self) -> int:

@@ -44,8 +44,8 @@ def choose_device(name: str, threads: int = 0, precision: str = "fp32") -> torch
 
 
 def learning_rate(base: float, step: int, steps: int, warmup: int = 0, final: float = 1.0) -> float:
-    """The learning rate at `step` of `steps`: linear warm-up, cosine decay to final * base."""
-    decay = final + (1 - final) * (1 + math.cos(math.pi * step / steps)) / 2
+    """The learning rate at `step`: linear warm-up, cosine decay to final * base over `steps`."""
+    decay = final + (1 - final) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
     return base * decay * min(1.0, (step + 1) / warmup if warmup else 1.0)
 
 

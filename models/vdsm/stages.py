@@ -29,7 +29,7 @@ def schedules(settings, stage_name: str) -> Schedules:
     lambda_z moves from its first value at midfrac1 to its last at midfrac2. With --schedule paper,
     lambda_z of stage 1 is sinusoidal, as the supplementary says.
     """
-    c, epochs = settings, settings.epochs
+    c, epochs = settings, settings.span
     temperature = cosine_ramp(c.temp_id_start, c.temp_id_end, c.temp_id_frac, epochs)
     s, d = (c.anneal_start_id, c.anneal_end_id), (c.anneal_start_dynamics, c.anneal_end_dynamics)
     z = c.anneal_start_t, c.anneal_mid_t1, c.anneal_mid_t2, c.anneal_end_t

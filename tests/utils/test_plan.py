@@ -97,6 +97,21 @@ def test_differences():
     )  # a setting that an older version did not have
 
 
+def test_a_run_may_be_extended_where_its_schedules_stay():
+    def differ(saved, **changes):
+        return differences(saved, VDSMSettings(**changes), "EncDec")
+
+    plain = {"epochs": 20}  # as an earlier version saved it
+    assert differ(plain, epochs=40) == ["epochs"] == differ(plain, epochs=10)
+    assert differ(plain, epochs=40, schedule_epochs=20) == []
+    assert differ(plain, epochs=10, schedule_epochs=20) == ["epochs"]
+    assert differ(plain, epochs=20, schedule_epochs=10) == ["schedule_epochs"]
+    extended = {"epochs": 40, "schedule_epochs": 20}
+    assert differ(extended, epochs=60, schedule_epochs=20) == []
+    assert differ(extended, epochs=40) == ["schedule_epochs"]
+    assert differ(extended, epochs=20) == ["epochs"]
+
+
 # --- settings of earlier versions ---
 
 OLD_VDSM = {
