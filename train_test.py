@@ -82,13 +82,9 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
                 print(f"stage {settings.number(name)} goes on from {start}: kept {kept}")
         folder.save_settings({name: plan.stages[name] for name in plan.training})
         # asked of every stage before the first one writes its figures
-        measured = {
-            name: measured_already(plan.stages[name], name, dataset, folder)
-            for name, dataset in datasets.items()
-        }
-        for name, dataset in datasets.items():
-            given = dataset, folder, device, argv, signals, measured[name]
-            train(plan.stages[name], name, *given)
+        given = [(plan.stages[name], name, dataset, folder) for name, dataset in datasets.items()]
+        for stage, is_measured in zip(given, [measured_already(*stage) for stage in given]):
+            train(*stage, device, argv, signals, is_measured)
 
 
 def train(settings, name, dataset, folder, device, argv, signals, is_measured) -> None:
@@ -100,7 +96,8 @@ def train(settings, name, dataset, folder, device, argv, signals, is_measured) -
     """
     info, number, lowered = settings.info(name), settings.number(name), None
     steps = settings.epochs * settings.bs_per_epoch
-    progress = Progress(f"stage {number}", 0, steps, settings.quiet, folder.log)
+    shown = settings.quiet, folder.log, info.stage().TERMS
+    progress = Progress(f"stage {number}", 0, steps, *shown)
     with closing(progress):
         while True:
             try:
@@ -407,4 +404,5 @@ def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) ->
         if settings.export_codes and info is settings.STAGES[-1]:
             export(view, dataset, folder, settings, path)
         print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
-    print(f"done in {time.monotonic() - began:.0f} s")
+    if not plan.first.quiet:
+        print(f"done in {time.monotonic() - began:.0f} s")

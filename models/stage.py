@@ -28,6 +28,7 @@ class Stage:
     network_of: type[nn.Module]
     network: Any  # an nn.Module with the methods that views, losses and starts call
     TAGS: dict[str, str] = {}  # names of schedules in TensorBoard, if not '{latent} anneal'
+    TERMS: dict[str, str] = {"x": "pixels"}  # plain names of the terms of the loss, to be shown
     KL_FLAGS: dict[str, str] = {}  # {term: flags that lower its KL weight}, for `warnings`
 
     def __init__(self, settings, network: Any = None):
@@ -108,6 +109,7 @@ class OneStage(Stage):
     """The only stage of a model with a static code f per clip and a dynamic code z_t per frame."""
 
     TAGS = {"z": "zt anneal"}
+    TERMS = {"x": "pixels", "f": "KL of static f", "z": "KL of dynamic z"}
     KL_FLAGS = {"f": "kl_f, or --kl_f_start,"}
 
     def schedules(self) -> Schedules:

@@ -160,7 +160,7 @@ def opening_lines(plan: Plan) -> list[str]:
         chosen = f"--fidelity {plan.first.fidelity}: {plan.first.dataset_name}"
         batch = "--num_test_ids per batch; its figures are not held out"
         lines.append(f"{chosen} trains on its test clips, {batch}")
-    if plan.preset is not None:
+    if plan.preset is not None and not plan.first.quiet:
         for i, settings in enumerate(plan.stages.values(), 1):
             command = shlex.join(["python", "main.py", *settings.as_flags()])
             lines.append(f"preset {plan.preset}, stage {i}: {command}")

@@ -2,7 +2,9 @@
 
 import math
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,23 +15,32 @@ import numpy as np
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15
+BAR = "{desc} |{bar}| {rate_noinv_fmt}, {remaining} left{postfix}"  # in 80 columns too
 
 
 class Progress:
     """Shows the losses, the speed and the time left of a stage.
 
-    name: of the stage, as shown. done, total: steps. log: file for the warnings, or None.
+    name: of the stage, as shown. done, total: steps. log: file for the warnings, or None. terms:
+    {term of the loss: its plain name}; other terms are shown under their own names.
     """
 
     def __init__(
-        self, name: str, done: int, total: int, quiet: bool = False, log: Path | None = None
+        self,
+        name: str,
+        done: int,
+        total: int,
+        quiet: bool = False,
+        log: Path | None = None,
+        terms: Mapping[str, str] | None = None,
     ):
         self.name, self.done, self.total, self.quiet, self.log = name, done, total, quiet, log
-        self.troubles = {}
+        self.terms, self.troubles = terms or {}, {}
         self.began, self.first, self.last_line = time.monotonic(), done, -math.inf
         self.bar = None
         if not quiet and sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=done, desc=name, unit="step", dynamic_ncols=True)
+            given = {"total": total, "initial": done, "desc": name, "unit": " steps"}
+            self.bar = tqdm(**given, dynamic_ncols=True, bar_format=BAR)
 
     def begin(self, done: int) -> None:
         """Start again at step `done`, where the stage is resumed."""
@@ -46,24 +57,33 @@ class Progress:
             self.bar.update()
 
     def epoch(self, number: int, last: int, losses: Mapping[str, Sequence[float]]) -> None:
-        """Show the losses of epoch `number` of `last`: {term: (raw, weighted)} per sequence."""
-        text = "  ".join(
-            f"{name} {raw:.1f}" + (f" ({weighted:.1f})" if abs(weighted - raw) > 0.05 else "")
-            for name, (raw, weighted) in losses.items()
-        )
+        """Show the losses of epoch `number` of `last`: {term: (raw, weighted)} per sequence.
+
+        The terms have a line of their own, at most every SECONDS_BETWEEN_LINES.
+        """
+        loss = f"loss {sum(weighted for _, weighted in losses.values()):.1f}"
         if self.troubles:
-            text += f"  ! {', '.join(self.troubles)}"
+            loss += f"  ! {', '.join(self.troubles)}"
         if self.bar is not None:
-            self.bar.set_postfix_str(text)
-            return
+            self.bar.set_description_str(f"{self.name}  epoch {number}/{last}", refresh=False)
+            self.bar.set_postfix_str(loss)
         now = time.monotonic()
         if self.quiet or (now - self.last_line < SECONDS_BETWEEN_LINES and number != last):
             return
         self.last_line = now
-        speed = (self.done - self.first) / max(now - self.began, 1e-9)
-        left = timedelta(seconds=int((self.total - self.done) / max(speed, 1e-9)))
-        line = f"{self.name}  epoch {number}/{last}  {text}  {speed:.2f} steps/s  {left} left"
-        print(line, flush=True)
+        if self.bar is None:
+            speed = (self.done - self.first) / max(now - self.began, 1e-9)
+            left = timedelta(seconds=int((self.total - self.done) / max(speed, 1e-9)))
+            rate = f"{speed:.2f} steps/s  {left} left"
+            self.say(f"{self.name}  epoch {number}/{last}  {rate}  {loss}")
+        parts = ", ".join(
+            f"{self.terms.get(name, name)} {raw:.1f}"
+            + (f" (weighted {weighted:.1f})" if abs(weighted - raw) > 0.05 else "")
+            for name, (raw, weighted) in losses.items()
+        )
+        line = f"  epoch {number}, nats per sequence: {parts}"
+        width = shutil.get_terminal_size().columns if self.bar is not None else len(line)
+        self.say("\n".join(textwrap.wrap(line, width, subsequent_indent="    ")))
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""

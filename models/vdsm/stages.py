@@ -54,6 +54,10 @@ class VDSMStage(Stage):
     """What both stages share. The tags are the authors'."""
 
     TAGS = {"s": "id anneal", "z": "zt anneal", "d": "dynamics anneal", "temperature": "id temp"}
+    TERMS = {
+        "x": "pixels", "s": "KL of identity s", "z": "KL of poses z", "z_1": "KL of first pose z_1",
+        "d": "KL of dynamics d",
+    }  # fmt: skip
 
     def schedules(self):
         return schedules(self.settings, self.name)
