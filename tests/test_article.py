@@ -107,7 +107,7 @@ def test_the_readme_presets_are_these_commands(dataset_name):
     plan = parse(["--preset", f"readme-{dataset_name}"])
     names = [f"{dataset_name.upper()}_{number}" for number in (1, 2)]
     for (stage_name, settings), name in zip(plan.stages.items(), names, strict=True):
-        more = ["--RUN", settings.RUN, "--fidelity", "release"]
+        more = ["--RUN", settings.RUN, "--fidelity", "release", "--evaluate", "default", "--report"]
         assert parse([*words(name), *more]).stages[stage_name] == settings
 
 
