@@ -30,7 +30,6 @@ from utils.checkpoints import (
     undisturbed,
 )
 from utils.errors import warn
-from utils.files import unused
 from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
@@ -68,18 +67,15 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
         if settings.fresh:
             for kept in folder.set_aside(stands_on):
                 print(f"kept the old run as {kept}")
-        first = plan.training[0]
-        if stands_on and not folder.newest(first) and not settings.quiet:
-            print(f"stage {settings.number(first)} stands on {stands_on}")
+        if stands_on and not folder.newest(plan.training[0]) and not settings.quiet:
+            print(f"stage {settings.number(plan.training[0])} stands on {stands_on}")
         folder.make(any(settings.export_codes for settings in plan.stages.values()))
         folder.put_away(warn)
         if alone:
             folder.sweep()
         for name in plan.training:
-            start, later = guards.resumed(plan, name, folder)
-            for path in later:
-                kept = path.rename(unused(path))
-                print(f"stage {settings.number(name)} goes on from {start}: kept {kept}")
+            for line in guards.keep_later(plan, name, folder):
+                print(line)
         folder.save_settings({name: plan.stages[name] for name in plan.training})
         # asked of every stage before the first one writes its figures
         given = [(plan.stages[name], name, dataset, folder) for name, dataset in datasets.items()]
@@ -96,8 +92,7 @@ def train(settings, name, dataset, folder, device, argv, signals, is_measured) -
     """
     info, number, lowered = settings.info(name), settings.number(name), None
     steps = settings.epochs * settings.bs_per_epoch
-    shown = settings.quiet, folder.log, info.stage().TERMS
-    progress = Progress(f"stage {number}", 0, steps, *shown)
+    progress = Progress(f"stage {number}", 0, steps, settings.quiet, folder.log, info.stage().TERMS)
     with closing(progress):
         while True:
             try:
@@ -172,9 +167,8 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
     if place.step < progress.total and settings.span < settings.epochs:
         ends = f"epoch {settings.span - 1} to epoch {settings.epochs - 1} (--schedule_epochs)"
         progress.say(f"stage {number}: its schedules keep their last values from {ends}")
-    given = settings, info, dataset, folder, device, progress
     view = view_of(stage, dataset, folder, folder.checkpoint(info.name, settings.epochs - 1))
-    given += stage, view, stepper, place
+    given = settings, info, dataset, folder, device, progress, stage, view, stepper, place
     return Training(*given, batches, validation, progress.total)
 
 
@@ -375,8 +369,7 @@ def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[
         for step in range(VALIDATION_BATCHES):
             terms, sequences = stage.loss(batches, step, annealed.unweighted())
             for name, term in terms.items():
-                loss = term.raw.item() / sequences / VALIDATION_BATCHES
-                sums[name] = sums.get(name, 0.0) + loss
+                sums[name] = sums.get(name, 0.0) + term.raw.item() / sequences / VALIDATION_BATCHES
     return sums
 
 
@@ -386,8 +379,7 @@ def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) ->
     folder.sweep()
     began = time.monotonic()
     for name, path in guards.to_test(plan, folder).items():
-        settings, dataset = plan.stages[name], datasets[name]
-        info = settings.info(name)
+        settings, dataset, info = plan.stages[name], datasets[name], plan.stages[name].info(name)
         state = folder.load(path, name)
         check_sizes(state, path, settings, info.sizes)
         if settings.measured:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
+from utils.files import unused
 from utils.flags import shown, without
 from utils.lock import only_run, refuse_in_use
 from utils.plan import Plan, differences
@@ -177,6 +179,14 @@ def resumed(plan: Plan, stage_name: str, folder: RunFolder) -> tuple[Path | None
     folder.load(start, stage_name)  # Damaged, before anything is put aside
     paths = [path for _, path in folder.places(stage_name)]
     return start, paths[paths.index(start) + 1 :]
+
+
+def keep_later(plan: Plan, stage_name: str, folder: RunFolder) -> Iterator[str]:
+    """Put aside the checkpoints after the one that a stage resumes (`resumed`): a line for each."""
+    start, later = resumed(plan, stage_name, folder)
+    for path in later:
+        kept = path.rename(unused(path))
+        yield f"stage {plan.first.number(stage_name)} goes on from {start}: kept {kept}"
 
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:

@@ -28,7 +28,9 @@ def test_a_data_set_brings_its_own_flags(name):
     declared = {
         "MUG-FED": {"split_by", "test_share"},
         "pendulum": {"pendulum_lengths", "pendulum_dampings"},
-        "sprites-li": {"poses"},
+        "shapes": {"shapes_per_combination"},
+        "sprites": {"hold_out"},
+        "sprites-li": {"poses", "hold_out"},
         "video-folder": {"split_by", "video_step"},
     }
     ours = settings_class("vdsm", name).__dataclass_fields__.keys()
