@@ -25,6 +25,7 @@ def test_names_at_the_intervals(command, tmp_path):
     run = tmp_path / "runs" / "demo"
     stages = ("VDSM_EncDec", "VDSM_seq")
     expected = {f"{epoch}_{name}.pth" for epoch in (2, 4, 5) for name in stages} | {"config.txt"}
+    expected |= {"5_VDSM_seq.fitted.npz"}  # what the last pictures drew from
     assert {path.name for path in (run / "checkpoints").iterdir()} == expected
     pictures = {path.name for path in (run / "images").iterdir()}
     for epoch in (0, 4, 5):

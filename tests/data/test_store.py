@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -227,17 +226,6 @@ def test_a_copied_set_is_looked_at_once_and_a_known_one_is_not(stored, tmp_path)
     for _ in range(3):
         Store(copied, 1, matches=matches).read()
     assert len(whole) == 1
-
-
-def test_a_start_is_cheap(tmp_path):
-    big = Store(tmp_path, 1)
-    big.write((500, 8, 64, 64, 3), lambda frames: pack(frames, {}, {"all": np.arange(500)}))
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        big.read()
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.05, times
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(stored):

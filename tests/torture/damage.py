@@ -115,7 +115,7 @@ def changed(rng, value):
         odd = (tensor[..., None], tensor.to(torch.int8), torch.zeros(0), tensor.to_sparse(), None)
         at[key] = rng.choice(odd)
     else:
-        at[key] = rng.choice(ODD)
+        at[key] = rng.choice([odd for odd in ODD if repr(odd) != repr(at[key])])
     return root
 
 
