@@ -277,7 +277,7 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     for term, value in (losses | {"ELBO": elbo}).items():
         log("held out/" + term, value, epoch)
     t.progress.say(f"  validation: ELBO {elbo:.1f} nats per sequence, with all KL weights at 1")
-    if guards.saves(c, epoch) and (t.place.best is None or elbo > t.place.best[1]):
+    if guards.saves(c, epoch) and elbo > (t.place.best or (0, -float("inf")))[1]:
         t.place.best = epoch, elbo
     if not too_early(t.place.step, t.steps):
         t.progress.trouble(t.stage.warnings(t.validation, losses, annealed))

@@ -33,6 +33,10 @@ LARGEST = 89_000_000  # pixels of a picture: 8K video has 33 million, and Pillow
 MOST, MOST_ANIMATED = 1e12, 2e10
 
 
+# Bytes of a file. A longer one is not read at all, because it may be nothing but a hole.
+PICTURE_BYTES, VIDEO_BYTES = 1_000_000_000, 200_000_000_000
+
+
 class BadFile(Exception):
     """A file cannot be decoded. The message is the reason, in one line."""
 
@@ -57,6 +61,13 @@ def _limit(shape, frames=1, most=math.inf):
         raise BadFile(f"{width}x{height} pixels, expected at most {LARGEST:,}")
     if height * width * frames > most:
         raise BadFile(f"{frames:,} frames of {width}x{height} pixels: more than can be decoded")
+
+
+def refuse_long(path: Path, size: int) -> None:
+    """Raise BadFile if a picture, animation or video of `size` bytes is too long to be read."""
+    most = VIDEO_BYTES if path.suffix.lower() in VIDEOS else PICTURE_BYTES
+    if size > most:
+        raise BadFile(f"{path.name} has {size:,} bytes, expected at most {most:,}")
 
 
 def _regular(path):

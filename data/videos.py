@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data import video_cache
 from data.base import SPLITS, Dataset
-from data.decoders import ANIMATIONS, VIDEOS, BadFile, decode, parts, pictures
+from data.decoders import ANIMATIONS, VIDEOS, BadFile, decode, parts, pictures, refuse_long
 from utils.errors import UserError
 from utils.files import read_json, regular, write_text
 from utils.flags import flag
@@ -117,7 +117,8 @@ class Folder:
         stats = [[name, status.st_size, status.st_mtime_ns] for name, status in known]
         if self.files.get(name, [None])[0] != stats:
             digest = hashlib.sha256()
-            for path in files:
+            for path, (_, status) in zip(files, known):
+                refuse_long(path, status.st_size)
                 with open(path, "rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             self.files[name] = [stats, digest.hexdigest()]

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.errors import warn
-from utils.files import replacing
+from utils.errors import UserError, warn
+from utils.files import regular, replacing
 
 COMPONENTS = 1, 2, 4, 8, 16, 32  # the candidates; each needs PER_COMPONENT codes per component
 PER_COMPONENT = 5
@@ -86,6 +86,7 @@ def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
 def save(path: Path, densities: dict[str, Density], about: dict[str, Any]) -> None:
     """Write densities by the name of their code, and what they were made from, to `path`."""
     arrays = {f"{n}.{field}": getattr(d, field) for n, d in densities.items() for field in FIELDS}
+    about = about | {"codes": list(densities)}
     try:
         with replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
@@ -96,13 +97,22 @@ def save(path: Path, densities: dict[str, Density], about: dict[str, Any]) -> No
 def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
     """The densities at `path`; None if there are none, or if they were made from something else."""
     try:
+        regular(path)
         with np.load(path, allow_pickle=False) as file:
-            if json.loads(str(file["about"])) != about:
+            found = json.loads(str(file["about"]))
+            names = found.pop("codes")
+            if found != about:
                 return None
             arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "about"}
-        names = dict.fromkeys(key.rpartition(".")[0] for key in arrays)
-        return {n: Density(*(arrays[f"{n}.{field}"] for field in FIELDS)) for n in names}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        if not all(array.numel() and array.isfinite().all() for array in arrays.values()):
+            return None
+        densities = {}
+        for name in names:
+            densities[name] = Density(*(arrays[f"{name}.{field}"] for field in FIELDS))
+        return densities
+    except (OSError, UserError, ValueError, LookupError, TypeError, EOFError, RuntimeError):
+        return None
+    except (AttributeError, zipfile.BadZipFile, zlib.error):
         return None
 
 

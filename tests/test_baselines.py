@@ -98,7 +98,9 @@ def test_a_stopped_run_resumes_bit_for_bit(command, tmp_path, monkeypatch, model
     assert_same_checkpoint(*checkpoints)
 
 
-@models
+@pytest.mark.parametrize(
+    "model", [pytest.param("dsa", marks=pytest.mark.slow), "unordered"], ids=["dsa", "unordered"]
+)
 def test_dry_run_and_published_defaults(command, tmp_path, model):
     printed = command("--model", model, "--train", "True", "--dry_run", "True")
     assert printed.code == 0, printed.err

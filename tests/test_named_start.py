@@ -1,6 +1,7 @@
 """--pretrained_model_* of a stage that trains: training goes on from the named checkpoint."""
 
 import pytest
+import torch
 
 from tests.runs import SUFFIX, assert_same_checkpoint, checkpoint, tree
 from tests.tiny import STAGE_1, STAGE_2, TINY
@@ -20,7 +21,8 @@ def test_training_goes_on_from_the_named_checkpoint(
     said = command(*again)
     number = 1 if stage == "EncDec" else 2
     assert said.code == 130
-    assert said.out.count(f"stage {number} goes on from runs/demo/checkpoints/1_VDSM") == 2
+    assert said.out.count(f"stage {number} goes on from runs/demo/checkpoints/1_VDSM") == 1
+    assert ".kept1 and 1 more\n" in said.out
     for epoch, content in old.items():
         assert (folder / f"{name.format(epoch)}.kept1").read_bytes() == content
     # The run remembers that it stands on epoch 1, and resumes what it has made since.
@@ -42,6 +44,20 @@ def test_a_number_to_come_is_the_checkpoint_that_the_command_leaves(command, no_
     said = command(*TINY, *STAGE_1, f"{FLAG}EncDec", 3)
     assert said.code == 0 and "2_VDSM_EncDec.pth" in said.out and first.exists()
     assert "goes on from" not in said.out
+
+
+def test_a_number_to_stand_on_does_not_restart_the_stage_below(command, no_pictures, trained):
+    folder = trained / "checkpoints"
+    for path in folder.glob("*_seq.pth"):
+        path.unlink()
+    below = {path: path.read_bytes() for path in folder.glob("*_EncDec.pth")}
+    said = command(*TINY, f"{FLAG}EncDec", 1)
+    assert said.code == 0 and "goes on from" not in said.out
+    assert {path: path.read_bytes() for path in folder.glob("*_EncDec.pth")} == below
+    stood_on = checkpoint(trained, "EncDec", 1)["model"]
+    model = checkpoint(trained, "Seq", 3)["model"]
+    kept = [name for name in stood_on if torch.equal(model[f"encdec.{name}"], stood_on[name])]
+    assert kept == list(stood_on)
 
 
 def test_numbers_of_no_checkpoint(refused, trained):

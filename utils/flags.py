@@ -111,7 +111,7 @@ def plain_name(text) -> str:
     return text
 
 
-STAGE = re.compile(r"--stage([0-9]+)\.")  # what a flag of one stage begins with
+STAGE = re.compile(r"--stage([0-9]+)\.(?=.)")  # what a flag of one stage begins with
 # argparse's options of a boolean flag, which means True if no value follows it
 OR_ALONE: dict[str, Any] = {"nargs": "?", "const": True}
 

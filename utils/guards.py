@@ -114,7 +114,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
         if info.stands_on:  # the checkpoint holds the weights of the stage that it stands on
             flag = settings.info(info.stands_on).pretrained
             given = getattr(settings, flag)
-            if given is not None and saved[flag] not in (None, given):
+            if given is not None and saved.get(flag) not in (None, given):
                 wrong.append(flag)
         if wrong == ["epochs"] and saved["epochs"] < settings.epochs:
             prefix = f"stage{settings.number(name)}." if len(settings.STAGES) > 1 else ""
@@ -138,24 +138,26 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
 def _change(flag, saved, settings):
     if not hasattr(settings, flag):
         return f"--{flag} {shown(saved[flag])} of an earlier version has no equal in this one"
-    return f"--{flag} was {shown(saved[flag])} and is {shown(getattr(settings, flag))}"
+    default = type(settings).__dataclass_fields__[flag].default  # of a flag that is new since
+    was = shown(saved.get(flag, default))
+    return f"--{flag} was {was} and is {shown(getattr(settings, flag))}"
 
 
 def named_start(plan: Plan, stage_name: str, folder: RunFolder) -> Path | None:
     """The checkpoint that the command names for a stage that it trains: training goes on from it.
 
-    None without a name, and for one that the stage has yet to write: its last, or that on which the
-    next stage of the same command will stand. Raises UserError if there is no such checkpoint.
+    None without a name, for the last one that the stage has yet to write, and where the next stage
+    of the same command will stand on it. Raises UserError if there is no such checkpoint.
     """
     settings = plan.stages[stage_name]
     info = settings.info(stage_name)
     wanted = getattr(settings, info.pretrained)
-    if wanted is None:
+    stood_on = {settings.info(name).stands_on for name in plan.training}
+    if wanted is None or stage_name in stood_on:
         return None
     if not settings.fresh and wanted in folder.epochs(stage_name):
         return folder.checkpoint(stage_name, wanted)
-    stood_on = {settings.info(name).stands_on for name in plan.training}
-    if stage_name in stood_on or wanted == settings.epochs - 1:
+    if wanted == settings.epochs - 1:
         return None
     if settings.fresh:
         given = f"--{info.pretrained} {wanted} names a checkpoint to go on from"
@@ -182,11 +184,12 @@ def resumed(plan: Plan, stage_name: str, folder: RunFolder) -> tuple[Path | None
 
 
 def keep_later(plan: Plan, stage_name: str, folder: RunFolder) -> Iterator[str]:
-    """Put aside the checkpoints after the one that a stage resumes (`resumed`): a line for each."""
+    """Put aside the checkpoints after the one that a stage resumes (`resumed`), and say so."""
     start, later = resumed(plan, stage_name, folder)
-    for path in later:
-        kept = path.rename(unused(path))
-        yield f"stage {plan.first.number(stage_name)} goes on from {start}: kept {kept}"
+    kept = [path.rename(unused(path)) for path in later]
+    if kept:
+        more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        yield f"stage {plan.first.number(stage_name)} goes on from {start}: kept {kept[0]}{more}"
 
 
 def refuse_other_data(state: dict, path: Path, dataset) -> None:

@@ -260,6 +260,7 @@ class RunFolder:
         """Remove what killed runs left half-written, but nothing that a living process writes."""
         for info in self.stages.values():
             sweep(self.checkpoints, f"*_{info.suffix}.pth")
+            sweep(self.checkpoints, f"*_{info.suffix}.fitted.npz")
         sweep(self.checkpoints, CONFIG_TEXT)
         for folder in (self.root, self.images):
             sweep(folder)

@@ -62,6 +62,8 @@ def _check_tensor(name, value, like):
         raise ValueError(f"'{name}' is {list(value.shape)}, expected {list(like.shape)}")
     if value.is_floating_point() != like.is_floating_point():
         raise ValueError(f"'{name}' is {value.dtype}, expected {like.dtype}")
+    if value.layout != torch.strided:
+        raise ValueError(f"'{name}' is {value.layout}, expected torch.strided")
 
 
 def _check_adam(saved, stage):

@@ -171,6 +171,13 @@ def test_what_is_left_out_is_named_once_per_command(made, tmp_path, capsys):
     assert "bob/short0.gif, bob/short1.gif, bob/short2.gif and 2 more\n" in out
 
 
+def test_a_file_of_a_terabyte_is_not_read(made, tmp_path, capsys):
+    films = shutil.copytree(made, tmp_path / "films")
+    os.truncate(next(films.rglob("*.mp4")), 1 << 40)  # a hole, which takes no space
+    videos.load(config(tmp_path / "data", films))
+    assert "has 1,099,511,627,776 bytes, expected at most" in capsys.readouterr().out
+
+
 def test_an_interrupted_or_damaged_cache_is_resumed(made, tmp_path, monkeypatch):
     whole = videos.load(config(tmp_path / "whole", made))
     decode, decoded = videos.decode, []

@@ -1,5 +1,8 @@
 """models/density.py: the fitted densities draw codes like those they were fitted to."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +110,23 @@ def test_a_view_draws_what_decode_takes(model):
         clips = view.sample(5, 4)
         torch.manual_seed(0)
         torch.testing.assert_close(clips, view.decode(*view.draw_fitted(5, 4), 4))
+
+
+def test_damaged_and_foreign_files_give_none(tmp_path):
+    path, about = tmp_path / "0.fitted.npz", {"weights": 1}
+    save(path, {"s": fit(corners(40), corners(8), np.arange(40))}, about)
+    content = path.read_bytes()
+    assert load(path, about).keys() == {"s"}
+    flags = bytearray(content)
+    flags[content.index(b"PK\x01\x02") + 8] ^= 0x20  # "compressed patched data"
+    path.write_bytes(flags)
+    assert load(path, about) is None
+    np.savez(path, about=np.array(json.dumps(about | {"codes": ["s"]})))
+    assert load(path, about) is None
+    found = fit(corners(40), corners(8), np.arange(40))
+    found.means *= float("nan")
+    save(path, {"s": found}, about)
+    assert load(path, about) is None
+    path.unlink()
+    os.mkfifo(path)  # nobody writes into it
+    assert load(path, about) is None

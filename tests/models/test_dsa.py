@@ -74,6 +74,7 @@ def test_published_sizes(posterior, dynamic):
 def test_published_setting():
     c = DSASettings()
     assert (c.bs, c.seq_len, c.epochs, c.lr, c.dataset_name) == (25, 8, 200, 0.0002, "sprites-li")
+    assert DSASettings(fidelity="release").epochs == 200  # the trainer's 500 are asked for
 
 
 def test_static_posterior_reads_the_last_states_of_both_directions():

@@ -151,6 +151,7 @@ def test_released_files_load(tmp_path, monkeypatch, settings):
         (("model", "encoder.pose.bias"), None, "it has no tensor 'encoder.pose.bias'"),
         (("model", "encoder.pose.bias"), 3.0, "it has no tensor 'encoder.pose.bias'"),
         (("model", "encoder.pose.bias"), torch.ones(8, dtype=torch.int64), "is torch.int64"),
+        (("model", "encoder.pose.bias"), torch.ones(8).to_sparse(), "is torch.sparse_coo"),
         (("model", "more"), torch.ones(2), "it has a tensor 'more'"),
         (("model",), [1], "is no checkpoint of stage 1"),
         (("optimizer",), (), "is no checkpoint of stage 1"),
