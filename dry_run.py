@@ -36,11 +36,8 @@ def _describe(stage_name, c, trains, program):
         checkpoints += bool(c.save_every_steps)
     disk = checkpoints * sizes["checkpoint"] + pictures
     networks = ", ".join(f"{part} {count:,}" for part, count in sizes["networks"].items())
-    trained, each, task = (
-        sizes["trained"],
-        human(sizes["checkpoint"]),
-        "train" if trains else "test",
-    )
+    trained, each = sizes["trained"], human(sizes["checkpoint"])
+    task = "train" if trains else "test"
     parts = memory(stage_name, c, program)
     most = human(parts.pop("peak"))
     beside = ", ".join(f"{part} {human(size)}" for part, size in parts.items() if size)

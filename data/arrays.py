@@ -4,8 +4,8 @@ An object array is stored as a pickle, and a pickle can run any code. Here it ca
 arrays, which are built from their bytes and not by the functions that the pickle names.
 """
 
-import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 
 from utils.errors import UserError
 from utils.files import regular
+from utils.limits import memory
 
 KEY = "arr_0"  # the key that np.savez(path, array) uses
 
@@ -49,9 +50,10 @@ def _archive(path) -> Generator[zipfile.ZipFile]:
     """The open archive. Whatever is raised while it is read is a UserError."""
     try:
         regular(path)
-        with zipfile.ZipFile(path) as archive:
-            # a small archive can unpack to more than the machine has
-            if sum(entry.file_size for entry in archive.infolist()) > _memory():
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of impossible numbers in a damaged header
+            # a small archive can unpack to more than this process may hold
+            if sum(entry.file_size for entry in archive.infolist()) > memory()[0]:
                 raise MemoryError
             yield archive
     except UserError:
@@ -79,11 +81,6 @@ def mapped(path: Path) -> np.ndarray:
     except Exception as error:  # a damaged header can raise any exception
         why = getattr(error, "strerror", None) or type(error).__name__
         raise UserError(f"cannot read {path} ({why}): get it again") from None
-
-
-def _memory():
-    """Bytes of memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(file):

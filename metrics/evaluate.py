@@ -288,11 +288,8 @@ class Evaluation:
 
     def fid(self):
         """The Frechet distances of metrics/fid.py, with clips drawn with the first seed."""
-        features, held, numbers = (
-            Features(self.settings.fid_weights, self.device),
-            self.held_out,
-            {},
-        )
+        features, held = Features(self.settings.fid_weights, self.device), self.held_out
+        numbers, notes = {}, {}
         for source, codes in self.drawn_codes.items():
             distances, notes = fid(features, held.frames, self.decoded(*codes[0]), held.rebuilt)
             if source != "prior":

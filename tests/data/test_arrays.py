@@ -121,7 +121,7 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", np.zeros(10**6))
     assert (tmp_path / "a.npz").stat().st_size < 10**5
-    monkeypatch.setattr(arrays, "_memory", lambda: 10**6)
+    monkeypatch.setattr(arrays, "memory", lambda: (10**6, "the machine"))
     assert "does not fit into memory" in refused(tmp_path / "a.npz")
 
 
@@ -149,3 +149,13 @@ def test_headers_of_every_kind_are_one_line(tmp_path, header):
     refused(tmp_path / "a.npz")
     with pytest.raises(UserError, match="a.npz"):
         arrays.load_all(tmp_path / "a.npz")
+
+
+def test_no_warning_of_numpy_stands_beside_a_refusal(tmp_path, recwarn):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**63}, 2), }}\n".encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        archive.writestr("arr_0.npy", magic + header + bytes(100))
+    with pytest.raises(UserError, match="cannot be read"):
+        arrays.load(tmp_path / "a.npz")
+    assert not recwarn
