@@ -30,12 +30,16 @@ def in_blocks(layer: Callable, x: torch.Tensor) -> torch.Tensor:
 
 
 def deviation(y: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of each channel of y [B, C, ...], summed in float64: [C]."""
+    """The standard deviation of each channel of y [B, C, ...], summed in float64: [C].
+
+    In float32 on Apple's GPU, which has no float64.
+    """
     # y.std over several dimensions sums in float64 too, and takes three times as long.
     dims = [d for d in range(y.dim()) if d != 1]
-    total = squares = y.new_zeros(y.shape[1], dtype=torch.float64)
+    dtype = torch.float32 if y.device.type == "mps" else torch.float64
+    total = squares = y.new_zeros(y.shape[1], dtype=dtype)
     for part in y.split(16):
-        exact = part.double()
+        exact = part.to(dtype)
         total, squares = total + exact.sum(dims), squares + (exact * exact).sum(dims)
     count = y.numel() // y.shape[1]
     return ((squares - total * total / count) / (count - 1)).clamp_min(0).sqrt().to(y)

@@ -29,6 +29,12 @@ date.
   takes those of a saved `config.json`. Flags on the command line override both.
 - A flag marked * may differ when a run is resumed. It changes what is shown or written, not what is
   learnt. The other flags must stay as they were.
+
+## Completion
+
+`python -m utils.completion` prints a file that completes names and values of flags behind
+`python main.py`. In bash, type `source <(python -m utils.completion)`, or add the output to
+`~/.bashrc`. In zsh, first type `autoload -Uz bashcompinit && bashcompinit`.
 """
 
 

@@ -119,7 +119,7 @@ class DeviceSteps:
         self.sent: dict[int, dict[str, Any]] = {}
         self.gradients: list[torch.Tensor | None] = []
         # On a GPU, Adam reads a learning rate in float32.
-        self.of_rates = np.float32 if batches.device.type == "cuda" else np.float64
+        self.of_rates = np.float64 if batches.device.type == "cpu" else np.float32
 
     def send(self, step: int, stop: int) -> None:
         """Draw the inputs of the steps from `step` to `stop` and send them to the device."""

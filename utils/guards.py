@@ -25,6 +25,7 @@ from utils.settings import RunSettings
 
 NAMED = 6  # differing settings that a message names
 NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
+NO_MPS = "--device mps: found no GPU of Apple: use --device cpu or --device auto"
 NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that is not finite
 
 
@@ -54,7 +55,9 @@ def refuse_at_once(plan: Plan) -> None:
     no_gpu = settings.device == "cpu" or no_gpu_driver()
     if no_gpu and settings.device == "cuda":
         raise UserError(NO_GPU)
-    if no_gpu:
+    if settings.device == "mps" and sys.platform != "darwin":
+        raise UserError(NO_MPS)
+    if no_gpu or settings.device == "mps":
         refuse_on_cpu(settings.precision)
     refuse_export(plan, folder)
     if not plan.training:

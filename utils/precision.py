@@ -30,6 +30,8 @@ def fast_bf16(device: Any) -> bool:
     """Whether the torch device multiplies bfloat16 numbers in hardware."""
     import torch
 
+    if device.type == "mps":
+        return False  # nobody has measured it
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():

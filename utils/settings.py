@@ -185,8 +185,8 @@ class RunSettings:
     quiet: bool = flag(False, OUTPUT, free=True)
     "Print no progress. Warnings and errors remain."
 
-    device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda"), free=True)
-    "Where to compute. auto takes a CUDA GPU if there is one."
+    device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda", "mps"), free=True)
+    "Where to compute. auto takes a CUDA GPU if there is one. mps is Apple's GPU, untested so far."
     threads: int = flag(0, MACHINE, low=0, high=1024, free=True)
     "CPU threads. 0 leaves the choice to torch."
     precision: str = flag("fp32", MACHINE, choices=("fp32", "bf16", "tf32"), free=True)

@@ -11,7 +11,7 @@ import torch
 
 from utils.adam import Adam
 from utils.errors import UserError
-from utils.guards import NO_GPU
+from utils.guards import NO_GPU, NO_MPS
 from utils.precision import prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
@@ -34,7 +34,11 @@ def choose_device(name: str, threads: int = 0, precision: str = "fp32") -> torch
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(NO_GPU)
-    device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError(NO_MPS)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
     prepare(precision, device)
     if device.type == "cpu":
         keep_freed_memory()
