@@ -191,9 +191,9 @@ def attempt(
 
     on_device = device_steps(t, values)
     stage.network.train()
-    logs = c.tboard_log and place.step < t.steps
-    first_epoch = place.step // c.bs_per_epoch
-    events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, origin(device))
+    logs, first_epoch = c.tboard_log and place.step < t.steps, place.step // c.bs_per_epoch
+    about = origin(device) | {"frames per sequence": str(stage.frames_counted(t.batches))}
+    events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, about)
     saving = Saver(folder, info.name, c.keep_checkpoints)
     with signals.patiently(), saving as saver, events as log:
         while place.step < t.steps:

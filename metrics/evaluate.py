@@ -214,8 +214,8 @@ class Evaluation:
             rounds.append({f"{kind}_{name}": value for name, value in measures.items()})
         ceilings = {f: math.log(n) for f, n in self.classes.items() if f in self.dataset.dynamic}
         judged = self.judge_notes(real)
-        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, **judged}
-        outcome = over_seeds(rounds, notes, self.units)
+        notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, "values": self.classes}
+        outcome = over_seeds(rounds, notes | judged, self.units)
         shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
         return outcome._replace(figures=shares | outcome.figures)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from metrics.published import as_text, reported
 from metrics.summary import Outcome
+from metrics.words import short_spread, why_missing
 from utils.errors import UserError
 from utils.files import read_json, write_text
 
@@ -66,6 +67,7 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
             "is": MEANING[name],
             **outcome.notes,
             "figures": list(outcome.figures),
+            "without value": _reasons(outcome.figures),
             "seed spread": _without_nan(outcome.seed_spread),
             "reported": {name: by_system for name, by_system in papers.items() if by_system},
         }
@@ -80,6 +82,11 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
 def _without_nan(values):
     """Values for JSON, which has neither NaN nor infinity: None in their place."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _reasons(values):
+    """{figure: why it has no value}."""
+    return {name: why_missing(name) for name, value in values.items() if not math.isfinite(value)}
 
 
 def table(numbers: dict[str, float], details: dict) -> str:
@@ -106,6 +113,9 @@ def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:
             print(f"  warning: {warning}")
         for name, value in outcome.figures.items():
             both = outcome.spread, outcome.seed_spread
-            spread, over_seeds = (f"{part[name]:.2g}" if name in part else "" for part in both)
-            papers = as_text(reported(dataset_name, name, outcome.notes))
-            print(f"  {name:<52} {value:<9.4g} {spread:<13} {over_seeds:<11} {papers}".rstrip())
+            spread, over_seeds = (short_spread(part.get(name)) for part in both)
+            remark = as_text(reported(dataset_name, name, outcome.notes))
+            number = f"{value:.4g}"
+            if not math.isfinite(value):
+                number, remark = "-", f"no value: {why_missing(name)}"
+            print(f"  {name:<52} {number:<9} {spread:<13} {over_seeds:<11} {remark}".rstrip())

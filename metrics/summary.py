@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metrics.words import NOISE
+
 RESAMPLES = 200
 # One array per name of a factor, a label or a code.
 Arrays = dict[str, np.ndarray]
@@ -62,9 +64,15 @@ def spreads(measures: Measures, units: np.ndarray | None = None, seed: int = 0) 
             resamples = rng.integers(count, size=(RESAMPLES, count))
             drawn[n] = np.stack([np.bincount(row, minlength=count)[member] for row in resamples])
         resampled = measure.resampled(drawn[n])
-        all_missing = np.all(np.isnan(resampled))
-        errors[name] = float("nan") if all_missing else float(np.nanstd(resampled))
+        present = resampled[~np.isnan(resampled)]
+        errors[name] = _spread(present) if present.size else float("nan")
     return errors
+
+
+def _spread(values):
+    """The standard deviation; 0 below NOISE, which rounding alone gives."""
+    spread = float(np.std(values))
+    return 0.0 if spread < NOISE else spread
 
 
 class Outcome(NamedTuple):
@@ -93,5 +101,5 @@ def over_seeds(
         if parts:
             measures[name] = Measure(np.stack([part.values for part in parts], 1), parts[0].how)
         values = [result.figure() if isinstance(result, Measure) else result for result in results]
-        means[name], seed_spread[name] = float(np.mean(values)), float(np.std(values))
+        means[name], seed_spread[name] = float(np.mean(values)), _spread(values)
     return Outcome(means | figures(measures), spreads(measures, units), seed_spread, notes)

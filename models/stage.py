@@ -80,6 +80,10 @@ class Stage:
         """The terms of the loss, summed over a batch. inputs: of `inputs`, as arrays or tensors."""
         return self.network.loss(batches.frames(**inputs), annealed)
 
+    def frames_counted(self, batches) -> int:
+        """How many frames of a sequence its loss counts: those of `inputs`, at every step."""
+        return self.inputs(batches, 0)["clip"].shape[1]
+
     def loss(self, batches, step: int, annealed: Annealed) -> tuple[dict[str, Term], int]:
         """The terms of the loss of batch `step`, and the number of sequences in the batch."""
         return self.terms(batches, self.inputs(batches, step), annealed), batches.size

@@ -1,8 +1,9 @@
 """--report True: everything that a run left on disk, on one page that opens without a network.
 
-The page is made from config.json, metrics.json, TensorBoard's events and the folder of pictures. It
-leaves out what is missing, and says which flag would have written it. It also leaves out what
-cannot be read, and says so: a report never spoils a training.
+The verdict comes first, then two animations and the curves; the rest is folded. The page is made
+from config.json, metrics.json, TensorBoard's events and the folder of pictures. It leaves out what
+is missing, and says which flag would have written it. It also leaves out what cannot be read, and
+says so: a report never spoils a training.
 """
 
 import csv
@@ -23,8 +24,11 @@ import numpy as np
 from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from metrics import results
+from metrics.verdict import Line, verdict
+from metrics.words import in_words, short_spread, why_missing
 from pictures.drawing import CAPTIONS
-from pictures.plots import curves, data_uri, heat_map
+from pictures.plots import curves, data_uri, heat_map, last_losses
 from utils import files, flags, origin, plan
 from utils.errors import UserError
 from utils.progress import turn_of
@@ -32,8 +36,12 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings, settings_class
 
 TEMPLATE = Path(__file__).with_name("report.html")
+GLOSSARY = TEMPLATE.parent.parent / "docs" / "GLOSSARY.md"
 RESUMED = 1  # SessionLog.START of TensorBoard: the run went on from this step
-COLUMN = 700  # pixels; a wider picture gets the whole width of the page
+SMALL = 320  # pixels; a picture of less than half this width is enlarged
+# Beginnings of the names of two pictures that show what a model does, the best first.
+CONVINCING = ("vid_swap_", "swap_ep_"), ("continue_", "transfer_", "vid_", "samples_", "train_")
+COUNTED = re.compile(r", frames per sequence (\d+)")  # in the origin of TensorBoard's files
 MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
 ENDINGS = {".png": b"IEND\xaeB`\x82", ".gif": b";"}  # of whole files
 LONGEST = 300  # letters of a reason why a part is left out
@@ -63,20 +71,38 @@ def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
     stages = [part(f"stage {n}", _stage, n, v, folder.tensorboard, part) for n, v in saved.items()]
     uses = [(caption, part(caption, experts, text)) for caption, text in tables]
     log = folder.log.read_text("utf-8", "replace") if folder.log.is_file() else ""
+    newest: dict = list(saved.values())[-1] if saved else dataclasses.asdict(settings)
+    whole = part("the verdict", judged, folder.metrics, newest.get("draw_from")) or ("", [])
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text()).render(
-        settings=next(iter(saved.values()), dataclasses.asdict(settings)),
+        settings=newest,
+        sentence=whole[0],
+        lines=whole[1],
         stages=[stage for stage in stages if stage],
+        convincing=convincing(shots),
         shots=[shot for shot in shots if "traverse_" not in shot.name],
         traversals=[shot for shot in shots if "traverse_" in shot.name],
         experts=[(caption, *use) for caption, use in uses if use],
         figures=part("the figures", figures, folder.metrics) or [],
+        words=part("the glossary", glossary) or {},
         warnings=[*log.splitlines(), *left_out],
         commit=origin.commit(),
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     files.write_text(folder.report, page)
     return folder.report, list(left_out)
+
+
+def judged(path: Path, draws: str | None) -> tuple[str, list[Line]]:
+    """`metrics.verdict.verdict` of the file metrics.json at `path`."""
+    return verdict(*results.read(path), draws or "prior")
+
+
+def glossary() -> dict[str, str]:
+    """The terms of docs/GLOSSARY.md and what they mean, as text without links and marks."""
+    text = re.sub(r"\n +", " ", GLOSSARY.read_text())
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).replace("`", "")
+    return dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", text, re.MULTILINE))
 
 
 def label(stage_name: str, model: str) -> str:
@@ -101,17 +127,34 @@ def _stage(stage_name, saved, tensorboard, part):
     settings = cls(**{name: tuples.get(name, values[name]) for name in fields})
     batches = f"{settings.bs_per_epoch} batches of {settings.batch_size} sequences"
     hours, rest = divmod(round(log["seconds"]), 3600)
+    counted = COUNTED.search(" ".join(log["origins"][-1:]))
+    names = plain_names(settings, stage_name, log["scalars"])
+    given = log["scalars"], names, int(counted.group(1)) if counted else None
+    drawn = part(f"the curves of {stage_name}", curves, *given) if log["scalars"] else None
     return {
         "label": label(stage_name, settings.model),
         "command": "python main.py " + shlex.join(settings.as_flags()),
         "size": f"{settings.epochs} epochs of {batches}",
         "time": (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s",
-        "origins": log["origins"],
-        "curves": part(f"the curves of {stage_name}", curves, log["scalars"])
-        if log["scalars"]
-        else None,
+        "origins": [COUNTED.sub("", text) for text in log["origins"]],
+        "curves": drawn,
+        "frames": given[2],
+        "losses": last_losses(*given),
         "settings": {name: flags.shown(value) for name, value in values.items()},
     }
+
+
+def plain_names(settings: RunSettings, stage_name: str, scalars: dict) -> dict[str, str]:
+    """{tag of TensorBoard: plain name} of the terms of a stage's loss and of its schedules.
+
+    The KL weight of a latent variable without a term in this stage is ''. scalars: what was logged.
+    """
+    stage = settings.info(stage_name).stage()
+    names = {f"loss/{term}": name for term, name in stage.TERMS.items()}
+    for latent in stage.TERMS:
+        used = f"loss/{latent}" in scalars
+        names[stage.TAGS.get(latent, f"{latent} anneal")] = f"KL weight of {latent}" if used else ""
+    return names | {stage.TAGS.get("temperature", "temperature anneal"): "temperature tau"}
 
 
 def read_events(folder: Path) -> dict:
@@ -156,7 +199,7 @@ class Shot(NamedTuple):
     caption: str
     name: str  # of its file
     uri: str
-    wide: bool  # whether it is wider than a column
+    width: int  # at which it is shown, in pixels
 
 
 def pictures(folder: Path, left_out: Parts) -> tuple[list[Shot], list[tuple[str, str]]]:
@@ -186,8 +229,19 @@ def _shot(path, caption):
     content = path.read_bytes()
     if not content.endswith(ENDINGS[path.suffix]):
         raise ValueError("the file is empty or cut")
-    wide = iio.improps(content, index=0, extension=path.suffix).shape[1] > COLUMN
-    return Shot(caption, path.name, data_uri(MIME_TYPES[path.suffix], content), wide)
+    width = iio.improps(content, index=0, extension=path.suffix).shape[1]
+    shown = width * max(1, SMALL // max(width, 1))
+    return Shot(caption, path.name, data_uri(MIME_TYPES[path.suffix], content), shown)
+
+
+def convincing(shots: list[Shot]) -> list[Shot]:
+    """Two pictures that show at once what the model does, the first of each row of CONVINCING."""
+    chosen = []
+    for beginnings in CONVINCING:
+        fits = [shot for start in beginnings for shot in shots if shot.name.startswith(start)]
+        fits.sort(key=lambda shot: not shot.name.endswith(".gif"))
+        chosen += fits[:1]
+    return chosen
 
 
 def _kind(path):
@@ -234,9 +288,9 @@ def experts(text: str) -> tuple[list[str], str, list[tuple]]:
 def figures(path: Path) -> list[dict]:
     """metrics.json as tables, one per stage and protocol; none if there is no such file.
 
-    A row of a table holds name, value, standard error, spread over seeds, what papers report, and
-    the same figure of draws from the fitted density ('' if there is none). Raises UserError if the
-    file is of another kind.
+    A row of a table holds name, value, standard error, spread over seeds, what papers report, the
+    same figure of draws from the fitted density ('' if there is none), the figure in words, and
+    where it is better. Raises UserError if the file is of another kind.
     """
     if not path.exists():
         return []
@@ -252,8 +306,8 @@ def figures(path: Path) -> list[dict]:
 
 
 def _table(numbers, stage_name, details, protocol, measured):
-    parts = numbers, details["spread"], measured.get("seed spread", {})
-    reported = measured.get("reported", {})
+    spreads = details["spread"], measured.get("seed spread", {})
+    reported, reasons = measured.get("reported", {}), measured.get("without value", {})
     rows, names = [], measured["figures"]
     # A figure of draws from the prior stands beside that of draws from the fitted density.
     beside = {}
@@ -262,16 +316,22 @@ def _table(numbers, stage_name, details, protocol, measured):
         of_prior = of_prior if of_prior in names else name.replace("fitted_", "")
         if of_prior != name and of_prior in names:
             beside[of_prior] = name
+
+    def number(name):
+        missing = f"none: {reasons.get(name) or why_missing(name)}"
+        return missing if numbers.get(name) is None else f"{numbers[name]:.4g}"
+
     for name in [name for name in names if name not in beside.values()]:
-        values = [f"{part[name]:.4g}" if part.get(name) is not None else "" for part in parts]
+        errors = [short_spread(part.get(name), ".4g") for part in spreads]
         papers = ", ".join(f"{system} {v:g}" for system, v in reported.get(name, {}).items())
-        fitted = numbers.get(beside.get(name))
-        rows.append((name, *values, papers, "" if fitted is None else f"{fitted:.4g}"))
+        fitted = number(beside[name]) if name in beside else ""
+        rows.append((name, number(name), *errors, papers, fitted, *in_words(name)))
     notes = {key: value for key, value in details.items() if isinstance(value, (str, int))}
     return {
         "title": f"{label(stage_name, details.get('model', RunSettings.model))}, {protocol}",
         "is": measured.get("is", details.get("protocol")),
         "notes": "; ".join(f"{key}: {value}" for key, value in notes.items()),
+        "clips": f"{details.get('n')} {details.get('split')} clips",
         "warnings": measured.get("warnings", []),
         "rows": rows,
         "fitted": bool(beside),
