@@ -130,6 +130,24 @@ def test_fidelity_names_tests_that_exist():
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_words_lead_to_the_glossary(page):
+    special = r"\b(ELBO|KLs?|nats|DCI|FID|IS|msd|judge|leak excess|PSNR|LPIPS|experts|prior)\b"
+    if page.name not in ("GLOSSARY.md", "SPEED.md") and re.search(special, page.read_text()):
+        assert "GLOSSARY.md" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["RESULTS.md", "COMPARISON.md"])
+def test_each_result_has_question_command_table_and_picture(name):
+    sections = re.split(r"^## ", (ROOT / "docs" / name).read_text(), flags=re.MULTILINE)[1:]
+    results = [part for part in sections if not part.startswith(("Not measured", "Commands"))]
+    assert len(results) > 1
+    for part in results:
+        picture = r"\.(png|gif)\)|judge and pictures as in the\s+section above"
+        for wanted in (r"\*\*Question:\*\*", r"\*\*Command:\*\*", r"^\| --- ", picture):
+            assert re.search(wanted, part, re.MULTILINE), (part.splitlines()[0], wanted)
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 

@@ -16,7 +16,7 @@ PRESETS_PAGE = PAGE.with_name("PRESETS.md")
 OPENING = """# Flags
 
 This page is generated from the settings by `python -m utils.flags_page`. A test keeps it up to
-date.
+date. [GLOSSARY.md](GLOSSARY.md) explains KL, prior, judge and the other words.
 `python main.py --help` shows the same flags in the terminal, with `--model NAME` and
 `--dataset_name NAME` those of another model or data set.
 
