@@ -19,7 +19,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import pendulum
 from pictures.codes import expert_use
-from pictures.report import Parts, experts, figures, label, pictures, read_events, write_report
+from pictures.plots import last_losses
+from pictures.report import (
+    Parts,
+    Shot,
+    convincing,
+    experts,
+    figures,
+    label,
+    pictures,
+    read_events,
+    write_report,
+)
 from tests.conftest import few
 from tests.made import WRONG_KINDS
 from tests.tiny import TEST, TINY
@@ -132,6 +143,39 @@ def test_every_picture_and_table_of_a_run_has_its_caption(run):
     assert len(tables) == 2
     assert any("continued to 60 frames" in caption for caption in captions)
     assert "Traversal of the code d (after epoch 1)" in captions
+
+
+def test_curves_have_plain_names_and_one_unit(run):
+    page = Page((run / "report.html").read_text())
+    plots = {alt: data.decode() for alt, _, data in page.images if alt.startswith("curves of")}
+    one, two = (plots[f"curves of Stage {n}"] for n in (1, 2))
+    for words in ("nats per frame", "nats per pixel", "KL weight of s", "temperature tau", "epoch"):
+        assert f"<!-- {words} -->" in one and f"<!-- {words} -->" in two, words
+    # Stage 1 has no d, although its schedules hold a weight for it.
+    assert "KL weight of d" not in one and "KL weight of d" in two
+    assert not re.search("anneal|id temp|loss/", one + two)
+    # --frames_per_clip 6 of 16 frames in stage 1; stage 2 counts its two for the whole clip.
+    assert "Stage 1, sequences of 6 frames" in page.text
+    assert "Stage 2, sequences of 16 frames" in page.text
+
+
+def test_losses_in_three_units():
+    scalars = {"total loss": {0: 9e9, 2: 8192.0}, "held out/s": {2: 4096.0}, "loss/s": {2: 1.0}}
+    names = {"loss/s": "KL of identity s"}
+    rows = [("training loss, with KL weights", "8192", "4096", "1"),
+            ("validation, KL of identity s", "4096", "2048", "0.5")]  # fmt: skip
+    assert last_losses(scalars, names, 2) == rows
+    # A run of an earlier version did not record the frames of a sequence.
+    assert last_losses(scalars, names, None) == [(*row[:2], "", "") for row in rows]
+
+
+def test_two_convincing_pictures():
+    names = "seq_1_gt.png vid_1_gen.gif vid_swap_1_gen.gif continue_1_40.png continue_1_40.gif"
+    shots = [Shot("", name, "", 1) for name in (*names.split(), "swap_ep_1_rec.png")]
+    assert [shot.name for shot in convincing(shots)] == ["vid_swap_1_gen.gif", "continue_1_40.gif"]
+    still = [shot for shot in shots if shot.name.endswith(".png")]
+    assert [shot.name for shot in convincing(still)] == ["swap_ep_1_rec.png", "continue_1_40.png"]
+    assert convincing([]) == []
 
 
 @pytest.mark.parametrize(
