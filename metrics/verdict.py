@@ -5,7 +5,7 @@ which on we call it good; ours, not a paper's) and what papers print, where that
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from metrics.published import FID_NETWORK, as_text, reported
@@ -87,16 +87,26 @@ KINDS = {
 }  # fmt: skip
 
 
-def verdict(numbers: Mapping, details: Mapping, draws: str = "prior") -> tuple[str, list[Line]]:
-    """One sentence on a run, and the figures that it rests on; ('', []) if nothing was measured.
+class Verdict(NamedTuple):
+    """One sentence on a run, the figures that it rests on, and the stage and clips measured."""
+
+    sentence: str = ""
+    lines: Sequence[Line] = ()
+    stage_name: str = ""
+    clips: str = ""
+
+
+def verdict(numbers: Mapping, details: Mapping, draws: str = "prior") -> Verdict:
+    """The verdict on a run, empty if nothing was measured.
 
     numbers, details: of metrics.json (metrics.results.read); the last stage that was measured
     counts. draws: 'prior' or 'fitted', what drawn identities are drawn from.
     """
-    judged = [notes for notes in details.values() if "swap" in notes["protocols"]]
-    notes = (judged or list(details.values()) or [None])[-1]
-    if notes is None:
-        return "", []
+    judged = [name for name, notes in details.items() if "swap" in notes["protocols"]]
+    if not details:
+        return Verdict()
+    stage_name = (judged or list(details))[-1]
+    notes = details[stage_name]
     swap = notes["protocols"].get("swap", {})
     values = {name: v for name, v in numbers.items() if name in notes["figures"]}
     whole = any(re.match("transfer_|seq_|continuation_", name) for name in values)
@@ -114,7 +124,9 @@ def verdict(numbers: Mapping, details: Mapping, draws: str = "prior") -> tuple[s
         if names and all(name in values for name in names.values()):
             lines[key] = _line(kind, fields, names, groups[kind.of], values, notes)
     lines = dict(list(lines.items())[:MOST])
-    return _sentence(lines, swap.get("warnings", [])), list(lines.values())
+    clips = f"{notes.get('n')} {notes.get('split')} clips"
+    sentence = _sentence(lines, swap.get("warnings", []))
+    return Verdict(sentence, list(lines.values()), stage_name, clips)
 
 
 def _names(kind, fields, factors):

@@ -81,8 +81,8 @@ class Stage:
         return self.network.loss(batches.frames(**inputs), annealed)
 
     def frames_counted(self, batches) -> int:
-        """How many frames of a sequence its loss counts: those of `inputs`, at every step."""
-        return self.inputs(batches, 0)["clip"].shape[1]
+        """For how many frames the loss of one sequence counts."""
+        return self.batch(batches, 0)[0].shape[1]
 
     def loss(self, batches, step: int, annealed: Annealed) -> tuple[dict[str, Term], int]:
         """The terms of the loss of batch `step`, and the number of sequences in the batch."""

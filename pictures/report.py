@@ -25,7 +25,7 @@ from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from metrics import results
-from metrics.verdict import Line, verdict
+from metrics.verdict import Verdict, verdict
 from metrics.words import in_words, short_spread, why_missing
 from pictures.drawing import CAPTIONS
 from pictures.plots import curves, data_uri, heat_map, last_losses
@@ -72,12 +72,11 @@ def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
     uses = [(caption, part(caption, experts, text)) for caption, text in tables]
     log = folder.log.read_text("utf-8", "replace") if folder.log.is_file() else ""
     newest: dict = list(saved.values())[-1] if saved else dataclasses.asdict(settings)
-    whole = part("the verdict", judged, folder.metrics, newest.get("draw_from")) or ("", [])
+    whole = part("the verdict", judged, folder.metrics, newest) or Verdict()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text()).render(
         settings=newest,
-        sentence=whole[0],
-        lines=whole[1],
+        verdict=whole,
         stages=[stage for stage in stages if stage],
         convincing=convincing(shots),
         shots=[shot for shot in shots if "traverse_" not in shot.name],
@@ -93,9 +92,14 @@ def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
     return folder.report, list(left_out)
 
 
-def judged(path: Path, draws: str | None) -> tuple[str, list[Line]]:
-    """`metrics.verdict.verdict` of the file metrics.json at `path`."""
-    return verdict(*results.read(path), draws or "prior")
+def judged(path: Path, settings: dict) -> Verdict:
+    """The verdict of the file metrics.json at `path`, with the heading of its stage.
+
+    settings: those of the last stage, as saved.
+    """
+    found = verdict(*results.read(path), settings.get("draw_from", "prior"))
+    heading = label(found.stage_name, settings.get("model", RunSettings.model))
+    return found._replace(stage_name=heading)
 
 
 def glossary() -> dict[str, str]:
@@ -331,7 +335,6 @@ def _table(numbers, stage_name, details, protocol, measured):
         "title": f"{label(stage_name, details.get('model', RunSettings.model))}, {protocol}",
         "is": measured.get("is", details.get("protocol")),
         "notes": "; ".join(f"{key}: {value}" for key, value in notes.items()),
-        "clips": f"{details.get('n')} {details.get('split')} clips",
         "warnings": measured.get("warnings", []),
         "rows": rows,
         "fitted": bool(beside),

@@ -163,6 +163,9 @@ class SeqStage(VDSMStage):
             inputs["seen"] = max(int(batches.pick(step, 1, frames, 1)[0, 0]), frames // 2)
         return inputs
 
+    def frames_counted(self, batches):
+        return batches.draw(0)[0].shape[1]  # some pixels are counted for all
+
     def terms(self, batches, inputs, annealed):
         c, clip, time = self.settings, inputs["clip"], inputs["time"]
         codes, picked = self.codes(batches, clip, time), inputs.get("picked")

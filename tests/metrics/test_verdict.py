@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metrics.published import FID_NETWORK
-from metrics.verdict import KINDS, MOST, verdict
+from metrics.verdict import KINDS, MOST, Verdict, verdict
 
 GLOSSARY = Path(__file__).resolve().parent.parent.parent / "docs" / "GLOSSARY.md"
 
@@ -36,13 +36,15 @@ def measured(data="sprites-li", stage1=False, warnings=(), **numbers):
         "figures": list(usual),
     }
     notes = {"data": data, "figures": list(usual), "spread": {f"{kind}_hair_accuracy": 1e-16}}
+    notes |= {"n": 84, "split": "test"}
     notes["protocols"] = {"swap": swap}
     return usual, {"EncDec" if stage1 else "Seq": notes}
 
 
 @pytest.mark.parametrize("stage1", [False, True])
 def test_the_lines_and_the_sentence(stage1):
-    sentence, lines = verdict(*measured(stage1=stage1))
+    sentence, lines, stage_name, clips = verdict(*measured(stage1=stage1))
+    assert (stage_name, clips) == ("EncDec" if stage1 else "Seq", "84 test clips")
     assert sentence == (
         "Identity and motion are kept apart: 7 of 8 figures reach their bar; below it: "
         "variety of identities drawn from the prior (0.4, bar: at least 0.95)."
@@ -85,9 +87,9 @@ def test_bad_runs_weak_judges_and_sets_without_labels():
     assert sentence.startswith("Identity and motion are not fully kept apart: 5 of 8")
     assert sentence.endswith("quality of reconstructions (9 dB, bar: at least 25 dB), 1 more.")
     assert verdict(*measured(warnings=["weak"]))[0].startswith("The judge is weak")
-    assert verdict({}, {}) == ("", [])
+    assert verdict({}, {}) == Verdict()
     plain = {"figures": ["seq_reconstruction_psnr"], "spread": {}, "protocols": {}, "data": "x"}
-    sentence, lines = verdict({"seq_reconstruction_psnr": 30.0}, {"Seq": plain})
+    sentence, lines, *_ = verdict({"seq_reconstruction_psnr": 30.0}, {"Seq": plain})
     assert sentence.startswith("Without labels") and [line.value for line in lines] == ["30 dB"]
 
 
