@@ -140,7 +140,7 @@ def _stage(stage_name, saved, tensorboard, part):
         "command": "python main.py " + shlex.join(settings.as_flags()),
         "size": f"{settings.epochs} epochs of {batches}",
         "time": (f"{hours} h " if hours else "") + f"{rest // 60} min {rest % 60} s",
-        "origins": [COUNTED.sub("", text) for text in log["origins"]],
+        "origins": list(dict.fromkeys(COUNTED.sub("", text) for text in log["origins"])),
         "curves": drawn,
         "frames": given[2],
         "losses": last_losses(*given),
