@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.base import Clips, Dataset
-from metrics import consistency, msd, quality, results
+from metrics import consistency, long, msd, quality, results
 from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
@@ -37,6 +37,9 @@ def need_labels(settings: RunSettings, dataset: Dataset) -> None:
 
     It may lack labels, or --judge may be no judge of it.
     """
+    if "long" in settings.measured and dataset.name != "pendulum":
+        problem = f"--evaluate long measures pendula and found {dataset.name}"
+        raise UserError(f"{problem}: leave 'long' out")
     if {"consistency", "swap", "dci", "msd", "pairs"} & set(settings.measured):
         factors_of(dataset)
     if "pairs" in settings.measured and not len(dataset.split("pairs")):
@@ -285,6 +288,10 @@ class Evaluation:
         """The figures of metrics/msd.py."""
         kinds = {f: "static" if f in self.dataset.static else "dynamic" for f in self.classes}
         return self.named("msd", msd.measured(self, kinds))
+
+    def long(self):
+        """The figures of metrics/long.py."""
+        return self.named("long", long.measured(self))
 
     def fid(self):
         """The Frechet distances of metrics/fid.py, with clips drawn with the first seed."""

@@ -76,10 +76,13 @@ def period(angles: np.ndarray) -> np.ndarray:
     return periods
 
 
-def peak(angle: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """Amplitude in degrees of swings that start at this angle (rad) and velocity (rad/s)."""
+def peak(angle: np.ndarray, velocity: np.ndarray, length=pendulum.LENGTH) -> np.ndarray:
+    """Amplitude in degrees of swings that start at this angle (rad) and velocity (rad/s).
+
+    length: of the rods, in m.
+    """
     # Height of the turning point above the lowest point, in rod lengths.
-    height = velocity**2 / 2 * pendulum.LENGTH / pendulum.GRAVITY + 1 - np.cos(angle)
+    height = velocity**2 / 2 * length / pendulum.GRAVITY + 1 - np.cos(angle)
     return np.rad2deg(np.arccos(np.clip(1 - height, -1, 1)))
 
 
@@ -165,11 +168,18 @@ def continuation_measures(made: np.ndarray, angle, velocity, **physics) -> Measu
     """Measures of continued clips made [n, T, 64, 64, 3], from frame CONTINUE_FROM on.
 
     The true motion is simulated from angle [n] (rad) and velocity [n] (rad/s) at frame 0; physics:
-    its length and damping. amplitude_ok: the peak-to-peak angle is 0.5 to 1.5 of the true one.
-    period_ok: the period is within 15 %. A clip with an unreadable frame fails both.
+    its length and damping.
     """
-    true = pendulum.simulate(angle, velocity, made.shape[1], **physics)[0][:, CONTINUE_FROM:]
-    seen = read(made)[1][:, CONTINUE_FROM:]
+    true = pendulum.simulate(angle, velocity, made.shape[1], **physics)[0]
+    return path_measures(read(made)[1][:, CONTINUE_FROM:], true[:, CONTINUE_FROM:])
+
+
+def path_measures(seen: np.ndarray, true: np.ndarray) -> Measures:
+    """Measures of angles [n, T] in rad, as read from generated clips, beside the true ones.
+
+    amplitude_ok: the peak-to-peak angle is 0.5 to 1.5 of the true one. period_ok: the period is
+    within 15 %. A clip with an unreadable frame fails both.
+    """
     unread = np.isnan(seen)
     path = np.unwrap(np.nan_to_num(seen), axis=1)
     amplitude = np.ptp(path, axis=1) / np.ptp(true, axis=1)

@@ -21,6 +21,7 @@ MEANING = {
     "swap": "protocol of S3VAE and later papers: judged clips whose codes have two sources",
     "pairs": "swaps that show pairs of character and action that no training clip shows",
     "dci": "Eastwood & Williams: a random forest from both codes to each factor",
+    "long": "pendula continued to 160 frames, and regressions of what moves from each code",
     "msd": "benchmark of multi-factor sequential disentanglement: trees and interventions",
     "fid": "Frechet distance of held-out clips and prior samples",
 }

@@ -27,7 +27,7 @@ DATASETS = {  # name: module
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
 }
-PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd")
+PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd", "long")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 
 
@@ -154,7 +154,7 @@ class RunSettings:
     "Write scalars and pictures for TensorBoard."
     evaluate: str = flag("none", OUTPUT, kind=protocols, free=True)
     """What to measure after training or testing, into metrics.json: some of
-    consistency,swap,dci,fid,pairs,msd, or default: consistency,swap,dci where the data set has
+    consistency,swap,dci,fid,pairs,msd,long, or default: consistency,swap,dci where the data set has
     labels, and fid with --fid_weights."""
     remeasure: bool = flag(False, OUTPUT, free=True)
     "Measure a finished run again, although its figures are newer than its checkpoint."
