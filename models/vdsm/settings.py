@@ -44,10 +44,10 @@ class VDSMSettings(RunSettings):
     "Share of the learning rate of stage 1 for the layers of s."
     kl: str = flag("analytic", STAGE, choices=("analytic", "mc"))
     "KL terms in closed form, or by Monte Carlo as in the release."
-    start: str = flag("torch", STAGE, choices=("torch", "data"))
+    start: str = flag("torch", STAGE, choices=("torch", "data", "weights", "scales"))
     """Initial weights: torch's, or adapted to data (stage 1: unit variance in every encoder layer,
     s spread by 1/K with posterior scale 1/K, pictures at the mean colour; stage 2: posterior scales
-    of 0.03 for d and 0.05 for z)."""
+    of 0.03 for d and 0.05 for z). scales: the posterior scales alone; weights: the rest alone."""
     frames_per_clip: int = flag(0, STAGE, low=0)
     """Frames drawn at random from each sample. Stage 1 trains on these frames; stage 2 trains on
     the pixels of these frames. 0, or more than there are, takes all."""

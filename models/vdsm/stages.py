@@ -88,10 +88,11 @@ class EncDecStage(VDSMStage):
         return groups
 
     def start_from(self, batches):
-        if self.settings.start == "data":
-            scale = 1 / self.settings.n_e_w
-            self.network.decoder.start_at(mean_colour(batches.clips))
+        start, scale = self.settings.start, 1 / self.settings.n_e_w
+        if start in ("data", "scales"):
             self.network.identity.start_scale_at(scale)
+        if start in ("data", "weights"):
+            self.network.decoder.start_at(mean_colour(batches.clips))
             drawn = batches.draw(0, START_CLIPS)
             frames = drawn[0].shape[1]
             some = np.linspace(0, frames - 1, min(frames, START_FRAMES)).astype(int)
@@ -128,7 +129,7 @@ class SeqStage(VDSMStage):
         return cls(settings, encdec)
 
     def start_from(self, batches):
-        if self.settings.start == "data":
+        if self.settings.start in ("data", "scales"):
             self.network.start_scales_at(**START_SCALES)
 
     def codes(self, batches, clip, time):

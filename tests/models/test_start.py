@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from data import pendulum
 from data.base import Clips
+from data.batches import Batches
 from models import start
 from models.vdsm.stages import START_CLIPS, START_FRAMES, EncDecStage
-from tests.tiny import TINY
+from tests.tiny import FEW, TINY
 from utils.plan import parse
 
 
@@ -49,6 +51,27 @@ def test_the_mean_colour_is_that_of_numpy():
     clips = Clips(frames, np.full(10, 4), {}, np.arange(10))
     expected = torch.from_numpy(frames.mean((0, 1, 2)) / 255).float()
     assert torch.equal(start.mean_colour(clips), expected)
+
+
+@pytest.mark.parametrize("stage_name", ["EncDec", "Seq"])
+def test_weights_and_scales_are_the_two_halves_of_a_start_from_data(monkeypatch, stage_name):
+    monkeypatch.setattr("models.vdsm.stages.START_CLIPS", 4)
+    settings = parse(TINY).stages[stage_name]
+    batches = Batches(pendulum.make(16, 0, FEW).split("train"), torch.device("cpu"), 16, 2)
+    changed = {}
+    for name in ("torch", "data", "weights", "scales"):
+        torch.manual_seed(0)
+        settings.start = name
+        stage = settings.info(stage_name).stage().build(settings)
+        before = {k: v.clone() for k, v in stage.network.state_dict().items()}
+        stage.start_from(batches)
+        after = stage.network.state_dict()
+        changed[name] = {k: v for k, v in after.items() if not torch.equal(v, before[k])}
+    assert not changed["torch"] and changed["scales"]
+    assert not changed["weights"].keys() & changed["scales"].keys()
+    halves = changed["weights"] | changed["scales"]
+    assert halves.keys() == changed["data"].keys()
+    assert all(torch.equal(value, halves[name]) for name, value in changed["data"].items())
 
 
 class Drawn:
