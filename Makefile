@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo baselines benchmarks test lint clean
+.PHONY: env demo baselines results benchmarks test lint clean
 
 env: $(VENV)/.ready  ## the environment with the pinned packages
 
@@ -19,6 +19,9 @@ demo: env  ## train both stages on the pendula, judge, draw, report; everything 
 baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (24)
 	$(BIN)/python -m benchmarks.baselines pendulum
 	$(if $(LI),$(BIN)/python -m benchmarks.baselines sprites-li --source $(LI))
+
+results: env  ## a row of docs/RESULTS.md again: ROW=NAME or NAME:RUN (docs/SWEEPS.md); without ROW, the list
+	$(BIN)/python -m benchmarks.sweep $(or $(ROW),--list) $(if $(LI),--source $(LI)) $(FLAGS)
 
 benchmarks: env  ## the figures of docs/SPEED.md, as text and as JSON in runs/benchmarks
 	mkdir -p runs/benchmarks

@@ -11,6 +11,7 @@ not trained again. At the end, failed runs are listed, and one table of all runs
 written to runs/FILE.md. The exit status is 1 if a run has failed.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -68,8 +69,7 @@ class Run:
         if not times:
             return None
         number, unit = times[-1]
-        whole = parse(["--preset", str(self.plan.preset)])
-        return float(number) * UNITS[unit] * _steps(self.plan) / _steps(whole)
+        return float(number) * UNITS[unit] * _steps(self.plan) / _preset_steps(self.plan.preset)
 
     @property
     def gigabytes(self) -> float | None:
@@ -84,6 +84,11 @@ class Run:
 
 def _steps(plan):
     return sum(plan.stages[name].epochs * plan.stages[name].bs_per_epoch for name in plan.training)
+
+
+@functools.cache
+def _preset_steps(name):
+    return _steps(parse(["--preset", name]))
 
 
 def _duration(seconds):
@@ -192,7 +197,7 @@ def forecast(runs: list[Run], jobs: int) -> str:
     text = f"{len(runs)} run{'s' * (len(runs) > 1)}, {min(jobs, len(runs))} at a time"
     if known:
         longest = max(sum(known) / jobs, max(known))
-        text += f": about {_duration(longest)} from the start, by the times that were measured"
+        text += f": about {_duration(longest)} from the start, as far as presets and the file say"
     if len(known) < len(runs):
         text += f"; the time of {len(runs) - len(known)} is not known"
     largest = sorted((run.gigabytes or 0 for run in runs), reverse=True)[:jobs]
@@ -234,7 +239,7 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
     except KeyboardInterrupt as stop:
         print(f"\nstopped; the runs have saved. Go on with: {given.command}", file=sys.stderr)
         return getattr(stop, "code", 130)
-    about = [content[key] for key in ("question", "measured") if key in content]
+    about = [_one_line(content.get(key, "")) for key in ("question", "measured")]
     seconds = "\n".join(lines[job.run] for job in jobs)
     parts = [*about, table_of(runs, given.runs_dir), seconds]
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -243,6 +248,10 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
     for job, ended in failed:
         print(failure(job, ended), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _one_line(text):
+    return " ".join(text.split())
 
 
 def failure(job: Job, ended: Ended) -> str:
@@ -294,18 +303,21 @@ def start(
         problem = f"found no run {only}{did_you_mean(only, names)} in {name}"
         raise UserError(f"{problem}, expected one of {', '.join(names)}")
     chosen = [run for run in runs if only in (None, run.name)]
-    about = [content["question"]] if "question" in content else []
-    print("\n".join([*about, forecast(chosen, given.jobs), *map(str, chosen)]), flush=True)
+    about = _one_line(content.get("question", ""))
+    print(
+        "\n".join([*([about] if about else []), forecast(chosen, given.jobs), *map(str, chosen)]),
+        flush=True,
+    )
     return 0 if given.dry_run else carry_out(name, content, runs, chosen, given)
 
 
 def listed() -> str:
     """Two lines per file of EXPERIMENTS: its name and question, and its time with one job."""
     lines = []
-    for path in sorted(EXPERIMENTS.glob("*.toml")):
+    for path in sorted(EXPERIMENTS.glob("*.toml"), key=lambda path: path.stem):
         name, content, _ = read(str(path))
         text = forecast(expanded(content, name), 1)
-        lines.append(f"{name}: {content.get('question', '')}\n    {text}")
+        lines.append(f"{name}: {_one_line(content.get('question', ''))}\n    {text}")
     return "\n".join(lines)
 
 

@@ -161,7 +161,7 @@ def plot(curves: dict[str, dict[str, list[float]]], path) -> None:
         for kind, values in curves.items():
             axis.plot(1 + np.arange(len(values[name])), values[name], label=f"{kind} clips")
         axis.axvline(CONTINUE_FROM, color="grey", linestyle="--", label="end of the clip encoded")
-        axis.set(title=title, ylim=(0, None))
+        axis.set(title=title, ylim=(0, 1.02) if name == "identity_accuracy" else (0, None))
         axis.grid(alpha=0.3)
         axis.legend()
     axis.set_xlabel("frame")

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = (  # modules with flags of their own
     "benchmarks.baselines", "benchmarks.data", "benchmarks.diff", "benchmarks.generate",
-    "benchmarks.guards", "benchmarks.run", "benchmarks.step",
+    "benchmarks.guards", "benchmarks.run", "benchmarks.step", "benchmarks.sweep",
     "data.sprites.create_lpc_dataset", "metrics.compare", "tests.torture.__main__",
 )  # fmt: skip
 # of uv and TensorBoard; the prefix of a flag for one stage
