@@ -119,7 +119,8 @@ def here(jobs: list[Job], at_a_time: int, ended: Callable[[Job, Ended], None]) -
 
     A KeyboardInterrupt goes on to the caller after the commands at work have saved and ended.
     """
-    with ProcessPoolExecutor(at_a_time, initializer=_begin, initargs=(os.getpid(),)) as pool:
+    workers, parent = min(at_a_time, len(jobs)), os.getpid()
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(parent,)) as pool:
         futures = {pool.submit(job): job for job in jobs}
         try:
             for future in as_completed(futures):

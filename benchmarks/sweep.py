@@ -28,7 +28,7 @@ from benchmarks.jobs import Ended, Job, here, on_cluster
 from metrics.compare import Run as Measured
 from metrics.compare import as_markdown, compare
 from utils.errors import UserError, in_one_line
-from utils.files import write_text
+from utils.files import read_text, write_text
 from utils.flags import OneLineParser, did_you_mean, value_of
 from utils.plan import Plan, parse
 from utils.presets import described
@@ -139,6 +139,8 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
     checked(content, KEYS, place)
     base, runs = _words(content.get("base", ""), place), {}
     rows = content.get("rows", [{}])
+    if not rows or not content.keys() - {"question", "measured"}:
+        raise UserError(f"{place}: found no run, expected base, [grid] or [[rows]]: add one")
     for row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{place}: found {row!r} among the rows, expected [[rows]]: correct it")
@@ -182,12 +184,12 @@ def read(text: str) -> tuple[str, dict, str | None]:
     if not path.is_file() and "/" not in file:
         path = EXPERIMENTS / f"{file.removesuffix('.toml')}.toml"
     try:
-        return path.stem, tomllib.loads(path.read_text()), only or None
+        return path.stem, tomllib.loads(read_text(path)), only or None
     except OSError as error:
         known = [known.stem for known in EXPERIMENTS.glob("*.toml")]
         problem = f"{file}: {error.strerror}{did_you_mean(file, known)}"
         raise UserError(f"{problem}: give a file, or a name that --list shows") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not a TOML file: {error}: see docs/SWEEPS.md") from None
 
 

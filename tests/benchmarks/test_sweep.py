@@ -11,9 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import sweep
 from benchmarks.jobs import Job, on_cluster
+from tests.runs import assert_same_checkpoint
+from tests.tiny import STAGE_1, TINY
 from utils.errors import UserError
 from utils.plan import parse
 
@@ -99,6 +102,9 @@ def test_presets_name_their_runs_themselves():
     [
         ("base = ", "not a TOML file"),
         ("bases = ''", "found 'bases' (did you mean base?)"),
+        ("base = " + 9999 * "[", "not a TOML file"),
+        ("", "found no run, expected base, [grid] or [[rows]]"),
+        ("rows = []", "found no run"),
         ("base = 3", "found 3 as 'base', expected text in quotes"),
         ("grid = 3", "found 3 as 'grid', expected a table"),
         ("rows = 3", "expected tables [[rows]]"),
@@ -282,6 +288,26 @@ def test_a_killed_sweep_lets_the_runs_save(started):
     started.communicate(timeout=20)
     wait_for("long.saved")
     assert not Path("runs/next.began").exists()
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_goes_on_exactly_and_trains_nothing_twice(file):
+    stage = " ".join([*TINY, *STAGE_1, "--num_clips 24 --epochs 40"])
+    command = [sys.executable, "-m", "benchmarks.sweep", file(f"base = '{stage}'")]
+    paths = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=paths, stderr=subprocess.DEVNULL)
+    wait_for("demo/checkpoints/1_VDSM_EncDec.pth", seconds=120)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    last = Path("runs/demo/checkpoints/39_VDSM_EncDec.pth")
+    assert not last.exists()
+    assert subprocess.run(command, env=paths).returncode == 0
+    written = last.stat().st_mtime_ns
+    assert subprocess.run(command, env=paths).returncode == 0
+    assert last.stat().st_mtime_ns == written
+    assert sweep.main(["x.toml", "--runs_dir", "unbroken/"]) == 0
+    whole = torch.load(Path("unbroken", *last.parts[1:]), weights_only=True)
+    assert_same_checkpoint(torch.load(last, weights_only=True), whole)
 
 
 # --- on a cluster ---
