@@ -35,7 +35,9 @@ from utils.presets import described
 from utils.signals import Signals
 
 EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
-KEYS = {"question": str, "measured": str, "base": str, "grid": dict, "rows": list}
+KEYS = {
+    "question": str, "measured": str, "base": str, "grid": dict, "rows": list, "bars": dict,
+}  # fmt: skip
 ROW_KEYS = {"name": str, "flags": str, "minutes": (int, float)}
 LAST_LINES = 5  # of a failed run, which are printed
 UNITS = {"s": 1, "minute": 60, "minutes": 60, "hours": 3600}
@@ -145,6 +147,7 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
         if not isinstance(row, dict):
             raise UserError(f"{place}: found {row!r} among the rows, expected [[rows]]: correct it")
         checked(row, ROW_KEYS, f"{place}, [[rows]]")
+    bars_of(content, place)
     axes = _grid(content.get("grid", {}), place)
     for *point, row in itertools.product(*axes, rows):
         words = [*base, *_words(row.get("flags", ""), place)]
@@ -162,6 +165,18 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
             raise UserError(f"{command}: {problem}: give each of the [[rows]] a name")
         runs[run.name] = run
     return list(runs.values())
+
+
+def bars_of(content: dict, place: str) -> list[tuple[str, str, float]]:
+    """[(figure, '>=' or '<=', limit)] of the table [bars]. Raises UserError."""
+    bars = []
+    for figure, text in content.get("bars", {}).items():
+        match = re.fullmatch(r"\s*(>=|<=)\s*(\d*\.?\d+)\s*", str(text))
+        if match is None:
+            problem = f"found {text!r} as '{figure}' of [bars]"
+            raise UserError(f"{place}: {problem}, expected text such as '>= 0.95': correct it")
+        bars.append((figure, match[1], float(match[2])))
+    return bars
 
 
 def _name(row, point, words):
@@ -213,6 +228,27 @@ def table_of(runs: list[Run], runs_dir: str) -> str:
     return as_markdown(*compare([Measured(folder) for folder in measured])) if measured else ""
 
 
+def against_bars(content: dict, runs: list[Run], runs_dir: str) -> str:
+    """How many runs meet every bar of the file, and for each bar how many and which do not."""
+    bars, numbers, failed, lines = bars_of(content, ""), {}, set(), []
+    for run in runs:
+        folder = Path(runs_dir) / run.name
+        if (folder / "metrics.json").exists():
+            numbers[run.name] = Measured(folder).numbers
+    for figure, sign, limit in bars:
+        values = {name: of[figure] for name, of in numbers.items() if figure in of}
+        missed = [n for n, v in values.items() if not (v >= limit if sign == ">=" else v <= limit)]
+        missed += [name for name in numbers if name not in values]
+        failed |= {*missed}
+        of_all = f"{len(numbers) - len(missed)} of {len(numbers)} runs"
+        found = sorted(values.values())
+        seen = f", from {found[0]:.4g} to {found[-1]:.4g}" if found else ""
+        not_by = f"; not by {', '.join(missed)}" if missed else ""
+        lines.append(f"- `{figure}` {sign} {limit:g}: met by {of_all}{seen}{not_by}")
+    whole = f"All bars are met by {len(numbers) - len(failed)} of {len(numbers)} runs"
+    return "\n".join([f"{whole} ({len(runs)} were asked for):", *lines]) if bars else ""
+
+
 def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], given: Any) -> int:
     """Carry out the `chosen` runs of a sweep and print its table; returns the exit status.
 
@@ -243,7 +279,8 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
         return getattr(stop, "code", 130)
     about = [_one_line(content.get(key, "")) for key in ("question", "measured")]
     seconds = "\n".join(lines[job.run] for job in jobs)
-    parts = [*about, table_of(runs, given.runs_dir), seconds]
+    table = table_of(runs, given.runs_dir)
+    parts = [*about, against_bars(content, runs, given.runs_dir), table, seconds]
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     print(text)
     write_text(Path(given.runs_dir) / f"{name}.md", text)

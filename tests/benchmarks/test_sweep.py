@@ -120,6 +120,8 @@ def test_presets_name_their_runs_themselves():
         ("base = '--RUN'", "expected one argument"),
         ("base = '--help'", "--help is not for a sweep"),
         ("base = '--fresh=True'", "--fresh is not for a sweep"),
+        ("base = ''\n[bars]\npsnr = 3", "found 3 as 'psnr' of [bars], expected text such as"),
+        ("base = ''\n[bars]\npsnr = '> 3'", "found '> 3' as 'psnr' of [bars]"),
         ("[grid]\nbs_ = [3]", "unrecognized arguments: --bs_ 3"),
         ("[[rows]]\nflags = '--bs 2'\n[[rows]]\nflags = '--bs 3'", "would write to the folder"),
     ],
@@ -224,6 +226,24 @@ def test_failures_are_listed_and_the_others_compared(file, program, capfd):
         "good-s1.times",
         "good.times",
     ]
+
+
+def test_runs_are_counted_that_meet_the_bars(file, program, capfd):
+    put_figures(30, "a")
+    put_figures(32, "a-s1")
+    bars = "[bars]\npsnr = '>= 31'\nssim = '<= .5'\n"
+    runs = "[grid]\nseed = [0, 1, 2]\n[[rows]]\nname = 'a'\n"
+    assert sweep.main([file(bars + runs)]) == 0
+    assert Path("runs/x.md").read_text().splitlines()[:3] == [
+        "All bars are met by 0 of 2 runs (3 were asked for):",
+        "- `psnr` >= 31: met by 1 of 2 runs, from 30 to 32; not by a",
+        "- `ssim` <= 0.5: met by 0 of 2 runs; not by a, a-s1",
+    ]
+    content = {"bars": {"psnr": "<= 32"}, "base": "--RUN a", "grid": {"seed": [0, 1]}}
+    said = sweep.against_bars(content, sweep.expanded(content, "x"), "runs")
+    assert said.startswith(
+        "All bars are met by 2 of 2 runs (2 were asked for):\n- `psnr` <= 32: met"
+    )
 
 
 def test_as_many_runs_at_a_time_as_asked_for(file, program):
