@@ -5,7 +5,8 @@ import re
 
 NOISE = 1e-12  # a smaller spread is rounding
 # A figure without its prefix stage1_, as a pattern | what it is | where it is better. The first
-# pattern that fits the whole name counts. <f>: a factor, <d>: prior or fitted, <c>: a code.
+# pattern that fits the whole name counts. <f>: a factor, <d>: prior or fitted, <c>: a code, <k>: kind
+# of clips, <n>: a frame.
 TABLE = r"""
 judge_<f>_accuracy | the judge names the right {f} of real clips | higher
 (seq_)?reconstruction_psnr | PSNR of reconstructions, dB | higher
@@ -64,6 +65,13 @@ msd_explicitness_<f> | MSD: accuracy of the trees of {f} | higher
 msd_judge_of_frames_<f>_accuracy | MSD: the judge names the right {f} of real frames | higher
 msd_<f>_score | MSD: score of interventions ({f}) | higher
 msd_consistency_<f> | MSD: frames are consistent ({f}) | higher
+long_<k>_amplitude_ok_<n> | {k} clips of the right amplitude, frames 17 to {n} | higher
+long_<k>_period_ok_<n> | {k} clips of the right period, frames 17 to {n} | higher
+long_<k>_frames_read_<n> | readable frames of {k} clips, frames 17 to {n} | higher
+long_<k>_pose_error_deg_<n> | error of the angle in {k} clips, degrees, frames 17 to {n} | lower
+long_<k>_identity_accuracy_<n> | {k} clips: frames 17 to {n} of the right colour | higher
+long_<c>_code_colour | colours right, regressed from the {c} code | high where it belongs
+long_<c>_code_<f> | R² of {f}, regressed from the {c} code | high where it belongs
 pairs_judge_<f>_accuracy | held-out pairs: the judge names the right {f} | higher
 pairs_psnr | held-out pairs: PSNR, dB | higher
 pairs_<f>_accuracy | held-out pairs: {f} right | higher
@@ -71,6 +79,7 @@ pairs_<f>_accuracy | held-out pairs: {f} right | higher
 (fitted_)?fid_release_<f> | FID of {f} clips, as in the release | lower
 """
 GROUPS = {"<f>": "(?P<f>.+)", "<d>": "(?P<d>prior|fitted)", "<c>": "(?P<c>identity|dynamics)"}
+GROUPS |= {"<k>": "(?P<k>continued|transferred)", "<n>": "(?P<n>[0-9]+)"}
 DRAWS = {"prior": "the prior", "fitted": "the fitted density"}
 # Why a figure may have no value: a pattern | the reason. The last one fits any figure.
 REASONS = """

@@ -11,6 +11,7 @@ from metrics import long
 from metrics.evaluate import need_labels
 from metrics.pendulum import CONTINUE_FROM, read
 from metrics.summary import figures
+from metrics.words import in_words
 from models.vdsm.settings import VDSMSettings
 from tests.metrics.test_evaluate import Oracle, _evaluate, folder  # noqa: F401
 from tests.metrics.test_pendulum import film
@@ -118,6 +119,9 @@ def test_the_protocol_of_an_oracle(pendula, folder):  # noqa: F811
     for kind in ("continued", "transferred"):
         assert numbers[f"long_{kind}_identity_accuracy_160"] == 1
         assert numbers[f"long_{kind}_period_ok_60"] == numbers[f"long_{kind}_amplitude_ok_60"] == 1
+    assert [name for name in numbers if not in_words(name)[0]] == []
+    words = "continued clips: frames 17 to 160 of the right colour", "higher"
+    assert in_words("long_continued_identity_accuracy_160") == words
     assert numbers["long_identity_code_colour"] == 1 and numbers["long_dynamics_code_speed"] > 0.9
     assert numbers["long_dynamics_code_amplitude"] > 0.5 > numbers["long_identity_code_amplitude"]
     notes = json.loads(folder.metrics.read_text())["details"]["Seq"]
