@@ -5,8 +5,8 @@ import re
 
 NOISE = 1e-12  # a smaller spread is rounding
 # A figure without its prefix stage1_, as a pattern | what it is | where it is better. The first
-# pattern that fits the whole name counts. <f>: a factor, <d>: prior or fitted, <c>: a code, <k>: kind
-# of clips, <n>: a frame.
+# pattern that fits the whole name counts. <f>: a factor, <d>: prior or fitted, <c>: a code, <k>: a
+# kind of clips, <n>: a frame.
 TABLE = r"""
 judge_<f>_accuracy | the judge names the right {f} of real clips | higher
 (seq_)?reconstruction_psnr | PSNR of reconstructions, dB | higher
