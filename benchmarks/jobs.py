@@ -155,7 +155,8 @@ def on_cluster(
             submitted = [executor.submit(job, True) for job in jobs]
     except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
         problem = f"--slurm: {error}"
-        raise UserError(f"{problem}: give settings of submitit's update_parameters") from None
+        advice = "give settings of submitit's update_parameters, on a machine of the cluster"
+        raise UserError(f"{problem}: {advice}") from None
     for job, task in zip(jobs, submitted):
         print(f"{job.run}: submitted as job {task.job_id}", flush=True)
     try:
