@@ -1,12 +1,12 @@
 """The table of measurers: what a data set adds to the evaluation."""
 
-import importlib
 from collections.abc import Callable
 
 import numpy as np
 
 from data.base import Dataset
 from metrics.summary import Arrays, Figures, Measures
+from utils.modules import module
 
 # {data set: module:class}. A new measurer is one line here.
 MEASURERS = {
@@ -51,5 +51,5 @@ def measurer_of(dataset: Dataset) -> Measurer:
     """The measurer of the data set: its entry in the table, or one that adds nothing."""
     if dataset.name not in MEASURERS:
         return Measurer(dataset)
-    module, name = MEASURERS[dataset.name].split(":")
-    return getattr(importlib.import_module(module), name)(dataset)
+    place, name = MEASURERS[dataset.name].split(":")
+    return getattr(module(place), name)(dataset)

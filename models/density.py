@@ -101,7 +101,7 @@ def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
         with np.load(path, allow_pickle=False) as file:
             found = json.loads(str(file["about"]))
             names = found.pop("codes")
-            if found != about:
+            if not about.items() <= found.items():
                 return None
             arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "about"}
         if not all(array.numel() and array.isfinite().all() for array in arrays.values()):
@@ -124,10 +124,7 @@ def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path
     """
     splits = [dataset.split(name) for name in ("train", "val")]
     length = min(seq_len, *(clips.num_frames for clips in splits))
-    weights = 0
-    for name, tensor in network.state_dict().items():
-        weights = zlib.crc32(tensor.cpu().numpy().tobytes(), zlib.crc32(name.encode(), weights))
-    about = {"version": 1, "weights": weights, "data": dataset.fingerprint, "frames": length}
+    about = _of(network) | {"data": dataset.fingerprint, "frames": length}
     densities = load(path, about)
     if densities is None:
         rows = [some_rows(len(clips)) for clips in splits]
@@ -139,3 +136,20 @@ def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path
         densities = {name: fit(train[name], val[name], rows[0]) for name in train}
         save(path, densities, about)
     return densities
+
+
+def beside(path: Path, network: nn.Module) -> dict[str, Density]:
+    """The densities at `path` that were fitted to codes of this network. UserError if none were."""
+    densities = load(path, _of(network))
+    if densities is None:
+        make = "test the run with --draw_from fitted to make it, or draw from the prior"
+        raise UserError(f"{path} is not there, or is of other weights: {make}")
+    return densities
+
+
+def _of(network):
+    """What densities say of the network whose codes they were fitted to."""
+    weights = 0
+    for name, tensor in network.state_dict().items():
+        weights = zlib.crc32(tensor.cpu().numpy().tobytes(), zlib.crc32(name.encode(), weights))
+    return {"version": 1, "weights": weights}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,9 @@ def draw_codes(
     rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MAX_CLIPS])
     static, dynamic = view.encode_clips(clips, rows, length)
     if hasattr(view, "vary"):
-        codes = view.codes(static, dynamic, length)
-        for i, (name, code) in enumerate(codes.items()):
-            # One frame shows all that a static code, or the code of a single frame, changes.
-            one_frame = i == 0 or code.dim() == 3
-            tiles = as_uint8(_traverse(view, codes, name, 1 if one_frame else length))
+        for name, tiles in traversals(view, static, dynamic, length):
             album.png(prefix + "traverse_{code}_{e}.png", tiles[:, :, 0], code=name)
-            if not one_frame:
+            if tiles.shape[2] > 1:
                 album.gif(prefix + "traverse_{code}_{e}.gif", tiles, code=name)
     if view.mixes:
         factors = {
@@ -43,6 +40,21 @@ def draw_codes(
         }
         table = expert_use(static.numpy(), factors)
         write_text(album.path(prefix + "experts_{e}.csv"), table)
+
+
+def traversals(
+    view: Any, static: torch.Tensor, dynamic: torch.Tensor, length: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Letter and traversal of each code of the first clip, uint8 [rows, STEPS, T, 64, 64, 3].
+
+    static, dynamic: the codes of clips, whose range the values span. T is 1 where one frame shows
+    all that the code changes, else `length`.
+    """
+    codes = view.codes(static, dynamic, length)
+    for i, (name, code) in enumerate(codes.items()):
+        # One frame shows all that a static code, or the code of a single frame, changes.
+        one_frame = i == 0 or code.dim() == 3
+        yield name, as_uint8(_traverse(view, codes, name, 1 if one_frame else length))
 
 
 def _traverse(view, codes, name, length):

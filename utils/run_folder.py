@@ -4,10 +4,14 @@
 The suffix is that of the stage's `utils.settings.StageInfo`.
 """
 
+from __future__ import annotations
+
+import itertools
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from utils.errors import UserError
 from utils.files import read_json, replacing, sweep, unused, write_text
 from utils.limits import out_of_memory
 from utils.plan import of_today
-from utils.settings import RunSettings
+from utils.settings import MODELS, RunSettings, settings_class
 
 RELEASE_MODELS = Path("models")  # where the authors' code keeps checkpoints
 CONFIG_TEXT = "config.txt"  # the flags, beside pictures and checkpoints as in the authors' code
@@ -48,6 +52,21 @@ class RunFolder:
         if not settings.model_save_path and not any(self.checkpoints.glob("*.pth")):
             if any(self.stage_of(path) for path in release.glob("*.pth")):
                 self.checkpoints = release
+
+    @classmethod
+    def at(cls, root: Path) -> RunFolder:
+        """The run in the folder `root`, wherever it was written; also a folder of checkpoints.
+
+        The names of the checkpoints tell the model. Raises UserError if there is none.
+        """
+        for place, model in itertools.product(_checkpoint_folders(root), MODELS):
+            run = cls(settings_class(model)(RUN=root.name, runs_dir=str(root.parent)))
+            run.checkpoints = place
+            if any(run.places(name) for name in run.stages):
+                return run
+        raise UserError(
+            f"found no checkpoint in {root}: give the folder of a run, such as runs/demo"
+        )
 
     def make(self, codes: bool = False) -> None:
         """Create the folders, with that of the codes if asked; UserError if one is not writable."""
@@ -228,6 +247,34 @@ class RunFolder:
             raise UserError(f"{path} is not there ({there}): see --{self.stages[stage].pretrained}")
         return path
 
+    def select(self, which: str = "last", number: int | None = None) -> Path:
+        """Path of the 'last' or the 'best' checkpoint of a stage, by default of the last stage.
+
+        number: of the stage. Raises UserError if there is none.
+        """
+        names = [n for n in self.stages if number in (None, self.settings.number(n))]
+        there = [name for name in names if self.places(name)]
+        if not there:
+            stage = f"of stage {number} " if number else ""
+            raise UserError(f"found no checkpoint {stage}in {self.checkpoints}: train one first")
+        path = self.best(there[-1]) if which == "best" else self.choose(there[-1])
+        return path or self.places(there[-1])[-1][1]
+
+    def best(self, stage: str) -> Path:
+        """Path of the checkpoint of the stage with the best validation ELBO.
+
+        Raises UserError if none was validated, or if the best one is not there.
+        """
+        newest = self.newest(stage)
+        place = self.load(newest, stage, mapped=True).get("place", {}) if newest else {}
+        if not place.get("best"):
+            number = self.settings.number(stage)
+            found = f"no checkpoint of stage {number} in {self.checkpoints} has a validation ELBO"
+            raise UserError(f"{found}: give --select last")
+        path = self.choose(stage, place["best"][0])
+        assert path is not None
+        return path
+
     def newest(self, stage: str) -> Path | None:
         """Path of the newest checkpoint of the stage, also within an epoch, or None."""
         places = self.places(stage)
@@ -277,6 +324,17 @@ class RunFolder:
             if path not in kept and (keep or path.name.startswith("step_")):
                 path.unlink(missing_ok=True)
                 self.densities(path).unlink(missing_ok=True)
+
+
+def _checkpoint_folders(root):
+    """Where the run in the folder `root` may have its checkpoints."""
+    yield from (root / "checkpoints", root)
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        for values in read_json(root / "config.json").values():
+            if flag := values["model_save_path"]:
+                # a path flag is relative to the folder that the run was started in
+                for start in (Path(), *root.resolve().parents):
+                    yield start / flag / values["RUN"]
 
 
 def _beside(folder):

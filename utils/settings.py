@@ -5,13 +5,13 @@ A model declares its flags in a dataclass derived from `RunSettings`, a data set
 """
 
 import functools
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from utils.errors import UserError
 from utils.flags import as_flags, flag, integers, number, plain_name, wrong_value
+from utils.modules import module
 
 MODELS = {  # name: module and class of its settings
     "vdsm": ("models.vdsm.settings", "VDSMSettings"),
@@ -47,8 +47,8 @@ class StageInfo(NamedTuple):
 
     def stage(self) -> Any:
         """The class of the stage."""
-        module, name = self.made_by.split(":")
-        return getattr(importlib.import_module(module), name)
+        place, name = self.made_by.split(":")
+        return getattr(module(place), name)
 
 
 class Renamed(NamedTuple):
@@ -253,8 +253,8 @@ class RunSettings:
         """A loaded checkpoint of the authors' code as one of ours; None if it is another file."""
         if cls.ADOPT is None:
             return None
-        module, name = cls.ADOPT.split(":")
-        return getattr(importlib.import_module(module), name)(state)
+        place, name = cls.ADOPT.split(":")
+        return getattr(module(place), name)(state)
 
     def clips_per_sample_of(self, stage_name: str, dataset) -> int:
         """How many clips of one identity a training sample joins. dataset: a data.base.Dataset."""
@@ -286,9 +286,9 @@ class RunSettings:
 @functools.cache
 def settings_class(model: str, dataset_name: str | None = None) -> type[RunSettings]:
     """The settings dataclass of `model`, with the flags that the data set declares."""
-    module, name = MODELS[model]
-    cls = getattr(importlib.import_module(module), name)
+    place, name = MODELS[model]
+    cls = getattr(module(place), name)
     if dataset_name not in DATASETS:
         return cls
-    flags = getattr(importlib.import_module(DATASETS[dataset_name]), "Flags", None)
-    return dataclass(type(name, (cls, flags), {"__module__": module})) if flags else cls
+    flags = getattr(module(DATASETS[dataset_name]), "Flags", None)
+    return dataclass(type(name, (cls, flags), {"__module__": cls.__module__})) if flags else cls

@@ -1,0 +1,236 @@
+"""A trained model for scripts and notebooks: `model = load("runs/demo")`. docs/PYTHON.md.
+
+Frames are uint8 [T, 64, 64, 3], or [N, T, 64, 64, 3] for N clips. Clips may also be given as floats
+in [0, 1], in other sizes, as paths, and as lists of these.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from data import one_clip
+from models.density import beside
+from models.view import VideoModel
+from pictures.codes import traversals
+from utils.checkpoints import Damaged, load_checkpoint, undisturbed
+from utils.errors import UserError
+from utils.frames import as_float, as_uint8
+from utils.plan import of_today
+from utils.run_folder import RunFolder
+from utils.schema import check
+from utils.settings import MODELS, RunSettings, StageInfo, settings_class
+
+DRAWS = 64  # clips that the model draws for the range of a traversal
+
+
+class Trained(NamedTuple):
+    """A trained stage of a model, wherever it was read from."""
+
+    path: Path
+    settings: RunSettings  # that it was trained with
+    info: StageInfo
+    weights: dict[str, torch.Tensor]  # the state dict of its network
+    epochs: int  # that it was trained for
+
+
+class Codes(NamedTuple):
+    """The codes of a clip, or of N clips: arrays with a first dimension N."""
+
+    static: np.ndarray  # of what stays: the identity
+    dynamic: np.ndarray  # of what moves: one code per clip, or [T, ...] one per frame
+
+
+def load(
+    place: Path | str, *, select: str = "last", stage: int | None = None, device: str = "auto"
+) -> "Model":
+    """The trained model in `place`: the folder of a run, or a checkpoint file.
+
+    select, of a run: 'last' checkpoint, or the 'best' by validation ELBO. stage, of a run: number
+    of the stage; default: the last one that has a checkpoint. device: 'auto' takes a CUDA GPU if
+    there is one. Raises UserError if there is no such model, or if its file is damaged.
+    """
+    path = Path(place)
+    if path.is_dir():
+        path = RunFolder.at(path).select(select, stage)
+    elif not path.exists():
+        raise UserError(f"found no {path}: give the folder of a run, or a checkpoint")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Model(read(path), torch.device(device))
+
+
+def read(path: Path) -> Trained:
+    """The trained stage in a file, whose suffix decides how it is read: see READERS."""
+    return READERS.get(path.suffix, _from_checkpoint)(path)
+
+
+def _adopt(state):
+    """A checkpoint of the authors' code as ours; None if it is another file."""
+    adopted = (settings_class(model).adopt(state) for model in MODELS)
+    return next((ours for ours in adopted if ours is not None), None)
+
+
+def _from_checkpoint(path):
+    """A checkpoint holds all settings that it was trained with; one of the release, the sizes."""
+    state = load_checkpoint(path, _adopt)
+    why = "is of no model of this program"
+    model = state["settings"].get("model", RunSettings.model)
+    if model not in MODELS:
+        raise Damaged(path, f"is of an unknown model '{model}'")
+    for info in settings_class(model).STAGES:
+        try:
+            settings = settings_of(state["settings"], info)
+            check({**state, "settings": vars(settings)}, info, settings)
+            return Trained(path, settings, info, state["model"], state["epoch"])
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            why = f"is no checkpoint of this program ({error})"
+    raise Damaged(path, why)
+
+
+def settings_of(saved: dict, info: StageInfo) -> RunSettings:
+    """Settings from {flag: value} of any version; what is not there has its default."""
+    values = of_today(saved, info.name)
+    cls = settings_class(values.get("model", RunSettings.model), values.get("dataset_name"))
+    known = {field.name for field in fields(cls)} & values.keys()
+    # the networks compute in full precision, as in a test
+    return cls(**{name: values[name] for name in known} | {"precision": "fp32"})
+
+
+# {suffix: function path -> Trained}; a checkpoint where the suffix is not here
+READERS: dict[str, Callable[[Path], Trained]] = {".pth": _from_checkpoint}
+
+
+def _unpickled(trained, device):
+    return Model(trained._replace(settings=settings_of(trained.settings, trained.info)), device)
+
+
+class Model:
+    """A trained model that encodes, decodes, swaps, samples and continues clips.
+
+    seq_len: frames that it reads of a clip. continues: whether it can give more frames than it has
+    read. frames_only: it models single frames, so that poses can be swapped and motion cannot.
+    """
+
+    def __init__(self, trained: Trained, device: torch.device):
+        self.path, self.settings, self.info = trained.path, trained.settings, trained.info
+        self.epochs = trained.epochs
+        with undisturbed(device):  # fresh weights are drawn before the trained ones replace them
+            stage = self.info.stage().build(self.settings)
+        stage.network.load_state_dict(trained.weights)
+        stage.to(device).network.eval()
+        self.view: VideoModel = stage.view()
+        self.view.fit = lambda: beside(RunFolder.densities(self.path), stage.network)
+        self._trained, self._device = trained._replace(weights=stage.network.state_dict()), device
+        self.seq_len, self.continues = self.settings.seq_len, self.view.continues
+        self.frames_only = self.info.frames_only
+
+    def __reduce__(self):
+        # the class of settings is made anew in each process, so that pickle does not find it
+        trained = self._trained._replace(settings=vars(self.settings))
+        return _unpickled, (trained, self._device)
+
+    def __repr__(self):
+        name = f"{self.settings.model}, stage {self.info.name}, {self.epochs} epochs"
+        return f"<{name}, {self.settings.dataset_name}, seq_len {self.seq_len}, {self.path}>"
+
+    def read(self, clips: Any, frames: int | None = None) -> np.ndarray:
+        """The first `frames` frames of clips as the model reads them. Default: `seq_len`.
+
+        A stage of single frames also takes shorter clips. Raises UserError for other clips that
+        are too short, and for what is no clip.
+        """
+        length = frames or self.seq_len
+        batch = isinstance(clips, (list, tuple)) or getattr(clips, "ndim", 4) == 5
+        if batch and len(clips):
+            parts = [self.read(clip, frames) for clip in clips]
+            if len({(part.dtype, len(part)) for part in parts}) > 1:
+                kinds = ", ".join(f"{part.dtype} {[*part.shape]}" for part in parts[:4])
+                raise UserError(f"the clips are {kinds}: give clips of one type and length")
+            return np.stack(parts)
+        clip = one_clip.read(clips, length, getattr(self.settings, "video_step", 1))
+        if len(clip) < length and not self.frames_only:
+            name = clips if isinstance(clips, (str, os.PathLike)) else "the clip"
+            raise UserError(f"{name} has {len(clip)} frames, expected {length} or more")
+        return clip
+
+    def encode(self, clips: Any, frames: int | None = None) -> Codes:
+        """The codes of the first `frames` frames of a clip, or of several. Default: `seq_len`."""
+        array = self.read(clips, frames)
+        if array.ndim == 4:
+            return Codes(*(code[0] for code in self.encode(array[None], frames)))
+        x = torch.from_numpy(array)
+        x = as_float(x) if x.dtype == torch.uint8 else x.movedim(-1, -3)
+        return Codes(*(code.numpy() for code in self.view.encode(x)))
+
+    def decode(self, static: Any, dynamic: Any, frames: int | None = None) -> np.ndarray:
+        """Frames from codes; those of different clips give a swap. Default: `seq_len` frames.
+
+        Raises UserError for more frames than there are codes, if the model cannot continue a clip.
+        """
+        static, dynamic = (torch.as_tensor(np.asarray(code)) for code in (static, dynamic))
+        if static.dim() == 1:
+            return self.decode(static[None], dynamic[None], frames)[0]
+        there = dynamic.shape[1] if dynamic.dim() == 3 else frames or self.seq_len
+        frames = frames or there
+        if frames > there and not self.continues:
+            model = f"{self.settings.model}, stage {self.info.name}"
+            raise UserError(
+                f"found codes of {there} frames, and {frames} frames are asked for: this model "
+                f"({model}) cannot continue a clip, ask for at most {there}"
+            )
+        return self.view.decode_uint8(static, dynamic, frames)
+
+    def swap(self, motion: Any, identity: Any, frames: int | None = None) -> np.ndarray:
+        """The motion of one clip on the identity of another. Default: `seq_len` frames.
+
+        One of the two may be several clips, or both as many.
+        """
+        moving, still = self.encode(motion), self.encode(identity)
+        what, who = moving.dynamic, still.static
+        counts = {len(codes.static) for codes in (moving, still) if codes.static.ndim == 2}
+        if len(counts) > 1:
+            raise UserError(f"found {len(what)} motions and {len(who)} identities: give as many")
+        for count in counts:
+            what = what if moving.static.ndim == 2 else np.repeat(what[None], count, 0)
+            who = who if still.static.ndim == 2 else np.repeat(who[None], count, 0)
+        return self.decode(who, what, frames)
+
+    def sample(
+        self,
+        clips: int = 1,
+        frames: int | None = None,
+        seed: int | None = None,
+        draw_from: str = "prior",
+    ) -> np.ndarray:
+        """New clips [clips, frames, 64, 64, 3]. Default: `seq_len` frames.
+
+        seed: default: torch's random numbers go on. draw_from: 'prior', or 'fitted' for a density
+        that a test with --draw_from fitted has left beside the checkpoint; else UserError.
+        """
+        self.view.draw_from = draw_from
+        with undisturbed(self.view.device) if seed is not None else nullcontext():
+            if seed is not None:
+                torch.manual_seed(seed)
+            return as_uint8(self.view.sample(clips, frames or self.seq_len))
+
+    def continue_(self, clips: Any, frames: int) -> np.ndarray:
+        """Clips as the model decodes them, continued to `frames` frames."""
+        return self.decode(*self.encode(clips), frames)
+
+    def traverse(self, clip: Any, seed: int = 0) -> dict[str, np.ndarray]:
+        """A clip decoded with other values of each code: {letter: [rows, columns, T, 64, 64, 3]}.
+
+        A row changes one dimension, over the range that it has in DRAWS clips that the model draws;
+        the six that vary most there. T is 1 where one frame shows all that the code changes.
+        """
+        codes = self.encode(clip)
+        drawn = self.sample(DRAWS, self.seq_len, seed)
+        others = self.encode(drawn, len(codes.dynamic) if codes.dynamic.ndim == 2 else None)
+        together = (np.concatenate([one[None], more]) for one, more in zip(codes, others))
+        return dict(traversals(self.view, *map(torch.from_numpy, together), self.seq_len))
