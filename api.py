@@ -7,7 +7,7 @@ in [0, 1], in other sizes, as paths, and as lists of these.
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Trained(NamedTuple):
     """A trained stage of a model, wherever it was read from."""
 
     path: Path
-    settings: RunSettings  # that it was trained with
+    settings: Any  # the RunSettings that it was trained with
     info: StageInfo
     weights: dict[str, torch.Tensor]  # the state dict of its network
     epochs: int  # that it was trained for
@@ -98,16 +98,16 @@ def settings_of(saved: dict, info: StageInfo) -> RunSettings:
     values = of_today(saved, info.name)
     cls = settings_class(values.get("model", RunSettings.model), values.get("dataset_name"))
     known = {field.name for field in fields(cls)} & values.keys()
-    # the networks compute in full precision, as in a test
-    return cls(**{name: values[name] for name in known} | {"precision": "fp32"})
+    # in full precision, as a test computes
+    return replace(cls(**{name: values[name] for name in known}), precision="fp32")
 
 
 # {suffix: function path -> Trained}; a checkpoint where the suffix is not here
 READERS: dict[str, Callable[[Path], Trained]] = {".pth": _from_checkpoint}
 
 
-def _unpickled(trained, device):
-    return Model(trained._replace(settings=settings_of(trained.settings, trained.info)), device)
+def _unpickled(values, trained, device):
+    return Model(trained._replace(settings=settings_of(values, trained.info)), device)
 
 
 class Model:
@@ -132,8 +132,8 @@ class Model:
 
     def __reduce__(self):
         # the class of settings is made anew in each process, so that pickle does not find it
-        trained = self._trained._replace(settings=vars(self.settings))
-        return _unpickled, (trained, self._device)
+        trained = self._trained._replace(settings=None)
+        return _unpickled, (vars(self.settings), trained, self._device)
 
     def __repr__(self):
         name = f"{self.settings.model}, stage {self.info.name}, {self.epochs} epochs"
@@ -214,7 +214,7 @@ class Model:
         that a test with --draw_from fitted has left beside the checkpoint; else UserError.
         """
         self.view.draw_from = draw_from
-        with undisturbed(self.view.device) if seed is not None else nullcontext():
+        with undisturbed(self._device) if seed is not None else nullcontext():
             if seed is not None:
                 torch.manual_seed(seed)
             return as_uint8(self.view.sample(clips, frames or self.seq_len))

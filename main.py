@@ -81,6 +81,10 @@ def main(argv):
             from dry_run import dry_run
 
             dry_run(plan)
+        elif settings.on_files:
+            from use import use
+
+            use(settings)
         else:
             datasets = prepared(plan)
             from needs import refuse_too_large

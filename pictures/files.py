@@ -46,6 +46,23 @@ def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     _save(path, first, "GIF", **animation)
 
 
+def save_mp4(path: Path, frames: np.ndarray, fps: int) -> None:
+    """Write frames uint8 [T, H, W, 3] as a video; if that fails, an older file stays."""
+    import av  # slow to import
+
+    # H.264 stores colours for blocks of two by two pixels
+    _, height, width, _ = frames.shape
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as file:
+        stream = file.add_stream("libx264", rate=fps, options={"crf": "10"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode())
+    write_bytes(path, content.getvalue(), sync=False)
+
+
 def _save(path, image, form, **options):
     # In memory first: a full disk is then one error of one write, which names the file.
     content = io.BytesIO()

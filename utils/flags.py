@@ -22,19 +22,32 @@ from utils.errors import UserError
 LARGEST = 10**6  # of the numbers whose flag declares no other bound
 
 
-def flag(default, group, *, kind=None, choices=None, low=None, high=None, free=False, stage=None):
+def flag(
+    default,
+    group,
+    *,
+    kind=None,
+    choices=None,
+    low=None,
+    high=None,
+    free=False,
+    stage=None,
+    count=None,
+):
     """A settings field with its default, in the group `group` of `--help`.
 
     kind: function that reads the text of the flag, by default the default's type. low, high:
     inclusive bounds; those of a number are 0 and LARGEST unless declared. free: the flag may differ
     when a run is resumed, because it does not change what is learnt. stage: name of the only stage
-    that reads it; it may differ for another stage.
+    that reads it; it may differ for another stage. count: of its values, if it has several.
     """
     kind = kind or (boolean if isinstance(default, bool) else type(default))
     if kind in (int, float, number):
         low, high = 0 if low is None else low, LARGEST if high is None else high
     meta = {"group": group, "kind": kind, "choices": choices, "low": low, "high": high}
-    return dataclasses.field(default=default, metadata={**meta, "free": free, "stage": stage})
+    return dataclasses.field(
+        default=default, metadata={**meta, "free": free, "stage": stage, "count": count}
+    )
 
 
 def redefault(cls, name, value):
@@ -130,7 +143,8 @@ def as_flags(settings, **defaults) -> list[str]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value is not None and value != defaults.get(field.name, field.default):
-            flags += [f"--{field.name}", shown(value)]
+            several = field.metadata["count"]
+            flags += [f"--{field.name}", *(value if several else [shown(value)])]
     return flags
 
 
@@ -237,7 +251,7 @@ def parser(cls: Any, first_group: str, first_flags: dict[str, tuple[str | None, 
             default=shown(field.default) if isinstance(field.default, tuple) else field.default,
             help=help_texts(cls)[field.name].replace("%", "%%"),
             metavar=None if meta["choices"] else "VALUE",
-            **(OR_ALONE if meta["kind"] is boolean else {}),
+            **(OR_ALONE if meta["kind"] is boolean else {"nargs": meta["count"]}),
         )
     return parser
 

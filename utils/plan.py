@@ -18,7 +18,7 @@ from utils.flags import (
     value_of,
 )
 from utils.presets import preset_names, stage_flags, table
-from utils.settings import BASICS, DATASETS, MACHINE, MODELS, RunSettings, settings_class
+from utils.settings import BASICS, DATASETS, FILES, MACHINE, MODELS, RunSettings, settings_class
 
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
@@ -128,7 +128,9 @@ def _refuse_wrong_prefix(own, cls):
             if not 1 <= number <= count:
                 stages = "1 stage" if count == 1 else f"{count} stages"
                 raise UserError(f"{given}: --model {cls.model} has {stages}: give --{name}")
-            if name in OF_THE_RUN or (field and field.metadata["group"] in (BASICS, MACHINE)):
+            if name in OF_THE_RUN or (
+                field and field.metadata["group"] in (BASICS, FILES, MACHINE)
+            ):
                 raise UserError(f"{given}: this flag is of the whole run: give --{name}")
 
 

@@ -29,6 +29,7 @@ DATASETS = {  # name: module
 }
 PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd", "long")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
+FILES = "a trained model on your files"
 
 
 class StageInfo(NamedTuple):
@@ -166,6 +167,9 @@ class RunSettings:
     draw_from: str = flag("prior", OUTPUT, choices=("prior", "fitted"), free=True)
     """What samples, pictures and exports draw codes from: the model's prior, or a density that is
     fitted to the codes of training clips after training. Metrics measure both."""
+    select: str = flag("last", OUTPUT, choices=("last", "best"), free=True)
+    """Which checkpoint to test, to export or to use on files: the last one, or the one with the
+    best validation ELBO."""
     split: str = flag("test", OUTPUT, choices=("test", "val", "train", "all"), free=True)
     "Clips to measure (val to choose settings, test to report) or to export."
     export_codes: bool = flag(False, OUTPUT, free=True)
@@ -184,6 +188,20 @@ class RunSettings:
     "Folder of exported codes in place of runs/RUN/codes (release: ./codes/)."
     quiet: bool = flag(False, OUTPUT, free=True)
     "Print no progress. Warnings and errors remain."
+
+    transfer: list = flag(None, FILES, kind=str, count=2, free=True)
+    """Two clips: write the motion of the first on the identity of the second to --out. A clip is a
+    video, a GIF, a folder of pictures or a .npy file; the checkpoint of --RUN gives the sizes."""
+    encode: str = flag(None, FILES, kind=str, free=True)
+    "A clip: write its codes and its reconstruction to --out."
+    generate: int = flag(None, FILES, kind=int, low=1, high=10_000, free=True)
+    "Number of new clips to write to --out, drawn as --draw_from says, with --seed."
+    continue_to: int = flag(None, FILES, kind=int, low=1, high=10_000, free=True)
+    "With one of these three: frames of the clips. Default: as many as the model was trained on."
+    traverse: bool = flag(False, FILES, free=True)
+    "Write the clip of --encode, or a new clip, with other values of each of its codes to --out."
+    out: str = flag(None, FILES, kind=str, free=True)
+    "New file for the result, by its suffix .gif, .mp4, .png or .npz (arrays)."
 
     device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda", "mps"), free=True)
     "Where to compute. auto takes a CUDA GPU if there is one. mps is Apple's GPU, untested so far."
@@ -263,6 +281,11 @@ class RunSettings:
     def as_flags(self) -> list[str]:
         """The list of flags that gives these settings."""
         return as_flags(self, model=RunSettings.model)
+
+    @property
+    def on_files(self) -> bool:
+        """Whether the command uses a trained model on files, and neither trains nor tests."""
+        return any((self.transfer, self.encode, self.generate, self.continue_to, self.traverse))
 
     @property
     def measured(self) -> tuple[str, ...]:

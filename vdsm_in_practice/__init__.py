@@ -10,6 +10,7 @@ user's `sys.path`, modules and imports stay as they are.
 
 import builtins
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -64,7 +65,7 @@ if not (CLONE / "main.py").is_file():
 others = [finder for finder in sys.meta_path if getattr(finder, "__module__", "") != __name__]
 sys.meta_path[:] = [Finder, *others]
 
-from vdsm_in_practice.models import load  # noqa: E402
-from vdsm_in_practice.utils.errors import UserError  # noqa: E402
+load = import_module(f"{__name__}.models").load
+UserError = import_module(f"{__name__}.utils.errors").UserError
 
 __all__ = ["UserError", "load"]

@@ -1,0 +1,116 @@
+"""--transfer, --encode, --generate, --continue_to, --traverse: a trained model on a user's files.
+
+What a user can mend is told before torch is imported. Nothing is written but the new file --out.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import one_clip
+from data.base import Dataset
+from pictures.files import save_gif, save_mp4, save_png, sheet
+from utils.errors import UserError
+from utils.files import replacing
+from utils.run_folder import RunFolder
+from utils.settings import RunSettings
+
+SUFFIXES = ".gif", ".mp4", ".png", ".npz"
+MOST = 100_000  # frames of one result
+
+
+def use(settings: RunSettings) -> None:
+    """Write what the flags ask for to settings.out, or raise UserError and write nothing."""
+    out = refuse_at_once(settings)
+    folder = RunFolder(settings)
+    held = any(folder.checkpoints.glob("*.pth"))
+    path = RunFolder.at(folder.checkpoints if held else folder.root).select(settings.select)
+
+    import api
+    from utils.step import choose_device
+
+    device = choose_device(settings.device, settings.threads, settings.precision)
+    model = api.load(path, device=device.type)
+    what, arrays, grid = result(model, settings)
+    write(out, arrays, grid)
+    if not settings.quiet:
+        print(f"wrote {out}: {what} ({path})")
+
+
+def refuse_at_once(settings: RunSettings) -> Path:
+    """The path --out. Raises UserError for flags and files that the command cannot do with."""
+    c = settings
+    given = [f"--{n}" for n in ("transfer", "encode", "generate") if getattr(c, n) is not None]
+    if len(given) > 1:
+        raise UserError(f"found {' and '.join(given)}: give one of them")
+    if not given and not c.traverse:
+        clips = "--encode PATH, --transfer A B or --generate N"
+        raise UserError(f"--continue_to {c.continue_to} needs clips: add {clips}")
+    if c.traverse and (c.transfer or (c.generate or 1) > 1 or c.continue_to):
+        raise UserError("--traverse takes the one clip of --encode, or a new one: give no other")
+    for path in [*(c.transfer or ()), *filter(None, [c.encode])]:
+        one_clip.refuse_unreadable(path)
+    if c.out is None:
+        raise UserError(f"{' '.join(given) or '--traverse'} needs --out FILE: {_kinds()}")
+    out = Path(c.out)
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--out {out}: {_kinds()}")
+    if out.exists():
+        raise UserError(f"--out {out} is already there: give another name, or move it away")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: found no folder {out.parent}: make it first")
+    return out
+
+
+def _kinds():
+    return f"expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+def result(model: Any, settings: RunSettings) -> tuple[str, dict[str, np.ndarray], np.ndarray]:
+    """A line of text, arrays by name, and uint8 [rows, columns, T, 64, 64, 3] to show.
+
+    model: an api.Model.
+    """
+    c = settings
+    frames = c.continue_to or model.seq_len
+    if (count := frames * (c.generate or 1)) > MOST:
+        found = f"--generate and --continue_to ask for {count:,} frames"
+        raise UserError(f"{found}, expected at most {MOST:,}: lower one of them")
+    if c.traverse:
+        clip = c.encode or model.sample(1, seed=c.seed, draw_from=c.draw_from)[0]
+        arrays = model.traverse(clip, c.seed)
+        longest = max(tiles.shape[2] for tiles in arrays.values())
+        rows = [np.repeat(t, longest // t.shape[2], 2) for t in arrays.values()]
+        names = ", ".join(f"{len(tiles)} of {name}" for name, tiles in arrays.items())
+        return f"{c.encode or 'a new clip'}, by row: {names}", arrays, np.concatenate(rows)
+    if c.generate:
+        made = model.sample(c.generate, frames, c.seed, c.draw_from)
+        columns = math.ceil(math.sqrt(len(made)))
+        empty = np.zeros((-len(made) % columns, *made.shape[1:]), np.uint8)
+        grid = np.concatenate([made, empty]).reshape(-1, columns, *made.shape[1:])
+        return f"{len(made)} new clips of {frames} frames", {"frames": made}, grid
+    motion, identity = c.transfer or (c.encode, c.encode)
+    dynamic, static = model.encode(motion).dynamic, model.encode(identity).static
+    made = model.decode(static, dynamic, c.continue_to)
+    what = f"{len(made)} frames of {motion}"
+    if c.transfer:
+        what = f"{len(made)} frames, the motion of {motion} on the identity of {identity}"
+    return what, {"static": static, "dynamic": dynamic, "frames": made}, made[None, None]
+
+
+def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray) -> None:
+    """Write the arrays (.npz) or the pictures of `grid` to the new file `out`."""
+    kind = out.suffix.lower()
+    if kind == ".npz":
+        with replacing(out) as beside, open(beside, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    elif kind == ".png":
+        # one row per clip, or one frame of each clip of a traversal
+        rows, columns, length = grid.shape[:3]
+        tiles = grid.reshape(rows * columns, length, *grid.shape[3:])
+        save_png(out, sheet(tiles if "frames" in arrays else grid[:, :, 0]))
+    else:
+        frames = np.stack([sheet(grid[:, :, t]) for t in range(grid.shape[2])])
+        (save_gif if kind == ".gif" else save_mp4)(out, frames, Dataset.fps)
