@@ -206,14 +206,16 @@ class Model:
         clips: int = 1,
         frames: int | None = None,
         seed: int | None = None,
-        draw_from: str = "prior",
+        draw_from: str | None = None,
     ) -> np.ndarray:
         """New clips [clips, frames, 64, 64, 3]. Default: `seq_len` frames.
 
-        seed: default: torch's random numbers go on. draw_from: 'prior', or 'fitted' for a density
-        that a test with --draw_from fitted has left beside the checkpoint; else UserError.
+        seed: default: torch's random numbers go on. draw_from: 'prior', or 'fitted' for the density
+        that a run or a test with --draw_from fitted has left beside the checkpoint; UserError if it
+        is not there. Default: as in training, if it is there.
         """
-        self.view.draw_from = draw_from
+        there = RunFolder.densities(self.path).exists()
+        self.view.draw_from = draw_from or (self.settings.draw_from if there else "prior")
         with undisturbed(self._device) if seed is not None else nullcontext():
             if seed is not None:
                 torch.manual_seed(seed)

@@ -84,7 +84,7 @@ def main(argv):
         elif settings.on_files:
             from use import use
 
-            use(settings)
+            use(settings, argv)
         else:
             datasets = prepared(plan)
             from needs import refuse_too_large

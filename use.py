@@ -14,6 +14,7 @@ from data.base import Dataset
 from pictures.files import save_gif, save_mp4, save_png, sheet
 from utils.errors import UserError
 from utils.files import replacing
+from utils.flags import value_of
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
@@ -21,8 +22,11 @@ SUFFIXES = ".gif", ".mp4", ".png", ".npz"
 MOST = 100_000  # frames of one result
 
 
-def use(settings: RunSettings) -> None:
-    """Write what the flags ask for to settings.out, or raise UserError and write nothing."""
+def use(settings: RunSettings, argv: list[str]) -> None:
+    """Write what the flags ask for to settings.out, or raise UserError and write nothing.
+
+    argv: the command's flags.
+    """
     out = refuse_at_once(settings)
     folder = RunFolder(settings)
     held = any(folder.checkpoints.glob("*.pth"))
@@ -33,7 +37,9 @@ def use(settings: RunSettings) -> None:
 
     device = choose_device(settings.device, settings.threads, settings.precision)
     model = api.load(path, device=device.type)
-    what, arrays, grid = result(model, settings)
+    # --draw_from has a default, and only the command's own word overrides that of the run
+    given = settings.draw_from != "prior" or value_of(argv, "--draw_from")
+    what, arrays, grid = result(model, settings, settings.draw_from if given else None)
     write(out, arrays, grid)
     if not settings.quiet:
         print(f"wrote {out}: {what} ({path})")
@@ -68,10 +74,12 @@ def _kinds():
     return f"expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
-def result(model: Any, settings: RunSettings) -> tuple[str, dict[str, np.ndarray], np.ndarray]:
+def result(
+    model: Any, settings: RunSettings, draw_from: str | None
+) -> tuple[str, dict[str, np.ndarray], np.ndarray]:
     """A line of text, arrays by name, and uint8 [rows, columns, T, 64, 64, 3] to show.
 
-    model: an api.Model.
+    model: an api.Model. draw_from: see its `sample`.
     """
     c = settings
     frames = c.continue_to or model.seq_len
@@ -79,14 +87,14 @@ def result(model: Any, settings: RunSettings) -> tuple[str, dict[str, np.ndarray
         found = f"--generate and --continue_to ask for {count:,} frames"
         raise UserError(f"{found}, expected at most {MOST:,}: lower one of them")
     if c.traverse:
-        clip = c.encode or model.sample(1, seed=c.seed, draw_from=c.draw_from)[0]
+        clip = c.encode or model.sample(1, seed=c.seed, draw_from=draw_from)[0]
         arrays = model.traverse(clip, c.seed)
         longest = max(tiles.shape[2] for tiles in arrays.values())
         rows = [np.repeat(t, longest // t.shape[2], 2) for t in arrays.values()]
         names = ", ".join(f"{len(tiles)} of {name}" for name, tiles in arrays.items())
         return f"{c.encode or 'a new clip'}, by row: {names}", arrays, np.concatenate(rows)
     if c.generate:
-        made = model.sample(c.generate, frames, c.seed, c.draw_from)
+        made = model.sample(c.generate, frames, c.seed, draw_from)
         columns = math.ceil(math.sqrt(len(made)))
         empty = np.zeros((-len(made) % columns, *made.shape[1:]), np.uint8)
         grid = np.concatenate([made, empty]).reshape(-1, columns, *made.shape[1:])
@@ -107,10 +115,10 @@ def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray) -> None:
         with replacing(out) as beside, open(beside, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
     elif kind == ".png":
-        # one row per clip, or one frame of each clip of a traversal
+        # one row per clip; of a traversal the last frame, where clips of other motions differ most
         rows, columns, length = grid.shape[:3]
         tiles = grid.reshape(rows * columns, length, *grid.shape[3:])
-        save_png(out, sheet(tiles if "frames" in arrays else grid[:, :, 0]))
+        save_png(out, sheet(tiles if "frames" in arrays else grid[:, :, -1]))
     else:
         frames = np.stack([sheet(grid[:, :, t]) for t in range(grid.shape[2])])
         (save_gif if kind == ".gif" else save_mp4)(out, frames, Dataset.fps)

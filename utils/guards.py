@@ -61,8 +61,11 @@ def refuse_at_once(plan: Plan) -> None:
         refuse_on_cpu(settings.precision)
     refuse_export(plan, folder)
     if not plan.training:
-        to_test(plan, folder)
+        to_test(plan, folder, without_torch=True)
         return
+    if any(settings.select == "best" for settings in plan.stages.values()):
+        first = "train first, then give the same command with all train flags False"
+        raise UserError(f"--select best is for a finished stage: {first}")
     refuse_missing_earlier_stage(plan, folder)
     for name in plan.training:
         named_start(plan, name, folder)
@@ -249,16 +252,19 @@ def _refuse_unlike(first, second, info, wanted):
         raise UserError(f"--{info.pretrained} {wanted}: {leaves}: give that, or none")
 
 
-def to_test(plan: Plan, folder: RunFolder) -> dict[str, Path]:
+def to_test(plan: Plan, folder: RunFolder, without_torch: bool = False) -> dict[str, Path]:
     """The checkpoints to test, {stage name: path}: those that the flags name, or the newest.
 
     A stage without a checkpoint is left out. Raises UserError if that is the first, unless codes
-    are to be exported.
+    are to be exported. without_torch: in place of --select best, take the newest.
     """
     paths = {}
     for name, settings in plan.stages.items():
         info = settings.info(name)
-        path = folder.choose(name, getattr(settings, info.pretrained))
+        wanted = getattr(settings, info.pretrained)
+        path = folder.choose(name, wanted)
+        if path and wanted is None and settings.select == "best" and not without_torch:
+            path = folder.best(name)
         if path is not None:
             paths[name] = path
         elif settings.number(name) == 1 and not settings.export_codes:

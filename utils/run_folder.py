@@ -252,6 +252,8 @@ class RunFolder:
 
         number: of the stage. Raises UserError if there is none.
         """
+        if which not in ("last", "best"):
+            raise UserError(f"found '{which}', expected 'last' or 'best'")
         names = [n for n in self.stages if number in (None, self.settings.number(n))]
         there = [name for name in names if self.places(name)]
         if not there:
@@ -333,7 +335,7 @@ def _checkpoint_folders(root):
         for values in read_json(root / "config.json").values():
             if flag := values["model_save_path"]:
                 # a path flag is relative to the folder that the run was started in
-                for start in (Path(), *root.resolve().parents):
+                for start in (*root.resolve().parents, Path()):
                     yield start / flag / values["RUN"]
 
 
