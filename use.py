@@ -116,9 +116,9 @@ def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray) -> None:
             np.savez(file, allow_pickle=False, **arrays)
     elif kind == ".png":
         # one row per clip; of a traversal the last frame, where clips of other motions differ most
-        rows, columns, length = grid.shape[:3]
-        tiles = grid.reshape(rows * columns, length, *grid.shape[3:])
-        save_png(out, sheet(tiles if "frames" in arrays else grid[:, :, -1]))
+        frames = arrays.get("frames")
+        tiles = grid[:, :, -1] if frames is None else frames.reshape(-1, *grid.shape[2:])
+        save_png(out, sheet(tiles))
     else:
         frames = np.stack([sheet(grid[:, :, t]) for t in range(grid.shape[2])])
         (save_gif if kind == ".gif" else save_mp4)(out, frames, Dataset.fps)
