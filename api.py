@@ -62,6 +62,8 @@ def load(
         raise UserError(f"found no {path}: give the folder of a run, or a checkpoint")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("found no CUDA GPU: use device='cpu' or device='auto'")
     return Model(read(path), torch.device(device))
 
 
@@ -173,7 +175,7 @@ class Model:
 
         Raises UserError for more frames than there are codes, if the model cannot continue a clip.
         """
-        static, dynamic = (torch.as_tensor(np.asarray(code)) for code in (static, dynamic))
+        static, dynamic = (torch.tensor(np.asarray(c, np.float32)) for c in (static, dynamic))
         if static.dim() == 1:
             return self.decode(static[None], dynamic[None], frames)[0]
         there = dynamic.shape[1] if dynamic.dim() == 3 else frames or self.seq_len

@@ -25,8 +25,8 @@ SCRIPTS = (  # modules with flags of their own
     "benchmarks.guards", "benchmarks.run", "benchmarks.step", "benchmarks.sweep",
     "data.sprites.create_lpc_dataset", "metrics.compare", "tests.torture.__main__",
 )  # fmt: skip
-# of uv and TensorBoard; the prefix of a flag for one stage
-FOREIGN = {"--python", "--torch-backend", "--logdir", "--stage1", "--stage2"}
+# of uv, pip and TensorBoard; the prefix of a flag for one stage
+FOREIGN = {"--python", "--torch-backend", "--no-deps", "--logdir", "--stage1", "--stage2"}
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 TINY = (
     "--epochs 1 --bs_per_epoch 2 --bs 2 --num_test_ids 2 --evaluate none --num_clips 40 --rnn_dim 8"

@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -100,6 +101,13 @@ def test_one_name_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["setuptools"]["packages"] == ["vdsm_in_practice"]
     assert "py-modules" not in project["tool"]["setuptools"]
+
+
+def test_without_the_clone_one_line_says_what_to_do(tmp_path):
+    shutil.copytree(ROOT / "vdsm_in_practice", tmp_path / "vdsm_in_practice")
+    run = [sys.executable, "-c", "import vdsm_in_practice"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "use pip install -e CLONE" in done.stderr.splitlines()[-1]
 
 
 def python(folder, *arguments, program=sys.executable, **environment):

@@ -99,6 +99,19 @@ def test_a_notebook_runs_from_top_to_bottom(exported, notebook, name):
     assert shown.count("image/png") == 5
 
 
+def test_the_quickstart_runs_from_top_to_bottom(trained_once):
+    page = nbformat.read(ROOT / "examples" / "quickstart.ipynb", 4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in page.cells)
+    first = next(cell for cell in page.cells if cell.cell_type == "code")
+    run = f"RUN = {str(trained_once / 'runs' / 'demo')!r}"
+    first.source, places = re.subn(r"RUN = .*", run, first.source)
+    assert places == 1
+    started_in = {"metadata": {"path": ROOT / "examples"}}
+    nbclient.NotebookClient(page, timeout=300, resources=started_in).execute()
+    shown = "".join(str(output) for cell in page.cells for output in cell.get("outputs", []))
+    assert shown.count("image/png") == 5 and "<vdsm, stage Seq, 4 epochs, pendulum" in shown
+
+
 def test_an_export_is_divided_without_leak(exported, tmp_path):
     codes = shutil.copytree(exported("MUG-FED"), tmp_path / "codes")
     whole = export.load_export(codes, "MUG-FED")

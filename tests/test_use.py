@@ -1,5 +1,7 @@
 """use.py: a trained model on files, from the command line."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from data.decoders import decode
 from models import load
 from pictures.files import save_gif, save_mp4, save_png
 from tests.runs import tree
+from tests.test_docs import commands, python_blocks
 from tests.tiny import STAGE_1, TEST, TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,7 +121,7 @@ def test_stage_1_alone_swaps_and_does_not_continue(command, refused, trained, tm
     assert "this model (vdsm, stage EncDec) cannot continue a clip, ask for at most 16" in line
 
 
-def test_other_models_need_no_flag(command, refused, tmp_path, clips):
+def test_other_models_need_no_flag(command, refused, tmp_path, clips, no_pictures):
     small = "--width 4 --hidden 8 --f_dim 4 --seq_len 6 --bs 2 --bs_per_epoch 1 --epochs 1".split()
     train = "--model unordered --dataset_name pendulum --train True --tboard_log False".split()
     assert command(*RUN, *train, *small, "--num_test_ids", 2).code == 0
@@ -200,3 +203,38 @@ def test_a_clip_is_cropped_as_the_data_set_of_videos_crops(tmp_path):
     assert np.array_equal(one_clip.read(tmp_path / "wide.gif"), frames)
     assert np.array_equal(one_clip.read(tmp_path / "wide.gif", 1, step=3), frames[:1])
     assert np.array_equal(one_clip.read(tmp_path / "wide.gif", step=3), frames[::3])
+
+
+# --- the documents ---
+
+
+@pytest.fixture
+def two_clips(tmp_path, clips):
+    """The clips of the documents."""
+    shutil.copy(tmp_path / "clip.mp4", tmp_path / "a.mp4")
+    shutil.copy(tmp_path / "clip.gif", tmp_path / "b.gif")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/PYTHON.md"])
+def test_the_commands_of_the_documents(command, trained, tmp_path, monkeypatch, two_clips, page):
+    monkeypatch.setattr("api.DRAWS", 4)
+    lines = [line for line in commands((ROOT / page).read_text()) if " --out " in line]
+    assert len(lines) == {"README.md": 1, "docs/PYTHON.md": 7}[page]
+    for line in lines:
+        flags = shlex.split(line.split(" #")[0])[2:]
+        said = command(*flags, "--device", "cpu", "--threads", 1)
+        assert said.code == 0 and (tmp_path / flags[-1]).stat().st_size > 0, said
+        (tmp_path / flags[-1]).unlink()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/PYTHON.md"])
+def test_the_python_of_the_documents(trained, two_clips, monkeypatch, page):
+    monkeypatch.setattr("api.DRAWS", 4)
+    (block,) = python_blocks((ROOT / page).read_text())
+    names = {}
+    exec(block, names)
+    # what the comments say of the shapes is so
+    for line in block.splitlines():
+        if " = " in line and "uint8 [" in line and "dimensions" not in line:
+            shape = line.partition("uint8 ")[2]
+            assert str([*names[line.split()[0]].shape]) == shape, line

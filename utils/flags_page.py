@@ -20,8 +20,8 @@ date. [GLOSSARY.md](GLOSSARY.md) explains KL, prior, judge and the other words.
 `python main.py --help` shows the same flags in the terminal, with `--model NAME` and
 `--dataset_name NAME` those of another model or data set.
 
-- Every flag takes one value: `--bs 20` or `--bs=20`. A boolean is True or False; without a value,
-  as in `--quiet`, it is True.
+- Every flag takes one value, `--bs 20` or `--bs=20` (`--transfer A B` takes two). A boolean is True
+  or False; without a value, as in `--quiet`, it is True.
 - A flag counts for every stage. `--stage2.epochs 30` counts for stage 2 alone, and overrides
   `--epochs`. Flags of the whole run (those of the groups run and machine, folders, data set) take
   no such prefix.
