@@ -55,6 +55,7 @@ def test_help_shows_every_flag_and_default_without_torch():
         "data:",
         "optimisation:",
         "output:",
+        "a trained model on your files:",
         "machine:",
         "VDSM: stages:",
         "VDSM: sizes:",
@@ -62,7 +63,7 @@ def test_help_shows_every_flag_and_default_without_torch():
     ):
         assert f"\n{group}\n" in done.stdout
     groups = re.findall(r"^[^ -].*:$", done.stdout, re.MULTILINE)
-    assert len(groups) == 9
+    assert len(groups) == 10
     for name in preset_names():
         assert name in shown["preset"].replace("- ", "-")
 
