@@ -21,6 +21,7 @@ from pictures.codes import traversals
 from utils.checkpoints import Damaged, load_checkpoint, undisturbed
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
+from utils.limits import out_of_memory
 from utils.plan import of_today
 from utils.run_folder import RunFolder
 from utils.schema import check
@@ -80,19 +81,23 @@ def _adopt(state):
 
 def _from_checkpoint(path):
     """A checkpoint holds all settings that it was trained with; one of the release, the sizes."""
-    state = load_checkpoint(path, _adopt)
-    why = "is of no model of this program"
-    model = state["settings"].get("model", RunSettings.model)
+    state, why = load_checkpoint(path, _adopt), ""
+    saved = state["settings"]
+    model = str(saved.get("model", RunSettings.model)) if isinstance(saved, dict) else "none"
     if model not in MODELS:
         raise Damaged(path, f"is of an unknown model '{model}'")
-    for info in settings_class(model).STAGES:
+    stages = settings_class(model).STAGES
+    # last the stage that its name tells, so that the message is about this one
+    for info in sorted(stages, key=lambda info: path.name.endswith(f"_{info.suffix}.pth")):
         try:
-            settings = settings_of(state["settings"], info)
+            settings = settings_of(saved, info)
             check({**state, "settings": vars(settings)}, info, settings)
             return Trained(path, settings, info, state["model"], state["epoch"])
-        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-            why = f"is no checkpoint of this program ({error})"
-    raise Damaged(path, why)
+        except Exception as error:  # wrong types raise anything
+            if out_of_memory(error):
+                raise  # the file may be whole
+            why = str(error) if isinstance(error, ValueError) else repr(error)
+    raise Damaged(path, f"is no checkpoint of this program ({why})")
 
 
 def settings_of(saved: dict, info: StageInfo) -> RunSettings:

@@ -19,7 +19,7 @@ from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 SUFFIXES = ".gif", ".mp4", ".png", ".npz"
-MOST = 100_000  # frames of one result
+MOST = 20_000  # frames of one result
 
 
 def use(settings: RunSettings, argv: list[str]) -> None:

@@ -191,6 +191,7 @@ def read_checkpoint(path: Path, mapped: bool = False):
     """
     import torch
 
+    path = Path(path)  # None is a mistake in the program and no damaged file
     if not mapped:
         check_sum(path)
     try:

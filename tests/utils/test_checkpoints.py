@@ -48,6 +48,11 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert os.listdir(tmp_path) == ["c.pth"]
 
 
+def test_no_path_is_not_called_a_damaged_file():
+    with pytest.raises(TypeError):
+        load_checkpoint(None)
+
+
 def test_any_change_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     path = tmp_path / "c.pth"
     before = state(model={"w": torch.arange(300.0)}, rng={"cpu": torch.get_rng_state()})
