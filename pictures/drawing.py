@@ -5,6 +5,7 @@ up to `vid_swap`, and their layout, are the release's.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,6 +165,21 @@ def _draw_clips(view, shown, album):
     moved = swaps[:, clip[:ROWS] + 1, following + 1].swapaxes(0, 1)
     sheet = _transfer(some, some.real, moved, range(length), length)
     album.png("transfer_{e}.png", sheet, log=True)
+
+
+def swap_panel(
+    view: VideoModel, dataset: Dataset, count: int, length: int, title: str
+) -> tuple[np.ndarray, Labels]:
+    """A grid of swaps for a picture of several models: clips, `Album.gif` takes them, and labels.
+
+    count: clips of the test split. length: frames that the model reads of each.
+    """
+    clips = dataset.split("test")
+    rows = distinct(dataset, clips, count)
+    codes, real = view.encode_clips(clips, rows, length), clips.take(rows, 0, length)
+    shown = Shown(*codes, real, rows, *names(dataset, clips, rows))
+    swaps, labels = _swap_grid(view, shown), _swap_labels(shown, "motion")
+    return swaps.transpose(1, 2, 0, 3, 4, 5), replace(labels, title=title)
 
 
 def _swap_grid(view, shown):

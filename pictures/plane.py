@@ -95,12 +95,18 @@ def manifold(
 
     classes: names of the values of categorical factors, for the legend; at most NAMED are named.
     """
-    from pictures.plots import plain  # imports matplotlib, which is slow
+    # Slow to import.
+    from matplotlib.colors import ListedColormap, is_color_like
+
+    from pictures.plots import plain
 
     figure, panels = _figure(1, len(colours), (5 * len(colours), 4))
     for panel, (name, values) in zip(panels, colours.items()):
         known = list(classes.get(name, ()))[:NAMED]
         cmap = "tab20" if known else "viridis"
+        if known and all(map(is_color_like, known)):  # the colours of pendula
+            cmap = ListedColormap(known)
+            panel.set_facecolor("dimgray")
         dots = panel.scatter(*codes.reshape(-1, 2).T, c=values.ravel(), s=6, cmap=cmap)
         if known:
             marks = [panel.scatter([], [], s=20, color=dots.to_rgba(i)) for i in range(len(known))]

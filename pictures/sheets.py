@@ -105,7 +105,7 @@ class Sheet:
         heads = [wrap(label, tile - 4, 7) for label in labels.columns]
         sides = [wrap(label, ROW_WIDTH, tile // LINE) for label in labels.rows]
         longest = max((font().getlength(line) for side in sides for line in side), default=0)
-        left = EDGE + (LINE + 2) * bool(labels.left) + (int(longest) + EDGE) * bool(longest)
+        left = EDGE + (LINE + 6) * bool(labels.left) + (int(longest) + EDGE) * bool(longest)
         self.xs = _places(columns, tile, [*labels.breaks[0], labels.mark], left)
         self.width = max(self.xs[-1] + tile + EDGE, LEAST)
         title, note = (wrap(line, self.width - 2 * EDGE) for line in (labels.title, labels.note))
