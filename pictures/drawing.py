@@ -75,7 +75,7 @@ class Shown(NamedTuple):
 
     def first(self, count: int) -> "Shown":
         """The first `count` of the clips."""
-        return Shown(*(part[:count] for part in self))
+        return self._make(part[:count] for part in self)
 
     def called(self) -> list[str]:
         """The name of each clip: a value of a factor per line."""
@@ -153,8 +153,8 @@ def _draw_clips(view, shown, album):
     album.png("seq_{e}_gt.png", (some.real, Labels("Test clips, one per row", **rows)))
     title = "Reconstructions of the test clips, one per row"
     album.png("seq_{e}_rec.png", (rebuilt[:ROWS], Labels(title, **rows)), log=True)
-    columns = {"columns": shown.called(), "top": [(0, len(clip), "clip")]}
-    labels = Labels("Reconstructions of the test clips", **columns)
+    top, title = [(0, len(clip), "clip")], "Reconstructions of the test clips"
+    labels = Labels(title, top=top, columns=shown.called())
     album.gif("vid_{e}_gen.gif", rebuilt[None], labels)
     labels = _swap_labels(shown, "pose in the first frame")
     album.png("seq_swap_id_{e}_gen.png", (swaps[0], labels), log=True)
