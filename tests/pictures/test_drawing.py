@@ -12,7 +12,7 @@ from data.base import Dataset, flat
 from models.view import VideoModel
 from pictures import files
 from pictures.choose import distinct
-from pictures.drawing import RELEASED, draw_stage
+from pictures.drawing import RELEASED, _timeline, draw_stage
 from utils.frames import as_float
 
 COLOURS = np.array([[200, 0, 0], [0, 100, 0], [0, 0, 60], [80, 80, 80]])
@@ -245,13 +245,15 @@ def test_the_axes_and_the_clips_are_named(draw):
 
 
 def test_the_end_of_training_is_marked(draw):
-    draw(Painter, transfer_frames=(3, 60))
+    draw(Painter)
     (labels,) = labels_of(draw, "continue_7_3.png")
     assert labels.mark == 1 and labels.columns == ["1", "2", "3"]
     assert [span[:2] for span in labels.top] == [(0, 2), (2, 3)]
-    # Every third frame: the first one is of training, then the fourth.
-    (labels,) = labels_of(draw, "transfer_7_60.png")
-    assert labels.mark == 1 and labels.columns[:3] == ["identity", "1", "4"]
+    # Column 0 is the identity. Then every third frame: the first one is of training.
+    (labels,) = labels_of(draw, "transfer_7_3.png")
+    assert labels.mark == 2 and labels.columns == ["identity", "1", "2", "3"]
+    labels = _timeline(range(0, 60, 3), trained=2, first=1)
+    assert labels["mark"] == 1 and labels["columns"][:3] == ["", "1", "4"]
 
 
 def test_what_is_true_after_the_end_of_a_clip_is_simulated(draw):
