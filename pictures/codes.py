@@ -62,7 +62,8 @@ def _draw_traversal(view, codes, name, kl, length, album, prefix):
     dead, drawn = len(about["dead"]), len(about["drawn"])
     left_out = [f"{dead} with less than {DEAD} nats"] if dead else []
     if len(weights) > dead + drawn:
-        left_out.append(f"{len(weights) - dead - drawn} with less than these")
+        less = "vary less" if kl is None else "have a smaller KL"
+        left_out.append(f"{len(weights) - dead - drawn} that {less}")
     labels = Labels(
         f"Code {name}: one clip with other values, above the tiles, of one dimension per row. "
         f"The rows are sorted by {by}.",
