@@ -18,7 +18,9 @@ demo: env  ## train both stages on the pendula, judge, draw, report; everything 
 
 baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (24)
 	$(BIN)/python -m benchmarks.baselines pendulum
+	$(BIN)/python -m benchmarks.side_by_side demo demo-dsa demo-unordered --to runs/baselines-pendulum.gif
 	$(if $(LI),$(BIN)/python -m benchmarks.baselines sprites-li --source $(LI))
+	$(if $(LI),$(BIN)/python -m benchmarks.side_by_side $(addprefix sprites-li-,vdsm dsa unordered) --to runs/baselines-sprites-li.gif)
 
 results: env  ## a row of docs/RESULTS.md again: ROW=NAME or NAME:RUN (docs/SWEEPS.md); without ROW, the list
 	$(BIN)/python -m benchmarks.sweep $(or $(ROW),--list) $(if $(LI),--source $(LI)) $(FLAGS)

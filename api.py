@@ -236,7 +236,7 @@ class Model:
         """A clip decoded with other values of each code: {letter: [rows, columns, T, 64, 64, 3]}.
 
         A row changes one dimension, over the range that it has in DRAWS clips that the model draws;
-        the six that vary most there. T is 1 where one frame shows all that the code changes.
+        the eight that vary most there. T is 1 where one frame shows all that the code changes.
         """
         codes = self.encode(clip)
         drawn = self.sample(DRAWS, self.seq_len, seed)

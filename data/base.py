@@ -95,6 +95,7 @@ class Dataset:
     former: fingerprints that earlier versions of this program gave to the same data
     verify: compares every stored byte with the fingerprint; None: nothing is stored
     pairs: positions of clips in no split, whose pair of group and action is in no training clip
+    beyond: simulates clips at these positions to any number of frames, uint8 [n, frames, ...]
     """
 
     name: str
@@ -116,6 +117,7 @@ class Dataset:
     former: tuple[str, ...] = ()
     verify: Callable[[], bool] | None = None
     pairs: np.ndarray | None = None
+    beyond: Callable[[np.ndarray, int], np.ndarray] | None = None
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -133,10 +133,14 @@ def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None) -> Dat
     physics = constants(labels, classes)
     labels |= {"angle": angle, "velocity": velocity}
     labels["angles"], _ = simulate(angle, velocity, frames, **physics)
-    colour_by_frame = np.repeat(PALETTE[labels["colour"]], frames, 0)
-    length_by_frame = np.repeat(physics["length"], frames)
-    pictures = render(labels["angles"].ravel(), colour_by_frame, length_by_frame)
-    pictures, splits = pictures.reshape(total, frames, *pictures.shape[1:]), consecutive(clips)
+    colours = PALETTE[labels["colour"]]
+    pictures, splits = _drawn(labels["angles"], colours, physics["length"]), consecutive(clips)
+
+    def beyond(clip, longer):
+        given = {name: values[clip] for name, values in physics.items()}
+        angles, _ = simulate(angle[clip], velocity[clip], longer, **given)
+        return _drawn(angles, colours[clip], given["length"])
+
     return Dataset(
         "pendulum",
         *flat(pictures),
@@ -147,7 +151,16 @@ def make(frames=FRAMES, seed=0, clips=CLIPS, lengths=None, dampings=None) -> Dat
         dynamic=tuple(factor for factor in classes if factor == "damping"),
         fingerprint=fingerprint(pictures, labels, splits),
         continuations=tuple(length for length in (40, 60) if length > frames),
+        beyond=beyond,
     )
+
+
+def _drawn(angles, colours, length):
+    """Clips uint8 [n, T, 64, 64, 3] of angles [n, T] (rad), colours [n, 3] and lengths [n] (m)."""
+    frames = angles.shape[1]
+    by_frame = (np.repeat(values, frames, 0) for values in (colours, length))
+    pictures = render(angles.ravel(), *by_frame)
+    return pictures.reshape(*angles.shape, *pictures.shape[1:])
 
 
 def constants(labels: dict, classes: dict) -> dict[str, np.ndarray]:

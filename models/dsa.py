@@ -221,7 +221,7 @@ class DSA(nn.Module):
     # q(f, z_1:T | x_1:T) = q(f | x_1:T) prod_t q(z_t | f, x_1:T)          --posterior full
     # Section 2 of the paper. p(f) = N(0, 1); p(x_t | f, z_t) is a Normal of variance 1/2, whose
     # log density is the negative squared error and a constant, which the loss leaves out.
-    def loss(self, x, annealed):
+    def loss(self, x, annealed, kl="analytic"):
         """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         v = self._features(x)
         q_f = normal(*self.static(v), 1)
@@ -234,7 +234,7 @@ class DSA(nn.Module):
             z_stats = self.prior(z)
         p_f, p_z = centred(f.shape, 1, 1, f), normal(*z_stats, 2)
         error = ((self._pictures(f, z) - (2 * x - 1)) ** 2).sum()
-        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, error, annealed.weights)
+        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, error, annealed.weights, kl)
 
     def encode(self, x):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1]."""

@@ -6,6 +6,8 @@ There are two estimates of a KL term, with the same expectation:
 
 analytic  in closed form; for a `Chain` at each step, given the sample of the step before (Eq. 4)
 mc        Monte Carlo: log q - log p at the sample
+
+A third way, 'each', is for looking at a trained model: closed forms, one per dimension of the code.
 """
 
 import math
@@ -119,7 +121,7 @@ def _kl_term(q, p, value, weight_q, weight_p, kl):
     if kl == "mc":
         log_q, log_p = q.log_prob(value).sum(), p.log_prob(value).sum()
         return Term(log_q - log_p, weight_q * log_q - weight_p * log_p)
-    divergence = kl_divergence(q, p).sum()
+    divergence = _divergence(q, p, kl)
     # Not ==: on a GPU, the host would wait for the values.
     if weight_q is weight_p:
         return Term(divergence, weight_q * divergence)
@@ -129,23 +131,34 @@ def _kl_term(q, p, value, weight_q, weight_p, kl):
     return Term(divergence, weight_q * (divergence - cross_entropy) + weight_p * cross_entropy)
 
 
+def _divergence(q, p, kl):
+    """KL(q || p) of two factorised Normals, summed over everything, with kl 'each' but for D."""
+    if kl == "each":
+        return kl_divergence(q.base_dist, p.base_dist).flatten(0, -2).sum(0)
+    return kl_divergence(q, p).sum()
+
+
 def closed_terms(
-    codes: dict[str, tuple[Any, Any]], nll: torch.Tensor, weights: dict[str, Any]
+    codes: dict[str, tuple[Any, Any]],
+    nll: torch.Tensor,
+    weights: dict[str, Any],
+    kl: str = "analytic",
 ) -> dict[str, Term]:
     """The terms of a loss whose KLs are closed forms, and 'x', the negative log likelihood `nll`.
 
-    codes: {latent variable: (posterior, prior)}. weights: the KL weight of each.
+    codes: {latent variable: (posterior, prior)}. weights: the KL weight of each. kl: 'analytic', or
+    'each' (see the module).
     """
-    kl = {name: kl_divergence(q, p).sum() for name, (q, p) in codes.items()}
-    terms = {name: Term(value, weights[name] * value) for name, value in kl.items()}
+    divergences = {name: _divergence(q, p, kl) for name, (q, p) in codes.items()}
+    terms = {name: Term(value, weights[name] * value) for name, value in divergences.items()}
     return terms | {"x": Term(nll, nll)}
 
 
 def elbo_terms(model: Callable, guide: Callable, *args, kl: str = "analytic") -> dict[str, Term]:
     """The terms of the negative weighted ELBO by site; their sum, weighted, is the loss.
 
-    Of a latent site the KL ('analytic' or 'mc', see the module), of an observed site the negative
-    log likelihood. args: arguments of model and guide.
+    Of a latent site the KL ('analytic', 'mc' or 'each', see the module), of an observed site the
+    negative log likelihood. args: arguments of model and guide.
     """
     guide_trace = poutine.trace(guide).get_trace(*args)
     model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)

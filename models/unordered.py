@@ -218,7 +218,7 @@ class Unordered(nn.Module):
     # p(x_1:T, f, z_1:T) = p(f) prod_t p(z_t | f) p(x_t | f, z_t)
     # q(f, z_S | x_S) = q(f | x_S) prod_{i in S} q(z_i | f, x_i)             S: random frames
     # Section 2 of the paper. p(f) = N(0, 1); p(z | f) is learned; p(x | f, z): Bernoulli per pixel.
-    def loss(self, x, annealed):
+    def loss(self, x, annealed, kl="analytic"):
         """The terms f, z and x of the negative ELBO, summed over a batch x [N, T, 3, 64, 64]."""
         h = self._features(x)
         q_f = normal(*self.static(h, triples(*x.shape[:2], device=x.device)), 1)
@@ -228,7 +228,7 @@ class Unordered(nn.Module):
         p_f = centred(f.shape, 1, 1, f)
         p_z = normal(*(part[:, None].expand_as(z) for part in self.prior(f)), 2)
         nll = F.binary_cross_entropy_with_logits(self._logits(f, z), x, reduction="sum")
-        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, nll, annealed.weights)
+        return closed_terms({"f": (q_f, p_f), "z": (q_z, p_z)}, nll, annealed.weights, kl)
 
     def encode(self, x):
         """The locations of f and z for frames x [N, T, 3, 64, 64] in [0, 1], any T."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.annealing import Annealed
 from models.density import Density
 from utils.frames import as_float, as_uint8
 
@@ -29,6 +31,7 @@ class VideoModel(Protocol):
     Optional members; pictures draw more of a model that has them:
 
     codes(static, dynamic, frames) -> {name: code [N, D] or [N, T, D]}, the static code first
+    kl(frames) -> {name of a code: KL of each of its dimensions, [D], in nats per clip}
     vary(codes, name, values, frames) -> one clip, decoded with other values of one code
     draw_dynamic(static, frames) -> dynamic codes from their prior, given static codes
     mixes: whether the static code holds the share of each expert in a clip. Default: False
@@ -148,6 +151,14 @@ class View(VideoModel):
         """The codes of clips by letter, {'f': static, 'z': dynamic}, for traversals."""
         return {"f": static, "z": dynamic}
 
+    def kl(self, frames: Tensor) -> dict[str, Tensor]:
+        """The KL of each dimension of f and z, in nats per clip; {} if the loss does not say."""
+        if "kl" not in signature(self.network.loss).parameters:
+            return {}
+        annealed = Annealed({"f": 1.0, "z": 1.0})
+        loss = partial(self.network.loss, annealed=annealed, kl="each")
+        return kl_of_dimensions(loss, frames, self.device)
+
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
         """[N, frames, 3, 64, 64]: one clip of these codes, with each of `values` as code `name`."""
         varied = with_values(codes, name, values)
@@ -170,6 +181,22 @@ class View(VideoModel):
         """f from its fitted density, z from its learned prior."""
         static = self.densities["f"].sample(clips)
         return static, self.draw_dynamic(static, frames)
+
+
+@torch.no_grad()
+def kl_of_dimensions(loss: Callable, frames: Tensor, device: Any) -> dict[str, Tensor]:
+    """KL {latent variable: [D]} in nats per clip, averaged over the clips `frames` [N, T, ...].
+
+    loss: the terms of clips, of which those with several numbers have one per dimension. The random
+    state is restored.
+    """
+    sums: dict = {}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for block in frames.split(BLOCK):
+            for name, term in loss(block.to(device)).items():
+                sums[name] = sums.get(name, 0) + term.raw.cpu() / len(frames)
+    return {name: total for name, total in sums.items() if total.dim()}
 
 
 def with_values(codes: Mapping[str, Tensor], name: str, values: Tensor) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """PNG and GIF files from uint8 arrays, and the layout of frames as a sheet of tiles."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pictures.sheets import Labels, Sheet, beside
 from utils.files import write_bytes
 
 
@@ -36,10 +37,13 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 def save_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write frames uint8 [T, H, W, 3] as an endless GIF; if that fails, an older file stays."""
-    # One palette for all frames. The default, one per frame by median cut, takes six times as long.
+    # One palette for all frames, exact if it can hold their colours. The default, one per frame by
+    # median cut, takes six times as long.
     count, height, width, _ = frames.shape
     column = Image.fromarray(frames.reshape(count * height, width, 3))
-    column = column.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few = column.getcolors(256) is not None
+    method = Image.Quantize.MEDIANCUT if few else Image.Quantize.FASTOCTREE
+    column = column.quantize(method=method, dither=Image.Dither.NONE)
     tops = range(0, count * height, height)
     first, *others = [column.crop((0, top, width, top + height)) for top in tops]
     animation = {"save_all": True, "append_images": others, "duration": 1000 / fps, "loop": 0}
@@ -74,19 +78,29 @@ class Album:
     """Writes the pictures of one stage after `epoch` into `folder`.
 
     The name of a picture is a key of `pictures.drawing.CAPTIONS`; keyword arguments fill the fields
-    of the key other than {e}. log(tag, picture, epoch) receives the pictures with log=True.
+    of the key other than {e}. log(tag, picture, epoch) receives the pictures with log=True. plain:
+    names whose pictures have no text, and the layout that the authors' code gives them.
     """
 
-    def __init__(self, folder: Path, epoch: int, fps: float, log: Callable):
+    def __init__(
+        self, folder: Path, epoch: int, fps: float, log: Callable, plain: Collection[str] = ()
+    ):
         self.folder, self.epoch, self.fps, self.log = folder, epoch, fps, log
+        self.plain = plain
 
     def path(self, name: str, **fields) -> Path:
         """The path of the picture `name`."""
         return self.folder / name.format(e=self.epoch, **fields)
 
-    def png(self, name: str, tiles: np.ndarray, log: bool = False, **fields) -> None:
-        """Write tiles [rows, columns, H, W, 3] as a sheet."""
-        self.picture(name, sheet(tiles), log, **fields)
+    def png(self, name: str, *panels: tuple[np.ndarray, Labels], log=False, **fields) -> None:
+        """Write sheets side by side, each of tiles [rows, columns, H, W, 3] and their labels."""
+        pictures = [
+            sheet(tiles)
+            if name in self.plain
+            else Sheet(*tiles.shape[:3], labels=labels).filled(tiles)
+            for tiles, labels in panels
+        ]
+        self.picture(name, beside(pictures), log, **fields)
 
     def picture(self, name: str, picture: np.ndarray, log: bool = False, **fields) -> None:
         """Write a picture [H, W, 3]."""
@@ -95,7 +109,16 @@ class Album:
             tag = name.removesuffix(".png").replace("_{e}", "")
             self.log(tag.format(**fields), picture, self.epoch)
 
-    def gif(self, name: str, clips: np.ndarray, **fields) -> None:
-        """Write clips [rows, columns, T, H, W, 3] as one animated sheet."""
-        frames = np.stack([sheet(clips[:, :, t]) for t in range(clips.shape[2])])
+    def gif(
+        self, name: str, clips: np.ndarray, labels: Labels, trained: int | None = None, **fields
+    ) -> None:
+        """Write clips [rows, columns, T, H, W, 3] and their labels as one animated sheet.
+
+        Frames from `trained` on are marked as later than those of training.
+        """
+        if name in self.plain:
+            frames = np.stack([sheet(clips[:, :, t]) for t in range(clips.shape[2])])
+        else:
+            rows, columns, _, tile = clips.shape[:4]
+            frames = Sheet(rows, columns, tile, labels, clocked=True).film(clips, trained)
         save_gif(self.path(name, **fields), frames, self.fps)

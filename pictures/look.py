@@ -10,19 +10,19 @@ import numpy as np
 
 from data.base import IMAGE_SIZE, SPLITS, Dataset
 from data.info import dataset_of
+from pictures.choose import distinct
 from pictures.files import save_gif, save_png, sheet
+from pictures.sheets import LINE, Labels, Sheet, text, wrap
 from utils.errors import UserError, in_one_line
 
 CLIPS, COLUMNS = 4, 12  # clips per split, and frames per row at most
 LONGEST = 100  # frames of the GIF at most
-STRIP = 14  # height of a line of text, px
 
 
 def choose(dataset: Dataset) -> list[tuple[str, int]]:
-    """Split and row of a few clips of each split, always the same ones."""
-    rng = np.random.default_rng(0)
-    rows = {name: rng.permutation(len(dataset.splits[name]))[:CLIPS] for name in SPLITS}
-    return [(name, int(row)) for name in SPLITS for row in np.sort(rows[name])]
+    """Split and row of a few clips of each split that differ, always the same ones."""
+    rows = {name: distinct(dataset, dataset.split(name), CLIPS) for name in SPLITS}
+    return [(name, int(row)) for name in SPLITS for row in rows[name]]
 
 
 def caption(dataset: Dataset, split: str, row: int) -> list[str]:
@@ -33,16 +33,6 @@ def caption(dataset: Dataset, split: str, row: int) -> list[str]:
     return words
 
 
-def draw_text(lines: list[str], width: int) -> np.ndarray:
-    """Lines of text as a picture uint8 [STRIP len(lines), width, 3]."""
-    from PIL import Image, ImageDraw
-
-    picture = Image.new("RGB", (width, STRIP * len(lines)))
-    for i, line in enumerate(lines):
-        ImageDraw.Draw(picture).text((2, STRIP * i + 1), line, (230, 230, 230))
-    return np.asarray(picture)
-
-
 def whole_clip(dataset: Dataset, split: str, row: int) -> np.ndarray:
     """All frames of a clip, not copied: uint8 [T, 64, 64, 3]."""
     clips = dataset.split(split)
@@ -51,15 +41,15 @@ def whole_clip(dataset: Dataset, split: str, row: int) -> np.ndarray:
 
 
 def contact_sheet(dataset: Dataset, chosen: list) -> np.ndarray:
-    """One row per clip with its labels above it, up to COLUMNS frames evenly spaced: [H, W, 3]."""
+    """One row per clip below its labels, up to COLUMNS numbered frames of it: uint8 [H, W, 3]."""
     clips, pieces = [whole_clip(dataset, *place) for place in chosen], []
     columns = min(COLUMNS, max(map(len, clips)))
     for place, clip in zip(chosen, clips):
         times = np.unique(np.linspace(0, len(clip) - 1, columns).round().astype(int))
-        tiles = np.zeros((1, columns, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        tiles[0, : len(times)] = clip[times]
-        frames = sheet(tiles)
-        pieces += [draw_text(["  ".join(caption(dataset, *place))], frames.shape[1]), frames]
+        numbers = [str(t + 1) for t in times] + [""] * (columns - len(times))
+        blank = [(0, column) for column in range(len(times), columns)]
+        labels = Labels(", ".join(caption(dataset, *place)), columns=numbers, blank=blank)
+        pieces.append(Sheet(1, columns, IMAGE_SIZE, labels).filled(clip[times][None]))
     return np.concatenate(pieces)
 
 
@@ -72,14 +62,15 @@ def film(dataset: Dataset, chosen: list) -> np.ndarray:
     captions = [caption(dataset, *place) for place in chosen]
     # Frames are shown at twice their size, so that the text fits.
     lines, width = max(map(len, captions)), 2 * IMAGE_SIZE
-    height, times = STRIP * lines + width, np.arange(max(map(len, clips)))
+    height, times = LINE * lines + width, np.arange(max(map(len, clips)))
     tiles = np.zeros((len(times), len(SPLITS), CLIPS, height, width, 3), np.uint8)
     column = dict.fromkeys(SPLITS, 0)
     for (split, _), words, clip in zip(chosen, captions, clips):
         tile = tiles[:, SPLITS.index(split), column[split]]
         column[split] += 1
-        tile[:, : STRIP * lines] = draw_text(words + [""] * (lines - len(words)), width)
-        tile[:, STRIP * lines :] = clip.repeat(2, 1).repeat(2, 2)[times % len(clip)]
+        words = [line for word in words for line in wrap(word, width, 1)]
+        tile[:, : LINE * lines] = text(words + [""] * (lines - len(words)), width)
+        tile[:, LINE * lines :] = clip.repeat(2, 1).repeat(2, 2)[times % len(clip)]
     return np.stack([sheet(picture) for picture in tiles])
 
 

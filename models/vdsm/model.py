@@ -6,7 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.view import VideoModel, in_batches, with_values
+from models.annealing import Annealed
+from models.vdsm.seq import Sequences
+from models.view import VideoModel, in_batches, kl_of_dimensions, with_values
 
 
 class VDSM(VideoModel):
@@ -50,6 +52,18 @@ class VDSM(VideoModel):
             return {"s": s, "z": dynamic}
         poses = partial(self.network.poses, frames=frames)
         return {"s": s, "d": dynamic, "z": in_batches(poses, dynamic, device=self.device)}
+
+    def kl(self, frames: Tensor) -> dict[str, Tensor]:
+        """The KL of each dimension of s, of d with stage 2, and of z, in nats per clip."""
+        annealed = Annealed(dict.fromkeys("sdz", 1.0), self.temperature)
+
+        def loss(x):
+            batch = Sequences(self.network.frame_codes(x), x) if self.continues else x
+            return self.network.loss(batch, annealed, "each")
+
+        kl = kl_of_dimensions(loss, frames, self.device)
+        first = kl.pop("z_1", 0)  # stage 2 has a term of its own for the first pose
+        return kl | {"z": kl["z"] + first}
 
     def vary(self, codes: Mapping[str, Tensor], name: str, values: Tensor, frames: int) -> Tensor:
         """See `View.vary`. Poses follow from d only when d is the code that varies."""

@@ -12,6 +12,9 @@ from data.pendulum import COLOURS, GRAVITY, PALETTE, simulate
 make = pendulum.make
 
 
+SOME = {"train": 8, "val": 4, "test": 4}
+
+
 def few(frames=16, seed=0):
     return make(frames, seed, {"train": 16, "val": 8, "test": 8})
 
@@ -52,6 +55,17 @@ def test_labels_are_the_states_that_were_drawn(pendula):
     assert np.allclose(pendula.labels["angles"][:, 0], pendula.labels["angle"])
     angles, _ = simulate(pendula.labels["angle"], pendula.labels["velocity"], 16)
     assert np.array_equal(angles, pendula.labels["angles"])
+
+
+def test_clips_are_simulated_beyond_their_end():
+    short = make(16, 0, SOME, lengths=(0.6, 1.0), dampings=(0.0, 0.4))
+    long = make(40, 0, SOME, lengths=(0.6, 1.0), dampings=(0.0, 0.4))
+    clips = np.array([5, 0, 9])
+    true = long.frames.reshape(-1, 40, 64, 64, 3)[clips]
+    assert np.array_equal(short.beyond(clips, 40), true)
+    assert np.array_equal(short.beyond(clips, 16), true[:, :16])
+    # Positions of clips stay, whichever clips are kept.
+    assert np.array_equal(short.subsample(6, 0).beyond(clips, 16), true[:, :16])
 
 
 def test_energy_is_kept_without_damping_and_lost_with_it():

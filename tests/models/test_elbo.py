@@ -9,7 +9,7 @@ from pyro.distributions import Bernoulli, Normal
 from torch import nn
 
 from models.annealing import Annealed
-from models.elbo import Chain, elbo_terms, weighted_sample
+from models.elbo import Chain, centred, closed_terms, elbo_terms, normal, weighted_sample
 from models.vdsm.encdec import EncDec, bernoulli
 from models.vdsm.seq import Seq, Sequences
 from models.vdsm.settings import VDSMSettings
@@ -85,6 +85,33 @@ def test_stage_2_mean_of_the_draws_is_the_closed_form(fidelity):
     x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
     names = assert_same_mean(lambda kl: seq.loss(Sequences(codes, x), ANNEALED, kl))
     assert names == ["s", "d", "z_1", "z"]
+
+
+def test_the_kl_of_each_dimension():
+    """Known answer: q = N(m, 1), p = N(0, 1): m^2 / 2 nats per dimension, summed over 3 clips."""
+    loc = torch.tensor([0.0, 1.0, 2.0]).expand(3, 3)
+    given = {"f": (normal(loc, torch.ones(3), 1), centred((3, 3), 1, 1, loc))}
+    terms = closed_terms(given, torch.tensor(7.0), {"f": 1.0}, "each")
+    torch.testing.assert_close(terms["f"].raw, 3 * torch.tensor([0, 0.5, 2]))
+    assert terms["x"].raw == 7
+
+
+@fidelities
+def test_the_dimensions_of_both_stages_add_up_to_their_terms(fidelity):
+    torch.manual_seed(0)
+    encdec, seq, codes = networks(fidelity)
+    x = torch.zeros(CLIPS, FRAMES, 1, 1, 1)
+    sizes = {"s": 4, "d": 2, "z_1": 3, "z": 3}
+    for network, batch in ((encdec, x), (seq, Sequences(codes, x))):
+        terms = []
+        for kl in ("analytic", "each"):
+            torch.manual_seed(1)
+            terms.append(network.loss(batch, ANNEALED, kl))
+        whole, each = terms
+        assert not each.pop("x").raw.dim()
+        for name, term in each.items():
+            assert term.raw.shape == (sizes[name],)
+            torch.testing.assert_close(term.raw.sum(), whole[name].raw)
 
 
 def test_different_weights_of_guide_and_model():

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from data.base import Clips
-from models.settings import UnorderedSettings
+from models.dsa import DSA
+from models.settings import DSASettings, UnorderedSettings
 from models.unordered import Unordered
 from models.vdsm.encdec import EncDec
 from models.vdsm.model import VDSM
@@ -60,6 +61,29 @@ def test_varied_codes_with_a_clips_own_value_give_the_clip(name):
         same, other = view.vary(codes, code, values, T)
         torch.testing.assert_close(same, frames[0], atol=1e-5, rtol=0)
         assert not torch.equal(other, same), code
+
+
+@pytest.mark.parametrize("name", [*NAMES, "DSA"])
+def test_the_kl_of_each_dimension_in_nats_per_clip(name):
+    dsa = DSASettings(width=3, hidden=4, conv_dim=4, rnn_dim=4, f_dim=5, z_dim=2)
+    view = views().get(name) or View(DSA(dsa).eval())
+    x, state = torch.rand(BLOCK + 2, T, 3, 64, 64), torch.get_rng_state()
+    kl, codes = view.kl(x), view.codes(*view.encode(x), T)
+    assert {code: len(each) for code, each in kl.items()} == {
+        code: value.shape[-1] for code, value in codes.items()
+    }
+    assert all((each > 0).all() for each in kl.values())
+    assert torch.equal(torch.get_rng_state(), state)
+    # A mean over clips.
+    twice = view.kl(torch.cat([x[:BLOCK]] * 2))
+    first = next(iter(kl))
+    torch.testing.assert_close(twice[first], view.kl(x[:BLOCK])[first], atol=0, rtol=0.05)
+
+
+def test_a_network_that_does_not_tell_its_kl():
+    view = views()["one stage"]
+    view.network.loss = lambda x, annealed: {}
+    assert view.kl(torch.rand(1, 3, 3, 64, 64)) == {}
 
 
 def test_mixing_weights_are_the_static_code_of_vdsm():

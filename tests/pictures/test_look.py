@@ -13,6 +13,7 @@ import data
 from data import info, pendulum
 from data.base import SPLITS
 from pictures import look
+from pictures.sheets import EDGE, LINE
 from tests import made
 from tests.conftest import few
 from utils.errors import UserError
@@ -64,17 +65,17 @@ def test_the_sheet_shows_clips_of_each_split_under_their_labels(capsys):
     dataset = few()
     chosen = look.choose(dataset)
     assert [split for split, _ in chosen] == [name for name in SPLITS for _ in range(4)]
-    height = look.STRIP + 64
-    assert picture.shape == (12 * height, 12 * 65 - 1, 3)
+    height, left = len(picture) // 12, EDGE
+    assert picture.shape == (12 * height, 12 * 65 - 1 + 2 * EDGE, 3)
     for i, (split, row) in enumerate(chosen):
         clip = dataset.split(split).take([row])[0]
-        shown = picture[i * height + look.STRIP : (i + 1) * height]
+        shown = picture[(i + 1) * height - 64 - EDGE : (i + 1) * height - EDGE, left:-left]
         assert np.array_equal(shown[:, :64], clip[0]) and np.array_equal(shown[:, -64:], clip[15])
-        assert picture[i * height : i * height + look.STRIP].any(), "no text"
+        assert picture[i * height : i * height + LINE].min() < 99, "no text"
         colour = dataset.classes["colour"][dataset.split(split).label("colour")[row]]
         assert look.caption(dataset, split, row) == [f"{split} {row}", f"colour {colour}"]
     film = iio.imread("runs/look/pendulum.gif", mode="RGB")
-    assert film.shape == (16, 3 * (128 + 2 * look.STRIP) + 2, 4 * 129 - 1, 3)
+    assert film.shape == (16, 3 * (128 + 2 * LINE) + 2, 4 * 129 - 1, 3)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):

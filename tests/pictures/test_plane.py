@@ -7,7 +7,7 @@ import torch
 
 from data.pendulum import make
 from models.view import VideoModel
-from pictures import plane
+from pictures import plane, sheets
 from tests.tiny import FEW
 
 
@@ -22,14 +22,16 @@ class Painter(VideoModel):
 def test_the_grid_has_z_1_to_the_right_and_z_2_upwards_and_a_block_per_static_code():
     points = np.stack(np.meshgrid(np.linspace(0, 1, 51), np.linspace(0, 1, 51)), -1)
     dynamic = torch.tensor(points.reshape(1, -1, 2), dtype=torch.float32)
-    picture = plane.grid(Painter(), torch.tensor([[0.0, 9.0], [1.0, 9.0]]), dynamic)
-    side = plane.SIDE * 65 - 1
-    assert picture.shape == (side, 2 * side + 8, 3)
-    for block, red in ((picture[:, :side], 0), (picture[:, side + 8 :], 255)):
-        left, right, top, bottom = block[:, 5], block[:, -5], block[5], block[-5]
+    codes, side = torch.tensor([[0.0, 9.0], [1.0, 9.0]]), plane.SIDE * 65 - 1
+    picture = plane.grid(Painter(), codes, dynamic, ["one", "other"])
+    height, width = picture.shape[0], (picture.shape[1] - 12) // 2
+    bottom, right = height - sheets.EDGE, width - sheets.EDGE
+    for start, red in ((0, 0), (width + 12, 255)):
+        block = picture[bottom - side : bottom, start + right - side : start + right]
+        west, east, north, south = block[:, 5], block[:, -5], block[5], block[-5]
         assert (block[5, 5, 0], block[-5, -5, 0]) == (red, red)
-        assert left[[5, -5], 1].max() < 15 and right[[5, -5], 1].min() > 240
-        assert bottom[[5, -5], 2].max() < 15 and top[[5, -5], 2].min() > 240
+        assert west[[5, -5], 1].max() < 15 and east[[5, -5], 1].min() > 240
+        assert south[[5, -5], 2].max() < 15 and north[[5, -5], 2].min() > 240
 
 
 def test_frames_are_coloured_by_what_moves_and_what_stays():
@@ -57,11 +59,21 @@ def test_without_an_angle_frames_are_coloured_by_a_dynamic_factor_or_by_time():
 
 def test_the_manifold_has_a_panel_per_colouring_and_depends_on_it():
     codes = np.random.default_rng(0).normal(size=(3, 5, 2))
-    picture = plane.manifold(codes, {"a": np.zeros((3, 5)), "b": np.ones((3, 5))})
+    picture = plane.manifold(codes, {"a": np.zeros((3, 5)), "b": np.ones((3, 5))}, {})
     assert picture.shape == (400, 1000, 3) and picture.dtype == np.uint8
     values = np.arange(15.0).reshape(3, 5)
-    other = plane.manifold(codes, {"a": values[::-1]})
-    assert not np.array_equal(plane.manifold(codes, {"a": values}), other)
+    other = plane.manifold(codes, {"a": values[::-1]}, {})
+    assert not np.array_equal(plane.manifold(codes, {"a": values}, {}), other)
+
+
+def test_the_values_of_a_factor_have_names_in_the_legend(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plane, "_pixels", lambda figure: drawn.append(figure))
+    values = np.arange(15).reshape(3, 5) % 3
+    plane.manifold(np.zeros((3, 5, 2)), {"hair": values}, {"hair": ("red", "$5", "blue")})
+    (panel,) = drawn[0].axes
+    words = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert words == ["red", r"\$5", "blue"] and panel.get_legend().get_title().get_text() == "hair"
 
 
 def test_the_curve_shows_the_code_above_the_frames():
