@@ -16,7 +16,6 @@ from metrics.pairs import GROUP, judged_pairs, sources, unmasked
 from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_draws, judged_swap, pairing
-from metrics.weights import Missing
 from models.density import some_rows
 from models.view import BLOCK, VideoModel
 from utils.errors import UserError
@@ -24,6 +23,7 @@ from utils.frames import as_float, as_uint8
 from utils.origin import origin
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
+from utils.weights import Missing
 
 ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
 DEPARTURE = (

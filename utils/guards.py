@@ -69,8 +69,21 @@ def refuse_at_once(plan: Plan) -> None:
     refuse_missing_earlier_stage(plan, folder)
     for name in plan.training:
         named_start(plan, name, folder)
+        refuse_missing_file(plan.stages[name], name, folder)
     if not settings.override_lock:
         refuse_in_use(folder.outermost)
+
+
+def refuse_missing_file(settings: RunSettings, stage_name: str, folder: RunFolder) -> None:
+    """Raise UserError if a stage that starts lacks a file of `RunSettings.FILES_AT_START`."""
+    if folder.newest(stage_name) and not settings.fresh:
+        return
+    for name, words in settings.FILES_AT_START.items():
+        value, read_by = getattr(settings, name), settings.__dataclass_fields__[name].metadata
+        if read_by["stage"] in (None, stage_name) and value not in words:
+            if not Path(value).is_file():
+                expected = f"expected {', '.join(words)} or a file"
+                raise UserError(f"--{name} {value}: found no such file, {expected}: mend the path")
 
 
 def no_gpu_driver() -> bool:

@@ -104,6 +104,7 @@ def parse(argv: list[str]) -> Plan:
             f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
         )
     _refuse_wrong_prefix(own, cls)
+    _refuse_flags_of_others([*argv, *itertools.chain(*own.values())], cls)
     for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
         given = [*argv, *own.get(number, [])]
         values = parser_of(cls).parse_args([*flags, *given])
@@ -132,6 +133,15 @@ def _refuse_wrong_prefix(own, cls):
                 field and field.metadata["group"] in (BASICS, FILES, MACHINE)
             ):
                 raise UserError(f"{given}: this flag is of the whole run: give --{name}")
+
+
+def _refuse_flags_of_others(given, cls):
+    """Raise UserError for a flag that another model has and the model of `cls` has not."""
+    for name in [part[2:].split("=")[0] for part in given if part.startswith("--")]:
+        models = [m for m in MODELS if name in settings_class(m).__dataclass_fields__]
+        if models and name not in cls.__dataclass_fields__:
+            todo = f"leave it out, or give --model {models[0]}"
+            raise UserError(f"--{name} is no flag of --model {cls.model}: {todo}")
 
 
 def _stand_on_last(settings, info, lists, given, stages):

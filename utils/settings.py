@@ -214,6 +214,8 @@ class RunSettings:
     "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
 
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
+    # flags of files that a stage reads when it starts, and the values of each that name no file
+    FILES_AT_START: ClassVar[dict[str, tuple[str, ...]]] = {}
     # module:function that turns a checkpoint of the authors' code into ours, or returns None
     ADOPT: ClassVar[str | None] = None
     # flags of earlier versions in config.json files and checkpoints; others are refused

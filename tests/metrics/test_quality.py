@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics import quality
-from metrics.weights import Missing
+from utils.weights import Missing
 
 
 def test_psnr_of_a_tenth_off_is_20_dB():
