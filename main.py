@@ -20,7 +20,7 @@ from pathlib import Path
 from utils.errors import BROKEN_PIPE, UserError, broken_pipe, refuse_other_text, warn
 from utils.flags import without
 from utils.limits import MEMORY_FLAGS, out_of_memory
-from utils.plan import opening_lines, parse
+from utils.plan import opening_lines, parse, with_sizes
 
 
 def prepared(plan):
@@ -64,7 +64,7 @@ def main(argv):
         # a command copied from a web page may hold non-breaking spaces, which a shell keeps
         argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
         refuse_other_text(argv)
-        plan = parse(argv)
+        plan = with_sizes(parse(argv), argv)
         for line in opening_lines(plan):
             print(line, flush=True)
         # huge pages for tensors: torch reads this variable when it is imported

@@ -18,6 +18,7 @@ NEUTRAL = {
     "quiet": False, "device": "auto", "threads": 0, "precision": "fp32", "cuda_graph": True,
     "lr_identity": 1.0, "start": "torch", "frames_per_clip": 0, "foresight": 0.0,
     "with_first_frame": False,
+    "encoder": "conv", "encoder_weights": "none", "encoder_frozen": False,
     "single_decoder": False, "schedule": "release", "enc_widths": (32, 32, 64, 64, 256),
     "dec_widths": (512, 256, 128, 64), "split_by": "clip", "video_step": 1, "test_share": None,
     "poses": "actions", "transfer_frames": None, "hold_out": "none",

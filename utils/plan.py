@@ -17,7 +17,8 @@ from utils.flags import (
     shown,
     value_of,
 )
-from utils.presets import preset_names, stage_flags, table
+from utils.modules import module
+from utils.presets import preset_names, sizes_by, stage_flags, table
 from utils.settings import BASICS, DATASETS, FILES, MACHINE, MODELS, RunSettings, settings_class
 
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
@@ -66,8 +67,18 @@ def parser_of(cls: type[RunSettings]) -> Parser:
     return parser(cls, BASICS, first)
 
 
-def parse(argv: list[str]) -> Plan:
+def with_sizes(plan: Plan, argv: list[str]) -> Plan:
+    """The plan with the sizes that its preset chooses by the data, if it does (`sizes_by`)."""
+    if plan.preset is None or not (place := sizes_by(plan.preset)):
+        return plan
+    within, name = place.split(":")
+    return parse(argv, getattr(module(within), name)(plan.first))
+
+
+def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
     """The Plan that the flags `argv` (without the program's name) ask for.
+
+    sizes: a list of flags per stage, which override those of the preset.
 
     --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Of
     these, --stage2.NAME is for stage 2 alone and overrides --NAME. Raises UserError. `--help` and
@@ -89,6 +100,7 @@ def parse(argv: list[str]) -> Plan:
         if chosen.preset and chosen.preset not in preset_names():
             raise _unknown("preset", chosen.preset, "--preset", preset_names())
         lists = stage_flags(chosen.preset) if chosen.preset else _saved(chosen.config)
+        lists = [[*flags, *more] for flags, more in zip(lists, sizes or [[]] * len(lists))]
     given = [*lists[0], *argv] if lists else argv
     model = value_of(given, "--model") or RunSettings.model
     if model not in MODELS:

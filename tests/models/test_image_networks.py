@@ -242,6 +242,12 @@ def test_stage_2_and_test_take_the_encoder_of_stage_1(small, command, no_picture
     assert command(*SMALL, *TEST).code == 0
 
 
+def test_a_dry_run_fetches_nothing(small, command, monkeypatch):
+    monkeypatch.setattr(ImageEncoder, "read", lambda *_: pytest.fail("it reads weights"))
+    said = command(*SMALL, "--encoder_weights", "download", "--dry_run", "--start", "torch")
+    assert said.code == 0 and "encoder 2" in said.out, said
+
+
 def test_wrong_flags_are_one_line(small, refused, command, no_pictures, tmp_path):
     image, missing = ["--encoder", "resnet18"], ["--encoder_weights", "no.pth"]
     assert "no such file" in refused(*TINY, *image, *missing)
