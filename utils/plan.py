@@ -116,7 +116,7 @@ def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
             f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
         )
     _refuse_wrong_prefix(own, cls)
-    _refuse_flags_of_others([*argv, *itertools.chain(*own.values())], cls)
+    _refuse_flags_of_default_model([*argv, *itertools.chain(*own.values())], cls)
     for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
         given = [*argv, *own.get(number, [])]
         values = parser_of(cls).parse_args([*flags, *given])
@@ -147,12 +147,12 @@ def _refuse_wrong_prefix(own, cls):
                 raise UserError(f"{given}: this flag is of the whole run: give --{name}")
 
 
-def _refuse_flags_of_others(given, cls):
-    """Raise UserError for a flag that another model has and the model of `cls` has not."""
+def _refuse_flags_of_default_model(given, cls):
+    """Raise UserError for a flag of the default model that the model of `cls` has not."""
+    known = settings_class(RunSettings.model).__dataclass_fields__.keys()
     for name in [part[2:].split("=")[0] for part in given if part.startswith("--")]:
-        models = [m for m in MODELS if name in settings_class(m).__dataclass_fields__]
-        if models and name not in cls.__dataclass_fields__:
-            todo = f"leave it out, or give --model {models[0]}"
+        if name in known - cls.__dataclass_fields__.keys():
+            todo = f"leave it out, or give --model {RunSettings.model}"
             raise UserError(f"--{name} is no flag of --model {cls.model}: {todo}")
 
 
