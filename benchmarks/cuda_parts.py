@@ -9,6 +9,7 @@ import contextlib
 import json
 import statistics
 import time
+from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
@@ -64,6 +65,7 @@ class Case:
         self.batches = Batches(split, device, c.seq_len, c.batch_size)
         if self.batches.resident is None:  # on a CPU, so that its steps are those of a GPU
             self.batches.resident = move(split, device)
+        self.terms = partial(self.stage.terms, self.batches)
         self.stepper = Stepper(self.stage.trainable(), c.clip_grad)
         self.schedules = self.stage.schedules()
 
