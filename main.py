@@ -32,6 +32,8 @@ def prepared(plan):
     import data
     from utils import guards, signals
 
+    for name in plan.training:
+        distributed.refuse_uneven(plan.stages[name].batch_size)
     if distributed.rank() == 0:
         guards.refuse_at_once(plan)
     distributed.join(plan.first.device, plan.first.process_timeout)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from utils.errors import UserError
@@ -165,7 +164,7 @@ def from_first(function: Callable[[], Any]) -> Any:
         return value
     # not the store's own wait, which answers no signal and logs each second that it waits in vain
     while not _Run.store.check([key]):
-        if _Run.store.check(["told"]):
+        if _Run.store.check(["told"]) and not _Run.store.check([key]):
             raise Lost
         time.sleep(POLL)
     return pickle.loads(_Run.store.get(key))
@@ -236,7 +235,8 @@ def share(network: Any, function: Callable) -> Callable:
         return function
     import torch
     import torch.distributed as dist
-    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from utils.batch_norm import over_processes
 
     def own(value):
         if not hasattr(value, "shape"):
@@ -259,50 +259,10 @@ def share(network: Any, function: Callable) -> Callable:
         work = dist.all_reduce(bucket.buffer(), async_op=True)
         return work.get_future().then(lambda done: done.value()[0])
 
-    for layer in network.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.forward = partial(_norm_of_whole_batch, layer)
+    over_processes(network)
     # weights without a gradient keep none, as in one process
     given = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
     # batch norms have the statistics of the whole batch everywhere
     shared = torch.nn.parallel.DistributedDataParallel(OwnRows(), broadcast_buffers=False, **given)
     shared.register_comm_hook(None, summed)  # torch's own would average
     return shared
-
-
-def _norm_of_whole_batch(layer, x):
-    """layer(x) of a batch norm whose statistics in training are those of all processes' rows.
-
-    Torch's SyncBatchNorm needs a GPU; this form is the same on every device.
-    """
-    import torch
-
-    if not (_Run.sharing and layer.training):
-        return type(layer).forward(layer, x)
-    dims, shape = [d for d in range(x.dim()) if d != 1], (1, -1, *[1] * (x.dim() - 2))
-    count = x.numel() // x.shape[1] * processes()
-    mean = _summed(x.sum(dims)) / count
-    centred = x - mean.view(shape)
-    variance = _summed(centred.square().sum(dims)) / count
-    with torch.no_grad():
-        layer.num_batches_tracked += 1
-        layer.running_mean.lerp_(mean, layer.momentum)
-        layer.running_var.lerp_(variance * (count / (count - 1)), layer.momentum)
-    scale = layer.weight * (variance + layer.eps).rsqrt()
-    return centred * scale.view(shape) + layer.bias.view(shape)
-
-
-def _summed(x):
-    """The sum of a tensor over the processes, with its gradient: the sum of the gradients."""
-    import torch
-
-    class Sum(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return total(x.clone())
-
-        @staticmethod
-        def backward(ctx, *grads):
-            return total(grads[0].clone())
-
-    return Sum.apply(x)

@@ -47,8 +47,6 @@ def refuse_at_once(plan: Plan) -> None:
     Looks for an absent GPU, precision or checkpoint, and a run that trains in the folder now.
     """
     settings, folder = plan.first, RunFolder(plan.first)
-    for name in plan.training:
-        distributed.refuse_uneven(plan.stages[name].batch_size)
     if folder.unfinished():
         with only_run(folder.outermost, settings.override_lock) as alone:
             if alone:
