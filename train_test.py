@@ -253,7 +253,8 @@ def attempt(
 
             # once per epoch: show the losses; at intervals: validate and draw
             if ends:
-                end_of_epoch(t, epoch, annealed, log)
+                distributed.from_first(partial(end_of_epoch, t, epoch, annealed, log))
+                place.losses = {}
 
             # save after an epoch, after --save_every_steps, or before a signal stops the run
             signals.asked = distributed.any_asked(signals.asked)
@@ -292,9 +293,6 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     """Show and log the losses of `epoch`. At the test interval also validate, warn and draw."""
     c, last = t.settings, epoch == t.settings.epochs - 1
     means = {name: torch.stack(v).mean(0).tolist() for name, v in t.place.losses.items()}
-    t.place.losses = {}
-    if distributed.rank():
-        return
     t.progress.epoch(epoch + 1, c.epochs, means)
     log("total loss", sum(weighted for _, weighted in means.values()), epoch)
     for term, (raw, weighted) in means.items():

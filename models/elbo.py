@@ -40,8 +40,11 @@ def noise(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
 
     In a training step of several processes: this process's rows of the noise of the whole batch.
     """
-    given = {"dtype": like.dtype, "device": like.device}
-    return rows(lambda count: torch.randn(count, *shape[1:], **given), shape[0])
+
+    def draw(count):
+        return torch.randn(count, *shape[1:], dtype=like.dtype, device=like.device)
+
+    return rows(draw, shape[0])
 
 
 class Normal(pyro.distributions.Normal):

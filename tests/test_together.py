@@ -15,7 +15,7 @@ from tests.conftest import few
 from tests.runs import checkpoint, tree
 from tests.test_distributed import assert_near
 from tests.tiny import STAGE_1, TINY
-from tests.together import ended, start, together
+from tests.together import LIMIT, ended, start, together
 from utils import distributed
 
 FLAGS = [*TINY, *STAGE_1]
@@ -66,15 +66,20 @@ def assert_near_checkpoints(mine, other):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, trained_once):
-    """Two processes, one, then two again leave what one left that was never stopped."""
+def test_a_stopped_run_goes_on_with_another_number_of_processes(
+    tmp_path, trained_once, monkeypatch
+):
+    """Two processes (twice), one, then two again leave what one left that was never stopped."""
+    monkeypatch.setattr("utils.adam.LARGE", 100)  # so that tensors of the tiny network are cut
+    sharded = ["--shard_optimizer", True]
     run, whole = tmp_path / "runs" / "demo", trained_once / "runs" / "demo"
-    stopped = partial(command_with, partial(signalled, signal.SIGTERM, 4), FLAGS)
-    codes, errors = together(stopped, tmp_path)
-    assert codes == [143, 143] and errors[1] == ""
-    assert "resume from the newest checkpoint with: torchrun --nproc_per_node 2" in errors[0]
-    assert (run / "checkpoints" / "step_2_1_VDSM_EncDec.pth").exists()
-    for flags, count in ((FLAGS, 1), (TINY, 2)):
+    for at, left in ((2, "step_1_1"), (4, "step_2_1")):
+        stop = partial(signalled, signal.SIGTERM, at)
+        codes, errors = together(partial(command_with, stop, [*FLAGS, *sharded]), tmp_path)
+        assert codes == [143, 143] and errors[1] == ""
+        assert "resume from the newest checkpoint with: torchrun --nproc_per_node 2" in errors[0]
+        assert (run / "checkpoints" / f"{left}_VDSM_EncDec.pth").exists()
+    for flags, count in ((FLAGS, 1), ([*TINY, *sharded], 2)):
         codes, errors = together(partial(command, flags), tmp_path, count)
         assert codes == [0] * count and errors == [""] * count
         spoke = [bool((tmp_path / f"out{rank}").read_text()) for rank in range(count)]
@@ -153,14 +158,15 @@ def test_a_process_whose_others_do_not_come_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+    "number, limit",
+    [(signal.SIGKILL, 60), pytest.param(signal.SIGSTOP, 15, marks=pytest.mark.slow)],
 )
-def test_a_killed_or_hung_process_ends_the_others(tmp_path, number):
+def test_a_killed_or_hung_process_ends_the_others(tmp_path, number, limit):
     """The checkpoint before is whole, and the same command goes on from it."""
-    flags = [*FLAGS, "--process_timeout", 3]
+    flags = [*FLAGS, "--process_timeout", limit]
     ends = partial(command_with, partial(signalled, number, 5), flags)
     members = start(ends, tmp_path)
-    members[0].join(30)
+    members[0].join(LIMIT)
     members[1].kill()
     codes, errors = ended(members, tmp_path)
     assert codes == [2, -signal.SIGKILL] and errors[0].count("\n") == 0, errors

@@ -31,6 +31,8 @@ class ShardedAdam(Adam):
     and the state dict are those of `Adam`.
     """
 
+    found_inf: torch.Tensor
+
     def __init__(self, groups, **options):
         super().__init__(groups, **options)
         from torch.distributed.optim import ZeroRedundancyOptimizer  # slow to import
@@ -47,7 +49,7 @@ class ShardedAdam(Adam):
         return [piece for p in group["params"] for piece in self.pieces[p]]
 
     @torch.no_grad()
-    def step(self):
+    def step(self, closure=None):
         """Update this process's pieces, then fetch the others' (all processes must call it)."""
         for group, shared in zip(self.param_groups, self.shared.param_groups):
             shared["lr"] = group["lr"]
@@ -63,8 +65,7 @@ class ShardedAdam(Adam):
         self.shared.consolidate_state_dict()
         whole = super().state_dict()
         if rank() == 0:
-            parts = iter(self.shared.state_dict()["state"].items())
-            found, at = dict(parts), 0
+            found, at = self.shared.state_dict()["state"], 0
             for i, pieces in enumerate(self.pieces.values()):
                 states = [found[at + n] for n in range(len(pieces)) if at + n in found]
                 at += len(pieces)
@@ -73,9 +74,9 @@ class ShardedAdam(Adam):
                     whole["state"][i] = {name: _joined([s[name] for s in states]) for name in names}
         return whole
 
-    def load_state_dict(self, saved):
+    def load_state_dict(self, state_dict):
         """Take this process's pieces from the state of the whole."""
-        super().load_state_dict(saved)
+        super().load_state_dict(state_dict)
         own = {p for group in self.shared.optim.param_groups for p in group["params"]}
         for p, pieces in self.pieces.items():
             state = self.state.pop(p, {})

@@ -4,6 +4,7 @@ Torch's SyncBatchNorm needs a GPU. This form is the same on every device and bac
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -14,7 +15,8 @@ from utils.distributed import processes, sharing, total
 
 def over_processes(network: torch.nn.Module) -> None:
     """Let the batch norms of `network` take, in a shared training step, the whole batch's rows."""
-    for layer in network.modules():
+    layers: Any = network.modules()
+    for layer in layers:
         if isinstance(layer, _BatchNorm):
             layer.forward = partial(_forward, layer)
 

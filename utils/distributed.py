@@ -100,8 +100,8 @@ def join(device: str, limit: float) -> None:
         if on_gpus:
             torch.cuda.set_device(local)
         backends = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-        given = {"store": dist.PrefixStore("torch", _Run.store), "timeout": wait}
-        dist.init_process_group(backends, rank=rank(), world_size=processes(), **given)
+        own: Any = {"store": dist.PrefixStore("torch", _Run.store), "timeout": wait}
+        dist.init_process_group(backends, rank=rank(), world_size=processes(), **own)
     except (RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0]
         todo = "start all with torchrun, or raise --process_timeout"
@@ -260,9 +260,11 @@ def share(network: Any, function: Callable) -> Callable:
         return work.get_future().then(lambda done: done.value()[0])
 
     over_processes(network)
-    # weights without a gradient keep none, as in one process
-    given = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
-    # batch norms have the statistics of the whole batch everywhere
-    shared = torch.nn.parallel.DistributedDataParallel(OwnRows(), broadcast_buffers=False, **given)
+    shared = torch.nn.parallel.DistributedDataParallel(
+        OwnRows(),
+        find_unused_parameters=True,  # weights without a gradient keep none, as in one process
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # batch norms have the statistics of the whole batch everywhere
+    )
     shared.register_comm_hook(None, summed)  # torch's own would average
     return shared
