@@ -136,6 +136,7 @@ def test_weights_after_50_steps_are_those_of_one_process(tmp_path, case):
     assert_near(two[1], two[0], 0)
 
 
+@pytest.mark.slow
 def test_a_sharded_optimizer_makes_the_same_weights(tmp_path, monkeypatch):
     """Bit for bit; the first process has the whole state, and one process can go on with it."""
     monkeypatch.setattr("utils.adam.LARGE", 100)  # so that tensors of the tiny network are cut
