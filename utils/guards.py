@@ -5,7 +5,6 @@ Torch is imported by the functions that need it, so that mistakes in the flags a
 
 import ctypes
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils import distributed
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
 from utils.files import unused
@@ -370,7 +370,7 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         resumes = newest or settings.fidelity == "release"
         flag = "--lr_resume" if resumes else f"--{settings.info(stage_name).rate}"
         flags = [*without(without(argv, flag), "--fresh"), flag, f"{rate / 2:g}"]
-        command = shlex.join(["python", "main.py", *flags])
+        command = distributed.command(flags)
         start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
         where = f" is not finite in stage {settings.number(stage_name)}, epoch {epoch}"
         what = str(bad).replace(" is not finite", where, 1)
@@ -385,4 +385,5 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
     times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
     warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
-    return replace(place, scale=place.scale * NAN_LR_FACTOR, retries=place.retries + 1)
+    lower = place.scale * NAN_LR_FACTOR
+    return replace(place, losses={}, scale=lower, retries=place.retries + 1)

@@ -212,6 +212,10 @@ class RunSettings:
     CUDA GPU) or tf32 (a CUDA GPU). All else, weights and optimiser included, stays in fp32."""
     cuda_graph: bool = flag(True, MACHINE, free=True)
     "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
+    shard_optimizer: bool = flag(False, MACHINE, free=True)
+    "With several processes (torchrun), let each hold its share of Adam's state, not all of it."
+    process_timeout: int = flag(600, MACHINE, low=1, high=10**6, free=True)
+    "Seconds that a process waits for the others, at the start and in each exchange."
 
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # flags of files that a stage reads when it starts, and the values of each that name no file

@@ -17,6 +17,7 @@ from models import precision
 from models.start import in_blocks, rescale, standardise, start_output
 from models.vdsm import cuda
 from models.vdsm.functions import Blend, Blurred, ClipByClip, upsample
+from utils import distributed
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -223,7 +224,8 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        if poses.is_cuda and self.training and self.rnn.dropout:
+        own_dropout = poses.is_cuda or distributed.sharing()
+        if own_dropout and self.training and self.rnn.dropout:
             h_n = cuda.last_states(self.rnn, poses, start)
         else:
             _, (h_n, _) = self.rnn(poses, start)
