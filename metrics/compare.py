@@ -1,26 +1,34 @@
-"""One table over runs: `python -m metrics.compare RUN RUN ... [--runs_dir DIR] [--format FORMAT]`.
+"""One table over runs: `python -m metrics.compare RUN RUN ... [--figures NAMES] [--format FORMAT]`.
 
 Runs that differ only in their seed share a column: the mean and deviation over them. The column of
 a single run has the spread from its metrics.json: the standard error, or else the
 deviation over the seeds of the evaluation. The last column holds the figures printed in papers.
+In Markdown and LaTeX, the best value of a row is bold where higher or lower is better.
 """
 
 import csv
 import dataclasses
+import fnmatch
 import io
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from metrics.published import as_text, reported
+from metrics.results import find_run
 from utils.errors import UserError, in_one_line
 from utils.files import read_json
-from utils.flags import OneLineParser
+from utils.flags import OneLineParser, did_you_mean
 from utils.plan import of_today
 from utils.settings import settings_class
+
+# Figures of which a lower value is better, and figures of which neither is.
+LOWER = r"leak|_error_deg|intra_entropy|fid|lpips|_apart$|_ks$"
+NEITHER = r"novelty|_variety|shuffled|majority|real_inter_entropy|_ks_p$|leak_excess|judge_|_code_"
 
 
 class Run:
@@ -90,6 +98,32 @@ def compare(runs: list[Run]) -> tuple[list[str], list[tuple]]:
     return [column[0].title + text for column, text in zip(columns, seeds)], rows
 
 
+def chosen(rows: list[tuple], names: str) -> list[tuple]:
+    """The rows of the figures `names`, joined by commas, in this order; each may be a pattern.
+
+    Raises UserError if a name fits no figure.
+    """
+    known = {row[0]: row for row in rows}
+    picked = {}
+    for name in names.split(","):
+        found = fnmatch.filter(known, name.strip())
+        if not found:
+            problem = f"--figures: no run has a figure {name.strip()}{did_you_mean(name, known)}"
+            raise UserError(f"{problem}: give names of metrics.json, or patterns such as swap_*")
+        picked |= {figure: known[figure] for figure in found}
+    return list(picked.values())
+
+
+def best(name: str, cells: list[tuple]) -> list[bool]:
+    """Which cells of a figure hold its best value, as it is printed; none if no value is better."""
+    values = [value for value, _ in cells if value is not None]
+    if len(values) < 2 or re.search(NEITHER, name):
+        return [False] * len(cells)
+    top = _number(min(values) if re.search(LOWER, name) else max(values))
+    same = [value is not None and _number(value) == top for value, _ in cells]
+    return [cell and not all(same) for cell in same]
+
+
 def _cell(column, name):
     """(value, spread) of a figure over the runs of a column, None where there is none."""
     values = [run.numbers[name] for run in column if name in run.numbers]
@@ -98,9 +132,15 @@ def _cell(column, name):
     return (values[0], column[0].spread.get(name)) if values else (None, None)
 
 
-def _text(cell, plus):
+def _number(value):
+    return f"{value:.4g}"
+
+
+def _text(cell, plus, bold=""):
+    """A cell as text. bold: a pattern such as '**{}**' for the number."""
     value, spread = cell
-    number = "" if value is None else f"{value:.4g}"
+    number = "" if value is None else _number(value)
+    number = bold.format(number) if bold else number
     return number if spread is None else f"{number} {plus} {spread:.2g}"
 
 
@@ -120,7 +160,8 @@ def as_markdown(header, rows) -> str:
     lines = [f"| figure | {' | '.join(map(plain, header))} | reported |"]
     lines.append("| --- " * (len(header) + 2) + "|")
     for name, cells, papers in rows:
-        values = " | ".join(_text(cell, "±") for cell in cells)
+        bold = ["**{}**" if top else "" for top in best(name, cells)]
+        values = " | ".join(_text(cell, "±", mark) for cell, mark in zip(cells, bold))
         code = _escaped(name.replace("`", "'"), "|")
         lines.append(f"| `{code}` | {values} | {as_text(papers)} |")
     return "\n".join(lines) + "\n"
@@ -131,13 +172,21 @@ def as_latex(header, rows) -> str:
         words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
         return _escaped(text, "&%_#${}", words)
 
-    lines = [r"\begin{tabular}{l" + "r" * len(header) + "l}", r"\hline"]
-    lines += [" & ".join(["figure", *map(plain, header), "reported"]) + r" \\", r"\hline"]
+    lines = [r"% in the preamble: \usepackage{booktabs}"]
+    lines += [r"\begin{tabular}{l" + "r" * len(header) + "l}", r"\toprule"]
+    lines += [" & ".join(["figure", *map(plain, header), "reported"]) + r" \\", r"\midrule"]
     for name, cells, papers in rows:
-        numbers = [_text(cell, r"\pm") for cell in cells]
+        bold = [r"\mathbf{{{}}}" if top else "" for top in best(name, cells)]
+        numbers = [_text(cell, r"\pm", mark) for cell, mark in zip(cells, bold)]
+        # 1e-05 is written as a power of ten.
+        numbers = [re.sub(r"e([+-])0*(\d+)", _power, number) for number in numbers]
         values = [f"${number}$" if number else "" for number in numbers]
         lines.append(" & ".join([plain(name), *values, as_text(papers)]) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _power(match):
+    return rf" \cdot 10^{{{match[1].strip('+')}{match[2]}}}"
 
 
 def as_csv(header, rows) -> str:
@@ -165,16 +214,14 @@ def main(argv: list[str]) -> int:
     flags = OneLineParser(prog="python -m metrics.compare", description=about)
     flags.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     flags.add_argument("--runs_dir", default="./runs/", help="folder of the runs [./runs/]")
+    names = "names of figures, joined by commas, or patterns such as 'swap_*' [all]"
+    flags.add_argument("--figures", metavar="NAMES", help=names)
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")
-    asked, runs = flags.parse_args(argv), []
-    for name in asked.runs:
-        places = Path(asked.runs_dir) / name, Path(name)
-        folder = next((place for place in places if place.is_dir()), None)
-        if folder is None:
-            problem = f"found no run {name} in {asked.runs_dir}"
-            raise UserError(f"{problem}: give the name of a run, and --runs_dir")
-        runs.append(Run(folder))
-    sys.stdout.write(FORMATS[asked.format](*compare(runs)))
+    asked = flags.parse_args(argv)
+    runs = [Run(find_run(name, asked.runs_dir)) for name in asked.runs]
+    header, rows = compare(runs)
+    rows = chosen(rows, asked.figures) if asked.figures else rows
+    sys.stdout.write(FORMATS[asked.format](header, rows))
     return 0
 
 

@@ -8,6 +8,7 @@ import torch
 
 from data.base import Clips, Dataset
 from metrics import consistency, long, msd, quality, results
+from metrics.confusion import as_notes, confusion
 from metrics.dci import dci
 from metrics.fid import Features, fid
 from metrics.judge import accuracies, adapt, factors_of, load_or_train_judge, too_weak, verdicts
@@ -177,6 +178,10 @@ class Evaluation:
         kind = type(self.judge).__name__
         return {"judge": kind, "judge accuracy": shares, "warnings": [weak] if weak else []}
 
+    def confusion(self, labels, probabilities):
+        """{factor: int [C, C]} of a judge's probabilities on clips with these labels."""
+        return confusion(labels, verdicts(probabilities), self.dataset.classes)
+
     def named(self, protocol, outcome):
         """The outcome with figures named as in metrics.json: [stage1_][protocol_]figure."""
         prefix = "stage1_" if self.info.frames_only else ""
@@ -203,11 +208,16 @@ class Evaluation:
         real = judge.probabilities(held.frames)
         labels = {factor: held.labels[factor] for factor in self.classes}
         kind, rounds = "swap" if self.info.frames_only else "transfer", []
+        counts: dict = {}
         for i, seed in enumerate(SEEDS):
             partner = pairing(len(held.frames), seed)
             made = self.decoded(held.static[partner], held.dynamic)
             measures = self.measurer.swaps(made, held.labels, partner)
-            measures |= judged_swap(self.dataset, labels, judge.probabilities(made), partner)
+            judged = judge.probabilities(made)
+            measures |= judged_swap(self.dataset, labels, judged, partner)
+            right = {f: x[partner] if f in self.dataset.static else x for f, x in labels.items()}
+            for factor, matrix in self.confusion(right, judged).items():
+                counts[factor] = counts.get(factor, 0) + matrix
             for source, codes in self.drawn_codes.items():
                 static, dynamic = codes[i]
                 moving = judge.probabilities(self.decoded(static, held.dynamic))
@@ -220,6 +230,7 @@ class Evaluation:
         notes = {"seeds": SEEDS, "inter_entropy at most": ceilings, "values": self.classes}
         outcome = over_seeds(rounds, notes | judged, self.units)
         shares = {f"judge_{name}_accuracy": s for name, s in judged["judge accuracy"].items()}
+        outcome.notes["confusion"] = as_notes(counts, self.dataset.classes)
         return outcome._replace(figures=shares | outcome.figures)
 
     def whole_draws(self, source, static, dynamic):
@@ -254,6 +265,8 @@ class Evaluation:
         real_inter = {"real_inter_entropy": consistency.prior_entropies(real)["inter_entropy"]}
         outcome.figures.update(figures(agreement) | real_inter | table)
         outcome.spread.update(spreads(agreement, self.units))
+        counts = self.confusion(held.labels, rebuilt)
+        outcome.notes["confusion"] = as_notes(counts, self.dataset.classes)
         return self.named("consistency", outcome)
 
     def pairs(self):

@@ -45,6 +45,15 @@ def read(path: Path) -> tuple[dict, dict]:
         raise UserError(f"{path} is not a file of figures: move it away") from None
 
 
+def find_run(name: str, runs_dir: str) -> Path:
+    """The folder of the run `name`, which may also be a path. Raises UserError without one."""
+    for folder in (Path(runs_dir) / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    problem = f"found no run {name} in {runs_dir}"
+    raise UserError(f"{problem}: give the name of a run, and --runs_dir")
+
+
 def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[str, Outcome]):
     """Add the outcomes {protocol: Outcome} of a stage to metrics.json, `path`, and to metrics.csv.
 

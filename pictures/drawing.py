@@ -56,6 +56,9 @@ CAPTIONS = {
     "curve_{e}.png": "Components of z over the frames of a clip, with some of its frames below",
     "seq_traverse_{code}_{e}.png": "Traversal of the code {code}",
     "seq_traverse_{code}_{e}.gif": "Traversal of the code {code}, animated",
+    "plot_accuracies_{kind}_{e}.png": "What the judge sees beside chance ({kind})",
+    "plot_confusions_{kind}_{e}.png": "What the judge takes for what ({kind})",
+    "plot_codes_{kind}_{e}.png": "What a classifier reads from each code (of {kind})",
     "experts_{e}.csv": "Stage 1, mixing weights",
     "seq_experts_{e}.csv": "Mixing weights",
 }

@@ -25,6 +25,7 @@ from natsort import natsorted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from metrics import results
+from metrics.plots import of_run
 from metrics.verdict import Verdict, verdict
 from metrics.words import in_words, short_spread, why_missing
 from pictures.drawing import CAPTIONS
@@ -67,6 +68,7 @@ def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
     folder, left_out = RunFolder(settings), Parts()
     part = left_out.part
     saved = part("the settings", folder.saved_settings) or {}
+    part("the plots", draw_plots, folder.metrics, folder.images)
     shots, tables = pictures(folder.images, left_out)
     stages = [part(f"stage {n}", _stage, n, v, folder.tensorboard, part) for n, v in saved.items()]
     uses = [(caption, part(caption, experts, text)) for caption, text in tables]
@@ -107,6 +109,12 @@ def glossary() -> dict[str, str]:
     text = re.sub(r"\n +", " ", GLOSSARY.read_text())
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).replace("`", "")
     return dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", text, re.MULTILINE))
+
+
+def draw_plots(metrics: Path, images: Path) -> None:
+    """Write the plots of metrics.json (metrics/plots.py) as PNG files into the folder `images`."""
+    for name, (plot, epoch) in of_run(metrics).items():
+        plot.save(images / f"plot_{name}_{epoch}.png")
 
 
 def label(stage_name: str, model: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from metrics.compare import as_csv, as_latex, as_markdown, main
+from metrics.compare import as_csv, as_latex, as_markdown, best, main
 from models.vdsm.settings import VDSMSettings
 from tests.made import WRONG_KINDS
 
@@ -49,11 +49,11 @@ def test_seeds_share_a_column(runs, capsys):
     lines = compared(capsys, runs, "demo", "demo-s1", "small").splitlines()
     titles = ["demo (vdsm, sprites, test), 2 seeds", "small (vdsm, sprites, test)"]
     assert lines[0] == f"| figure | {titles[0]} | {titles[1]} | reported |"
-    assert "| `seq_reconstruction_psnr` | 35 ± 1.4 | 20 |  |" in lines
-    assert "| `consistency_accuracy` | 0.35 ± 0.014 | 0.2 ± 0.01 | VDSM 0.9953 |" in lines
+    assert "| `seq_reconstruction_psnr` | **35** ± 1.4 | 20 |  |" in lines
+    assert "| `consistency_accuracy` | **0.35** ± 0.014 | 0.2 ± 0.01 | VDSM 0.9953 |" in lines
     alone = compared(capsys, runs, "demo", str(runs / "small"))
     # A run can also be given by its folder.
-    assert "0.34 ± 0.01 | 0.2 ± 0.01" in alone
+    assert "**0.34** ± 0.01 | 0.2 ± 0.01" in alone
 
 
 def test_csv_and_latex(runs, capsys):
@@ -63,8 +63,42 @@ def test_csv_and_latex(runs, capsys):
     assert table[0] == ["figure", "demo (vdsm, sprites, test), 2 seeds", "spread", "reported"]
     assert table[2][0] == "consistency_accuracy" and float(table[2][1]) == pytest.approx(0.35)
     tex = compared(capsys, runs, "demo", "small", "--format", "latex")
-    assert r"seq\_reconstruction\_psnr & $34$ & $20$ &  \\" in tex and tex.count("\n") == 8
-    assert r"consistency\_accuracy & $0.34 \pm 0.01$" in tex
+    assert r"seq\_reconstruction\_psnr & $\mathbf{34}$ & $20$ &  \\" in tex
+    assert r"consistency\_accuracy & $\mathbf{0.34} \pm 0.01$" in tex and tex.count("\n") == 9
+    rules = [tex.index(rf"\{name}") for name in ("toprule", "midrule", "bottomrule")]
+    assert rules == sorted(rules) and r"\usepackage{booktabs}" in tex.splitlines()[0]
+
+
+def test_the_figures_that_are_chosen(runs, capsys):
+    given = "demo", "small", "--figures"
+    rows = compared(capsys, runs, *given, "consistency_*,seq_reconstruction_psnr").splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [
+        "consistency_accuracy", "seq_reconstruction_psnr"
+    ]  # fmt: skip
+    assert len(compared(capsys, runs, *given, "*_psnr").splitlines()) == 3
+    assert main([*given, "consistency_acuracy", "--runs_dir", str(runs)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "did you mean consistency_accuracy?" in said.err
+
+
+@pytest.mark.parametrize(
+    "figure, values, expected",
+    [
+        ("transfer_action_accuracy", (0.9, 0.8), [True, False]),
+        ("transfer_pose_error_deg", (2.0, 1.0), [False, True]),
+        ("transfer_action_leak", (0.1, None), [False, False]),
+        ("fid", (17.64, 17.640001, 30), [True, True, False]),
+        ("dci_disentanglement", (0.5, 0.5), [False, False]),
+        ("consistency_identity_code_action", (0.9, 0.1), [False, False]),
+    ],
+)
+def test_the_best_value(figure, values, expected):
+    assert best(figure, [(value, None) for value in values]) == expected
+
+
+def test_small_numbers_in_latex():
+    assert r"$2 \cdot 10^{-5} \pm 3 \cdot 10^{-6}$" in as_latex(["a"], [("x", [(2e-5, 3e-6)], {})])
 
 
 def test_names_that_a_format_would_read_as_its_own():

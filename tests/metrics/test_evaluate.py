@@ -13,6 +13,7 @@ from data.base import Dataset, flat
 from data.pendulum import PALETTE, make, render, simulate
 from metrics import consistency, quality
 from metrics import evaluate as module
+from metrics.confusion import from_notes
 from metrics.evaluate import evaluate
 from metrics.measurers import Measurer, measurer_of
 from metrics.pendulum import PendulumMeasurer, SwingReader, read, states
@@ -77,6 +78,11 @@ def test_an_oracle_scores_1_and_a_model_that_ignores_its_static_code_0(pendula, 
     assert figures["continuation_amplitude_ok"] == figures["continuation_period_ok"] == 1
     saved = json.loads(folder.metrics.read_text())
     assert saved["swap_identity_accuracy"] == 1 and saved["transfer_leak_accuracy"] == 1
+    # The colour of the identity source, over three pairings; a model without a static code errs.
+    for stage, right in (("EncDec", 1), ("Seq", 0)):
+        counts, _ = from_notes(saved["details"][stage]["protocols"]["swap"]["confusion"])
+        assert counts["colour"].sum() == 3 * len(pendula.split("test"))
+        assert (np.trace(counts["colour"]) > 0.7 * counts["colour"].sum()) == right
     notes = saved["details"]["EncDec"]
     assert notes["n"] == 24 and notes["spread"]["swap_identity_accuracy"] == 0
     protocol = notes["protocols"]["swap"]
