@@ -6,6 +6,7 @@ The files are those that the release's README exports for its notebooks, one set
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +134,22 @@ class Export(NamedTuple):
         return clips.take(np.arange(len(clips))), self.rebuilt[clips.index], codes, labels
 
 
+def newest_export(runs_dir: Path | str, dataset_name: str) -> Path:
+    """The folder of the newest export of a data set among the runs of a folder.
+
+    Raises UserError if no run has one.
+    """
+    exports = []
+    for path in Path(runs_dir).glob(f"*/codes/{MANIFEST}"):
+        with suppress(UserError):  # an export of another data set
+            _read_manifest(path.parent, dataset_name)
+            exports.append(path)
+    if not exports:
+        problem = f"no run in {runs_dir} has exported codes of {dataset_name}"
+        raise UserError(f"{problem}: write them with --export_codes True, or name their folder")
+    return max(exports, key=lambda path: path.stat().st_mtime).parent
+
+
 def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     """Read the export in `folder`, in splits for training classifiers.
 
@@ -144,15 +161,16 @@ def load_export(folder: Path | str, dataset_name: str, seed: int = 0) -> Export:
     about = _read_manifest(root, dataset_name)
 
     def batches(kind):
-        return [_read(root / f"{kind}_{p}.npz") for p in range(about["batches"])]
+        return (_read(root / f"{kind}_{p}.npz") for p in range(about["batches"]))
 
-    def joined(kind):
-        return np.concatenate([batch["arr_0"] for batch in batches(kind)])
+    def joined(kind, change=np.asarray):
+        return np.concatenate([change(batch["arr_0"]) for batch in batches(kind)])
 
     try:
-        static, dynamic, parts = joined("id"), joined("dynamics"), batches("labels")
+        static, dynamic, parts = joined("id"), joined("dynamics"), list(batches("labels"))
         labels = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        real, rebuilt, sampled = (_frames(joined(f"{kind}_images")) for kind in KINDS)
+        # The floats of a batch at a time: those of a whole split of sprites take 3 GB.
+        real, rebuilt, sampled = (joined(f"{kind}_images", _frames) for kind in KINDS)
         counts = {len(part) for part in (real, rebuilt, sampled, static, dynamic, *labels.values())}
         if counts != {about["clips"]}:
             found = f"{counts} clips, expected {about['clips']}"

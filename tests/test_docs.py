@@ -23,8 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = (  # modules with flags of their own
     "benchmarks.baselines", "benchmarks.data", "benchmarks.diff", "benchmarks.generate",
     "benchmarks.guards", "benchmarks.processes", "benchmarks.run", "benchmarks.step",
-    "benchmarks.sweep", "data.sprites.create_lpc_dataset", "metrics.compare",
-    "tests.torture.__main__",
+    "benchmarks.sweep", "data.sprites.create_lpc_dataset", "metrics.compare", "metrics.plots",
+    "pictures.notebook", "tests.torture.__main__",
 )  # fmt: skip
 # of uv, pip, TensorBoard and torchrun; the prefix of a flag for one stage
 FOREIGN = {

@@ -94,9 +94,25 @@ def test_a_notebook_runs_from_top_to_bottom(exported, notebook, name):
         "commonest value",
         "too weak",
         f"VDSM {VDSM[name]['consistency_accuracy']}",
+        "Identity and motion are",
     ):
         assert words in shown, words
-    assert shown.count("image/png") == 5
+    # Clips, confusions of two kinds of clips and from two codes, contents of the codes, codes.
+    assert shown.count("image/png") == 7
+    words = re.sub(r"[\w+/=\\]{200,}", "", shown)  # without the pictures
+    assert "NaN" not in words and "nan%" not in words
+
+
+def test_the_newest_export_is_found(exported):
+    codes = exported("MUG-FED")
+    runs = codes.parent.parent
+    assert export.newest_export(runs, "MUG-FED") == codes
+    newer = shutil.copytree(codes, runs / "newer" / "codes")
+    os.utime(newer / export.MANIFEST, (2e9, 2e9))
+    assert export.newest_export(runs, "MUG-FED") == newer
+    shutil.rmtree(runs / "newer")
+    with pytest.raises(UserError, match="no run in .* has exported codes of sprites"):
+        export.newest_export(runs, "sprites")
 
 
 def test_the_quickstart_runs_from_top_to_bottom(trained_once):

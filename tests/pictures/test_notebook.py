@@ -1,0 +1,77 @@
+"""pictures/notebook.py, and the reader's page in docs/ that it wrote."""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, output_from_msg
+
+from pictures.notebook import as_html, main, page
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "classifier_sprites.html"
+LARGEST = 1.5e6  # bytes
+
+
+def write(path, *sources):
+    cells = [new_markdown_cell("# Title\n\nText & *more*."), *map(new_code_cell, sources)]
+    nbformat.write(new_notebook(cells=cells), path)
+
+
+def test_the_readers_page_has_the_cells_of_the_notebook():
+    text, at = PAGE.read_text(), 0
+    for cell in nbformat.read(ROOT / "classifier_sprites.ipynb", 4).cells:
+        at = text.find(as_html(cell), at)
+        assert at >= 0, f"run python -m pictures.notebook again: {cell.source[:60]}"
+    cells = [cell for cell in nbformat.read(ROOT / "classifier_sprites.ipynb", 4).cells]
+    assert text.count("<pre><code>") == sum(cell.cell_type == "code" for cell in cells) + 1
+    assert "Identity and motion are" in text and text.count("data:image/png;base64,") == 7
+
+
+def test_the_readers_page_loads_nothing_and_names_no_folder_of_ours():
+    text = PAGE.read_text()
+    assert len(text.encode()) < LARGEST
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text))
+    shown = re.sub(r"base64,[^\"]*", "", text)
+    assert not re.search(r"/work/|/home/|/root/|/tmp/|Traceback|NaN", shown)
+
+
+def test_outputs_are_shown_and_escaped(monkeypatch):
+    def output(kind, **content):
+        return output_from_msg({"header": {"msg_type": kind}, "content": content})
+
+    cell = new_code_cell("1 < 2")
+    cell.outputs = [
+        output("stream", name="stdout", text="<b>\n"),
+        output("display_data", data={"image/png": "aGk=\n", "text/plain": "x"}, metadata={}),
+        output("display_data", data={"text/html": "<table></table>"}, metadata={}),
+    ]
+    notebook = new_notebook(cells=[new_markdown_cell("# A <title>"), cell])
+    text = page(notebook, 61, 20, "two cores")
+    assert (
+        "<title>A &lt;title&gt;</title>" in text
+        and "61 s, and 20 s of processor time. two cores" in text
+    )
+    assert "<pre><code>1 &lt; 2</code></pre>" in text and "&lt;b&gt;</pre>" in text
+    assert "base64,aGk=" in text and '<div class="table"><table></table></div>' in text
+
+
+def test_the_command_runs_the_cells(tmp_path, capsys):
+    write(tmp_path / "a.ipynb", "print(6 * 7)")
+    assert main([str(tmp_path / "a.ipynb"), str(tmp_path / "a.html")]) == 0
+    text = (tmp_path / "a.html").read_text()
+    assert "<h1>Title</h1>" in text and "Text &amp; <em>more</em>." in text and ">42</pre>" in text
+
+
+def test_what_the_command_refuses(tmp_path, capsys):
+    write(tmp_path / "bad.ipynb", "1 / 0")
+    (tmp_path / "text.ipynb").write_text("no notebook")
+    for name, words in (
+        ("bad", "a cell failed: ZeroDivisionError: division by zero"),
+        ("text", "is not a notebook"),
+        ("none", "No such file"),
+    ):
+        assert main([str(tmp_path / f"{name}.ipynb"), str(tmp_path / "a.html")]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and words in said
+    assert not (tmp_path / "a.html").exists()
