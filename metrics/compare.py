@@ -20,15 +20,12 @@ import numpy as np
 
 from metrics.published import as_text, reported
 from metrics.results import find_run
+from metrics.words import in_words, short_spread
 from utils.errors import UserError, in_one_line
 from utils.files import read_json
 from utils.flags import OneLineParser, did_you_mean
 from utils.plan import of_today
 from utils.settings import settings_class
-
-# Figures of which a lower value is better, and figures of which neither is.
-LOWER = r"leak|_error_deg|intra_entropy|fid|lpips|_apart$|_ks$"
-NEITHER = r"novelty|_variety|shuffled|majority|real_inter_entropy|_ks_p$|leak_excess|judge_|_code_"
 
 
 class Run:
@@ -117,9 +114,10 @@ def chosen(rows: list[tuple], names: str) -> list[tuple]:
 def best(name: str, cells: list[tuple]) -> list[bool]:
     """Which cells of a figure hold its best value, as it is printed; none if no value is better."""
     values = [value for value, _ in cells if value is not None]
-    if len(values) < 2 or re.search(NEITHER, name):
+    better = {"higher": max, "lower": min}.get(in_words(name)[1])
+    if len(values) < 2 or better is None:
         return [False] * len(cells)
-    top = _number(min(values) if re.search(LOWER, name) else max(values))
+    top = _number(better(values))
     same = [value is not None and _number(value) == top for value, _ in cells]
     return [cell and not all(same) for cell in same]
 
@@ -141,7 +139,7 @@ def _text(cell, plus, bold=""):
     value, spread = cell
     number = "" if value is None else _number(value)
     number = bold.format(number) if bold else number
-    return number if spread is None else f"{number} {plus} {spread:.2g}"
+    return number if spread is None else f"{number} {plus} {short_spread(spread)}"
 
 
 def _escaped(text, special, with_words=()):

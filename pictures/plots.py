@@ -5,11 +5,11 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data.base import IMAGE_SIZE
+from utils.style import in_style, plain
 
 WIDTH = 4.8  # inches: letters stay readable on a phone
 LIKELIHOOD = "x"  # the term of the loss that is not a KL
@@ -45,7 +45,7 @@ def curves(
         ("other values", "", others),
     ]
     panels = [panel for panel in panels if panel[2]]
-    with rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "legend.fontsize": 8}):
+    with in_style(**{"font.size": 9, "axes.grid": True, "legend.fontsize": 8}):
         figure = Figure((WIDTH, 2.5 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (title, unit, lines) in zip(axes, panels):
@@ -95,7 +95,7 @@ def last_losses(
 def heat_map(shares: np.ndarray, names: list[str]) -> str:
     """Plot mean mixing weights [groups, K], one row per group of clips, as `names` call them."""
     ticks = np.arange(0, shares.shape[1], max(1, shares.shape[1] // 8))
-    with rc_context({"font.size": 8}):
+    with in_style():
         figure = Figure((WIDTH, 1 + 0.17 * len(names)), layout="constrained")
         axis = figure.subplots()
         image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
@@ -106,11 +106,6 @@ def heat_map(shares: np.ndarray, names: list[str]) -> str:
         return _svg(figure)
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib draws as it is: a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
-
-
 def data_uri(mime_type: str, data: bytes) -> str:
     """The bytes of a file as a URI that a page can hold."""
     return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
@@ -119,6 +114,6 @@ def data_uri(mime_type: str, data: bytes) -> str:
 def _svg(figure):
     file = io.BytesIO()
     # Transparent, so that the page may invert the plot on a dark background.
-    with rc_context({"svg.hashsalt": "report"}):
+    with in_style():
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     return data_uri("image/svg+xml", file.getvalue())
