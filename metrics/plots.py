@@ -46,7 +46,7 @@ def confusions(counts: Arrays, classes: Mapping, title: str) -> Plot:
     rows = [list(classes)[i : i + ACROSS] for i in range(0, len(classes), ACROSS)]
     sides = {f: CELL * max(4, min(len(names), WIDEST)) for f, names in classes.items()}
     widths = [sum(sides[f] + MARGIN for f in row) for row in rows]
-    heights = [max(sides[f] for f in row) + MARGIN for row in rows]
+    heights = [max(sides[f] for f in row) + 1.4 * MARGIN for row in rows]
     plot = Plot(max(widths), sum(heights) + BAR + 0.3, title)
     bands = plot.subfigures(len(rows) + 1, 1, height_ratios=[*heights, BAR], squeeze=False)[:, 0]
     for band, row in zip(bands, rows):
