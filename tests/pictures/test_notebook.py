@@ -11,7 +11,7 @@ def write(path, *sources):
     nbformat.write(new_notebook(cells=cells), path)
 
 
-def test_outputs_are_shown_and_escaped(monkeypatch):
+def test_outputs_are_shown_and_escaped():
     def output(kind, **content):
         return output_from_msg({"header": {"msg_type": kind}, "content": content})
 
