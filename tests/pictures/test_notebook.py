@@ -1,14 +1,39 @@
-"""pictures/notebook.py: a notebook as a page."""
+"""pictures/notebook.py, and the reader's page in docs/ that it wrote."""
+
+import re
+from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, output_from_msg
 
-from pictures.notebook import main, page
+from pictures.notebook import as_html, main, page
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "classifier_sprites.html"
+LARGEST = 1.5e6  # bytes
 
 
 def write(path, *sources):
     cells = [new_markdown_cell("# Title\n\nText & *more*."), *map(new_code_cell, sources)]
     nbformat.write(new_notebook(cells=cells), path)
+
+
+def test_the_readers_page_has_the_cells_of_the_notebook():
+    text, at = PAGE.read_text(), 0
+    for cell in nbformat.read(ROOT / "classifier_sprites.ipynb", 4).cells:
+        at = text.find(as_html(cell), at)
+        assert at >= 0, f"run python -m pictures.notebook again: {cell.source[:60]}"
+    cells = [cell for cell in nbformat.read(ROOT / "classifier_sprites.ipynb", 4).cells]
+    assert text.count("<pre><code>") == sum(cell.cell_type == "code" for cell in cells) + 1
+    assert "Identity and motion are" in text and text.count("data:image/png;base64,") == 7
+
+
+def test_the_readers_page_loads_nothing_and_names_no_folder_of_ours():
+    text = PAGE.read_text()
+    assert len(text.encode()) < LARGEST
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text))
+    shown = re.sub(r"base64,[^\"]*", "", text)
+    assert not re.search(r"/work/|/home/|/root/|/tmp/|Traceback|NaN", shown)
 
 
 def test_outputs_are_shown_and_escaped():
