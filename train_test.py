@@ -350,11 +350,11 @@ def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:
     state = folder.load(newest, info.name)
     stage.network.load_state_dict(state["model"])
     stepper.adam.load_state_dict(stepper.adam_state(state["optimizer"], stage.network))
-    if not stepper.adam.state:
+    place = Place.of(state, stage.settings.bs_per_epoch, device)
+    if place.step and not stepper.adam.state:
         print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
-    if state["rng"] is not None:
-        set_rng_state(state["rng"], device)
-    return Place.of(state, stage.settings.bs_per_epoch, device)
+    set_rng_state(state["rng"], device)
+    return place
 
 
 @torch.no_grad()

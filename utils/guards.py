@@ -348,10 +348,13 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     """The `Place` whose learning rate, scale and retries the next attempt at a stage takes.
 
     A checkpoint whose very first step failed is put away, so that the one before it is next. Raises
-    UserError once --nan_retries are used up. warn: function that shows a line.
+    UserError once --nan_retries are used up, and at once where the stage's very first step failed.
+    warn: function that shows a line.
     """
     place, rate = bad.place, bad.place.rate * bad.place.scale
     (epoch, step), newest = divmod(bad.step, settings.bs_per_epoch), folder.newest(stage_name)
+    if bad.step == bad.begun == 0:
+        raise UserError(_at_the_start(bad, settings, stage_name))
     if place.retries >= settings.nan_retries:
         # at a start, --lr_resume counts with --fidelity release alone
         resumes = newest or settings.fidelity == "release"
@@ -359,10 +362,9 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         flags = [*without(without(argv, flag), "--fresh"), flag, f"{rate / 2:g}"]
         command = shlex.join(["python", "main.py", *flags])
         start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
-        where = f" is not finite in stage {settings.number(stage_name)}, epoch {epoch}"
-        what = str(bad).replace(" is not finite", where, 1)
+        what = _in_stage(bad, f"{settings.number(stage_name)}, epoch {epoch}")
         raise UserError(f"{what}; {start}; go on with: {command}")
-    if bad.begun and bad.step == bad.begun:
+    if bad.step == bad.begun:
         # also the checkpoint with a lowered rate that an earlier retry wrote at the same place
         for place_of_file, path in folder.places(stage_name):
             if place_of_file == (epoch, step):
@@ -373,3 +375,20 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
     warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
     return replace(place, scale=place.scale * NAN_LR_FACTOR, retries=place.retries + 1)
+
+
+def _in_stage(bad, where):
+    """The message of `bad` with the stage and the epoch in it."""
+    return str(bad).replace(" is not finite", f" is not finite in stage {where}", 1)
+
+
+def _at_the_start(bad, settings, stage_name):
+    """What to do about a loss that is not finite before the first update of a stage."""
+    number, below = settings.number(stage_name), settings.info(stage_name).stands_on
+    ways = "start from other weights: another --seed, or other flags named *start*"
+    if below:
+        ways = f"train stage {settings.number(below)} anew, whose weights it stands on, or {ways}"
+    if settings.precision != "fp32":
+        ways += "; or give --precision fp32"
+    why = "no update was made yet, so that a retry or a lower learning rate changes nothing"
+    return f"{_in_stage(bad, f'{number}, epoch 0, step 0')}; {why}: {ways}"
