@@ -301,7 +301,8 @@ class RunSettings:
             raise UserError(f"{found}: give --split test or val, or --evaluate none")
         for name, path in (("fid_weights", self.fid_weights), ("judge", self.judge)):
             if path and not Path(path).is_file():
-                raise UserError(f"--{name} {path}: found no such file: leave it out")
+                found = "is no regular file" if Path(path).exists() else "found no such file"
+                raise UserError(f"--{name} {path}: {found}: leave it out")
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 
