@@ -158,7 +158,7 @@ class RunSettings:
     consistency,swap,dci,fid,pairs,msd,long, or default: consistency,swap,dci where the data set has
     labels, and fid with --fid_weights."""
     remeasure: bool = flag(False, OUTPUT, free=True)
-    "Measure a finished run again, although its figures are newer than its checkpoint."
+    "Measure a finished run again, although it has the figures of its last checkpoint."
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     judge: str = flag(None, OUTPUT, kind=str, free=True)
