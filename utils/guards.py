@@ -125,7 +125,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
         if wrong == ["epochs"] and saved["epochs"] < settings.epochs:
             prefix = f"stage{settings.number(name)}." if len(settings.STAGES) > 1 else ""
             span = saved.get("schedule_epochs") or saved["epochs"]
-            extending.append((saved["epochs"], f"--{prefix}schedule_epochs {span}"))
+            extending.append((saved["epochs"], span, f"--{prefix}schedule_epochs {span}"))
         elif wrong:
             changes = ", ".join(_change(flag, saved, settings) for flag in wrong[:NAMED])
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
@@ -135,8 +135,8 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
             data = f"other data of the name {dataset.name}"
             raise UserError(f"{folder.root} was trained on {data}: give {ways}")
     if extending:
-        epochs, flags = (" and ".join(map(str, part)) for part in zip(*extending))
-        found = f"{folder.root} holds a run of {epochs} epochs, whose schedules span these epochs"
+        epochs, spans, flags = (" and ".join(map(str, part)) for part in zip(*extending))
+        found = f"{folder.root} holds a run of {epochs} epochs, whose schedules span {spans}"
         extend = f"to extend it at their last values, add {flags}"
         raise UserError(f"{found}: {extend}; for schedules over all epochs, give {ways}")
 

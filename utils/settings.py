@@ -27,6 +27,7 @@ DATASETS = {  # name: module
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
 }
+NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd", "long")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 FILES = "a trained model on your files"
@@ -213,6 +214,7 @@ class RunSettings:
     cuda_graph: bool = flag(True, MACHINE, free=True)
     "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
 
+    IDLE: ClassVar = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # do nothing, and why
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # module:function that turns a checkpoint of the authors' code into ours, or returns None
     ADOPT: ClassVar[str | None] = None
