@@ -1,5 +1,6 @@
 """Measure a trained stage on held-out clips, by the protocols that --evaluate names."""
 
+import dataclasses
 import math
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from models.view import BLOCK, VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
+from utils.progress import log_figures
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 from utils.tensors import digest
@@ -387,4 +389,8 @@ def evaluate(
     results.show(dataset.name, outcomes)
     for line in task.omitted:
         print(line)
-    return {name: value for each in outcomes.values() for name, value in each.figures.items()}
+    numbers = {name: value for each in outcomes.values() for name, value in each.figures.items()}
+    if settings.tboard_log and epoch is not None:
+        given = epoch, numbers, dataclasses.asdict(settings), origin(device)
+        log_figures(folder.tensorboard / info.name, *given)
+    return numbers

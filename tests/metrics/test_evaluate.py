@@ -62,7 +62,10 @@ def folder(tmp_path):
     root.mkdir()
     (root / "checkpoint.pth").touch()
     return SimpleNamespace(
-        metrics=root / "metrics.json", root=root, checkpoint=lambda *_: root / "checkpoint.pth"
+        metrics=root / "metrics.json",
+        root=root,
+        tensorboard=root / "tensorboard",
+        checkpoint=lambda *_: root / "checkpoint.pth",
     )
 
 
