@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,18 +11,16 @@ import torch
 
 from data.base import Dataset, flat
 from data.pendulum import PALETTE, make, render, simulate
-from metrics import consistency, quality, results
+from metrics import consistency, quality
 from metrics import evaluate as module
-from metrics.evaluate import evaluate, files_of, measured_already
+from metrics.evaluate import evaluate
 from metrics.measurers import Measurer, measurer_of
 from metrics.pendulum import PendulumMeasurer, SwingReader, read, states
-from metrics.summary import Outcome
 from metrics.weights import Missing
 from models.vdsm.settings import VDSMSettings
 from models.view import VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
-from utils.tensors import digest
 
 
 @pytest.fixture(scope="module")
@@ -152,47 +149,6 @@ def test_a_file_without_figures_is_refused_and_kept(pendula, folder):
     with pytest.raises(UserError, match="move it away"):
         _evaluate(pendula, Oracle(), "EncDec", folder, "swap")
     assert folder.metrics.read_text() == "[1"
-
-
-def test_figures_of_another_checkpoint_or_judge_do_not_count(pendula, folder):
-    judge, last = folder.root / "judge.pth", folder.checkpoint()
-    judge.write_bytes(b"first")
-    settings = VDSMSettings(seq_len=16, evaluate="swap", epochs=4, judge=str(judge))
-    folder.newest = folder.checkpoint
-    clips = {"data": "pendulum", "split": "test", "n": 8, "epoch": 3, "checkpoint": digest(last)}
-    files = {"warnings": []}, {"warnings": [], "files": files_of(settings)["swap"]}
-    outcomes = {n: Outcome({}, {}, {}, f) for n, f in zip(("reconstruction", "swap"), files)}
-    results.add(folder.metrics, "EncDec", clips | {"checkpoint": "another"}, {}, outcomes)
-    results.add(folder.metrics, "Seq", clips, {}, outcomes)
-
-    def measured(stage, settings=settings):
-        return measured_already(settings, stage, pendula, folder)
-
-    # metrics.json is newer than the checkpoints of both stages
-    assert measured("Seq") and not measured("EncDec")
-    assert not measured("Seq", dataclasses.replace(settings, judge=None))
-    judge.write_bytes(b"other")
-    assert not measured("Seq")
-    judge.write_bytes(b"first")
-    assert measured("Seq")
-    last.write_bytes(b"trained again")
-    assert not measured("Seq")
-
-
-def test_published_figures_of_an_older_run_are_placed_as_today(folder):
-    protocol = {"figures": ["transfer_prior_action_accuracy", "swap_action_accuracy"]}
-    protocol |= {"seed spread": {}, "reported": {"swap_action_accuracy": {"SPYL": 1.0}}}
-    notes = {"data": "sprites-li", "n": 8, "split": "test", "figures": [], "spread": {}}
-    content = {"details": {"DSA": notes | {"protocols": {"swap": protocol}}}}
-    folder.metrics.write_text(json.dumps(content))
-    os.utime(folder.metrics, (1, 1))
-    results.renew(folder.metrics)
-    (renewed,) = results.read(folder.metrics)[1]["DSA"]["protocols"].values()
-    assert list(renewed["reported"]) == ["transfer_prior_action_accuracy"]
-    assert folder.metrics.stat().st_mtime == 1
-    folder.metrics.write_text("[]")
-    results.renew(folder.metrics)
-    assert folder.metrics.read_text() == "[]"
 
 
 # --- a data set without a measurer: its judge is a network, which a reader of squares replaces ---
