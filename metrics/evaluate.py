@@ -391,6 +391,6 @@ def evaluate(
         print(line)
     numbers = {name: value for each in outcomes.values() for name, value in each.figures.items()}
     if settings.tboard_log and epoch is not None:
-        given = epoch, numbers, dataclasses.asdict(settings), origin(device)
-        log_figures(folder.tensorboard / info.name, *given)
+        place = folder.tensorboard / info.name
+        log_figures(place, epoch, numbers, dataclasses.asdict(settings))
     return numbers

@@ -147,7 +147,8 @@ def tensorboard(
             turn = 1 + max(map(turn_of, folder.glob("events.*")), default=0)
             writer = SummaryWriter(str(folder), purge_step=begin, filename_suffix=f".turn{turn}")
             text = ", ".join(f"{key} {value}" for key, value in origin.items())
-            writer.add_text("origin", text, begin)
+            if text:
+                writer.add_text("origin", text, begin)
         file: Any = writer.file_writer
         if isinstance(value, np.ndarray):
             writer.add_image(tag, value, epoch, dataformats="HWC")
@@ -187,12 +188,12 @@ def log_epoch(log: Callable, epoch: int, losses: Mapping, schedules: Mapping, st
             log(tag, value, epoch)
 
 
-def log_figures(folder: Path, epoch: int, figures: dict, settings: dict, origin: dict) -> None:
+def log_figures(folder: Path, epoch: int, figures: dict, settings: dict) -> None:
     """Add the figures of an evaluation after `epoch` to TensorBoard's files in `folder`.
 
     settings: the flags, which TensorBoard shows beside the figures as hyperparameters.
     """
-    with tensorboard(folder, True, epoch + 1, origin) as log:
+    with tensorboard(folder, True, epoch + 1, {}) as log:
         for name, value in figures.items():
             log(f"figures/{name}", value, epoch)
         plain = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in settings.items()}

@@ -97,7 +97,7 @@ def test_a_warning_is_printed_when_it_begins_and_logged(
 def test_figures_stand_beside_the_hyperparameters(tmp_path, events):
     for epoch in (3, 5):
         settings = {"lr": 0.1, "model": "dsa", "lengths": (1, 2), "judge": None}
-        log_figures(tmp_path, epoch, {"swap_accuracy": 0.5 + epoch}, settings, {"commit": "c"})
+        log_figures(tmp_path, epoch, {"swap_accuracy": 0.5 + epoch}, settings)
     assert events(tmp_path)[0] == {"figures/swap_accuracy": [(3, 3.5), (5, 5.5)]}
     last = max(tmp_path.glob("events*"), key=turn_of)
     named = [v for event in EventFileLoader(str(last)).Load() for v in event.summary.value]
