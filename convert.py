@@ -42,6 +42,9 @@ def convert(settings: RunSettings, argv: list[str]) -> None:
             f"{path} was trained with --fidelity paper and would be another model in the release's "
             "program: convert one that was trained with --fidelity release"
         )
+    if (encoder := saved.get("encoder", "conv")) != "conv":
+        todo = "only --encoder conv converts"
+        raise UserError(f"{path} has --encoder {encoder}, which the release has not: {todo}")
     if not to_ours:
         try:
             state = release.to_release(state, _trained(settings, saved, stage_name))

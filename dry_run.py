@@ -6,6 +6,7 @@ from needs import clips_of, data_bytes, measure, peak, work_bytes
 from utils.guards import saves
 from utils.limits import human, resident
 from utils.plan import Plan
+from utils.presets import sizes_by
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 
@@ -19,7 +20,10 @@ def dry_run(plan: Plan) -> None:
     for name in plan.asked:
         disk += _describe(name, plan.stages[name], bool(plan.training), program)
     folder = RunFolder(plan.first).root
-    print(f"in all about {human(disk)} under {folder}; nothing was read or written")
+    read = "nothing was read or written"
+    if plan.preset and sizes_by(plan.preset):
+        read = "only the clips were read, and decoded into --data_dir"
+    print(f"in all about {human(disk)} under {folder}; {read}")
 
 
 def _describe(stage_name, c, trains, program):

@@ -8,19 +8,20 @@ if __name__ == "__main__":
     # Ctrl-C during the imports below ends in one line; afterwards `main` answers it
 
     def stop_at_once(*_):
-        os.write(2, b"\nmain.py: stopped before it began\n")
+        if os.environ.get("RANK", "0") == "0":
+            os.write(2, b"\nmain.py: stopped before it began\n")
         os._exit(130)
 
     _signal.signal(_signal.SIGINT, stop_at_once)
 
-import shlex
 import warnings
 from pathlib import Path
 
+from utils import distributed
 from utils.errors import BROKEN_PIPE, UserError, broken_pipe, refuse_other_text, warn
 from utils.flags import without
 from utils.limits import MEMORY_FLAGS, out_of_memory
-from utils.plan import opening_lines, parse
+from utils.plan import opening_lines, parse, with_sizes
 
 
 def prepared(plan):
@@ -31,11 +32,22 @@ def prepared(plan):
     import data
     from utils import guards, signals
 
-    guards.refuse_at_once(plan)
+    for name in plan.training:
+        distributed.refuse_uneven(plan.stages[name].batch_size)
+    if distributed.rank() == 0:
+        guards.refuse_at_once(plan)
+    distributed.join(plan.first.device, plan.first.process_timeout)
     loaded = {}
     signals.tell_of_cut_files(lambda: next(filter(None, (d.cut() for d in loaded.values())), None))
-    loaded |= data.load_stages({name: plan.stages[name] for name in plan.asked})
+    asked = {name: plan.stages[name] for name in plan.asked}
+    loaded |= distributed.first_before_others(lambda: data.load_stages(asked))
     return loaded
+
+
+def trains(plan):
+    """Whether the command trains; several processes do nothing else together."""
+    other = any(settings.dry_run or settings.convert for settings in plan.stages.values())
+    return bool(plan.training) and not other
 
 
 def report(settings):
@@ -67,7 +79,11 @@ def main(argv):
         # a command copied from a web page may hold non-breaking spaces, which a shell keeps
         argv = [part.strip("\xa0") for part in argv if part.strip("\xa0") or not part]
         refuse_other_text(argv)
-        plan = parse(argv)
+        plan = with_sizes(parse(argv), argv)
+        if not trains(plan):
+            if distributed.rank():
+                return 0
+            distributed.go_on_alone()
         for line in opening_lines(plan):
             print(line, flush=True)
         # huge pages for tensors: torch reads this variable when it is imported
@@ -93,17 +109,27 @@ def main(argv):
             from needs import refuse_too_large
             from train_test import run
 
-            refuse_too_large(plan)
+            if distributed.rank() == 0:
+                refuse_too_large(plan)
             run(plan, argv, datasets)
-            if any(settings.report for settings in plan.stages.values()):
+            if distributed.rank() == 0 and any(s.report for s in plan.stages.values()):
                 report(settings)
         sys.stdout.flush()
+    except distributed.Lost:
+        return 2
     except UserError as error:
-        warn(" ".join(str(error).split()))  # a library's message may have several lines
+        if distributed.tells():
+            warn(" ".join(str(error).split()))  # a library's message may have several lines
         return 2
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if distributed.lost(error):
+            if distributed.tells():
+                resume = distributed.command(without(argv, "--fresh"))
+                warn(f"{distributed.ENDED}; resume from the newest checkpoint with: {resume}")
+            return 2
         if out_of_memory(error):
-            warn_of_memory(error)
+            if distributed.tells():
+                warn_of_memory(error)
             return 2
         if not isinstance(error, OSError):
             raise
@@ -116,13 +142,16 @@ def main(argv):
         warn(f"{place}: {error.strerror}: check the folder and its free space")
         return 2
     except KeyboardInterrupt as stop:
-        command = shlex.join(["python", "main.py", *without(argv, "--fresh")])
-        print(file=sys.stderr)
-        warn(f"stopped; resume from the newest checkpoint with: {command}")
+        if distributed.rank() == 0:
+            distributed.tells()  # so that the others stay silent
+            print(file=sys.stderr)
+            resume = distributed.command(without(argv, "--fresh"))
+            warn(f"stopped; resume from the newest checkpoint with: {resume}")
         return getattr(stop, "code", 130)
     return 0
 
 
 if __name__ == "__main__":
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    sys.exit(main(sys.argv[1:]))
+    distributed.quieten()
+    distributed.leave(main(sys.argv[1:]))

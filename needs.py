@@ -9,6 +9,7 @@ import math
 import weakref
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,6 +157,9 @@ def work_bytes(stage_name: str, settings: RunSettings) -> tuple[float, float]:
 
 
 def _start_bytes(stage_name, settings):
+    # weights of a file would take the place of those that are there
+    no_files = {name: words[0] for name, words in settings.FILES_AT_START.items()}
+    settings = replace(settings, **no_files)
     stage, batches = _build(stage_name, settings), _batches(stage_name, settings)
     with Living() as living:
         stage.start_from(batches)

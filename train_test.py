@@ -1,8 +1,7 @@
-"""The one training loop, for every stage of every model, and the test of a trained model."""
+"""The one training loop, for every stage of every model."""
 
-import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,11 @@ from data.batches import Batches
 from export import export
 from metrics.evaluate import evaluate, measured_already, need_labels
 from models.annealing import Annealed
-from models.density import fitted
 from models.stage import Stage, too_early
 from models.view import VideoModel
 from pictures.drawing import draw_stage
-from utils import guards
+from testing import test, validation_loss, view_of
+from utils import distributed, guards
 from utils.checkpoints import (
     Place,
     Saver,
@@ -40,8 +39,6 @@ from utils.settings import RunSettings, StageInfo
 from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
 
-VALIDATION_BATCHES = 4
-
 
 def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
     """Train the stages of the plan in order, or test.
@@ -50,7 +47,28 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
     """
     settings = plan.first
     device = choose_device(settings.device, settings.threads, settings.precision)
-    folder = RunFolder(settings)
+    folder, signals = RunFolder(settings), Signals()
+    with ExitStack() as held:
+        # the first of several processes alone writes to the folder; the others wait, then read
+        begun = distributed.from_first(lambda: prepare(plan, folder, datasets, held, signals))
+        if not plan.training:
+            test(plan, folder, device, datasets)
+            return
+        if distributed.rank():
+            held.enter_context(signals)
+            folder = RunFolder(settings)
+        for name, is_measured in begun.items():
+            given = plan.stages[name], name, datasets[name], folder
+            train(*given, device, argv, signals, is_measured)
+
+
+def prepare(plan, folder, datasets, held, signals) -> dict[str, bool]:
+    """Look at the folder of the run, lock it and make it ready; refuse what cannot be trained.
+
+    held: takes the lock and the handlers of signals. Returns of each stage that trains whether it
+    is finished and its figures are there.
+    """
+    settings = plan.first
     folder.inspect()
     if not settings.fresh:
         guards.refuse_damaged(plan, folder)
@@ -58,29 +76,28 @@ def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
     for name, dataset in datasets.items():
         need_labels(plan.stages[name], dataset)
     if not plan.training:
-        test(plan, folder, device, datasets)
-        return
+        return {}
     stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
         guards.refuse_other_run(plan, folder, datasets)
-    with only_run(folder.outermost, settings.override_lock) as alone, Signals() as signals:
-        if settings.fresh:
-            for kept in folder.set_aside(stands_on):
-                print(f"kept the old run as {kept}")
-        if stands_on and not folder.newest(plan.training[0]) and not settings.quiet:
-            print(f"stage {settings.number(plan.training[0])} stands on {stands_on}")
-        folder.make(any(settings.export_codes for settings in plan.stages.values()))
-        folder.put_away(warn)
-        if alone:
-            folder.sweep()
-        for name in plan.training:
-            for line in guards.keep_later(plan, name, folder):
-                print(line)
-        folder.save_settings({name: plan.stages[name] for name in plan.training})
-        # asked of every stage before the first one writes its figures
-        given = [(plan.stages[name], name, dataset, folder) for name, dataset in datasets.items()]
-        for stage, is_measured in zip(given, [measured_already(*stage) for stage in given]):
-            train(*stage, device, argv, signals, is_measured)
+    alone = held.enter_context(only_run(folder.outermost, settings.override_lock))
+    held.enter_context(signals)
+    if settings.fresh:
+        for kept in folder.set_aside(stands_on):
+            print(f"kept the old run as {kept}")
+    if stands_on and not folder.newest(plan.training[0]) and not settings.quiet:
+        print(f"stage {settings.number(plan.training[0])} stands on {stands_on}")
+    folder.make(any(settings.export_codes for settings in plan.stages.values()))
+    folder.put_away(warn)
+    if alone:
+        folder.sweep()
+    for name in plan.training:
+        for line in guards.keep_later(plan, name, folder):
+            print(line)
+    folder.save_settings({name: plan.stages[name] for name in plan.training})
+    # asked of every stage before the first one writes its figures
+    stages = {name: (plan.stages[name], name, data, folder) for name, data in datasets.items()}
+    return {name: measured_already(*given) for name, given in stages.items()}
 
 
 def train(settings, name, dataset, folder, device, argv, signals, is_measured) -> None:
@@ -92,7 +109,8 @@ def train(settings, name, dataset, folder, device, argv, signals, is_measured) -
     """
     info, number, lowered = settings.info(name), settings.number(name), None
     steps = settings.epochs * settings.bs_per_epoch
-    progress = Progress(f"stage {number}", 0, steps, settings.quiet, folder.log, info.stage().TERMS)
+    quiet, terms = settings.quiet or distributed.rank() > 0, info.stage().TERMS
+    progress = Progress(f"stage {number}", 0, steps, quiet, folder.log, terms)
     with closing(progress):
         while True:
             try:
@@ -100,7 +118,10 @@ def train(settings, name, dataset, folder, device, argv, signals, is_measured) -
                 stage, view = attempt(*given)
                 break
             except guards.NotFinite as bad:
-                lowered = guards.recover(bad, settings, name, folder, argv, progress.warn)
+                given = bad, settings, name, folder, argv, progress.warn
+                lowered = distributed.from_first(partial(guards.recover, *given))
+    if distributed.rank():
+        return
     stage.network.eval()
     if is_measured:
         kept = f"{folder.metrics} holds its figures: not measured again"
@@ -129,6 +150,7 @@ class Training(NamedTuple):
     batches: Batches  # of the training split
     validation: Batches
     steps: int  # optimiser steps of the whole stage
+    terms: Callable  # of the loss, from inputs and an `Annealed`
 
 
 def begin(settings, info, dataset, folder, device, progress, lowered) -> Training:
@@ -136,13 +158,15 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
 
     lowered: the `Place` whose learning rate counts after a loss that was not finite, or None.
     """
-    number, newest = settings.number(info.name), folder.newest(info.name)
+    number = settings.number(info.name)
+    newest = distributed.from_first(partial(folder.newest, info.name))
     stage = build(settings, info, folder).to(device)
     batches = make_batches(settings, info, dataset, device, validation=False)
     validation = make_batches(settings, info, dataset, device, validation=True)
     if newest is None:
         stage.start_from(batches)
-    stepper = Stepper(stage.trainable(), settings.clip_grad)
+    distributed.refuse_uneven(batches.size)
+    stepper = Stepper(stage.trainable(), settings.clip_grad, settings.shard_optimizer)
     # the noise does not depend on how many numbers the initialisation drew
     torch.manual_seed(settings.seed + number)
     place = resume(newest, info, folder, stage, stepper, device)
@@ -157,7 +181,8 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
     if lowered is not None:
         # so that a killed run does not forget the lower rate, and each retry counts once
         path = folder.checkpoint_at(info.name, *divmod(place.step, settings.bs_per_epoch))
-        save_checkpoint(path, state_of(stage, stepper, place, dataset.fingerprint, device))
+        state = state_of(stage, stepper, place, dataset.fingerprint, device)
+        distributed.from_first(partial(save_checkpoint, path, state))
     progress.begin(place.step)
     if place.step:
         epoch, more = divmod(place.step, settings.bs_per_epoch)
@@ -169,7 +194,8 @@ def begin(settings, info, dataset, folder, device, progress, lowered) -> Trainin
         progress.say(f"stage {number}: its schedules keep their last values from {ends}")
     view = view_of(stage, dataset, folder, folder.checkpoint(info.name, settings.epochs - 1))
     given = settings, info, dataset, folder, device, progress, stage, view, stepper, place
-    return Training(*given, batches, validation, progress.total)
+    terms = distributed.share(stage.network, partial(stage.terms, batches))
+    return Training(*given, batches, validation, progress.total, terms)
 
 
 def attempt(
@@ -191,7 +217,8 @@ def attempt(
 
     on_device = device_steps(t, values)
     stage.network.train()
-    logs, first_epoch = c.tboard_log and place.step < t.steps, place.step // c.bs_per_epoch
+    logs = c.tboard_log and place.step < t.steps and distributed.rank() == 0
+    first_epoch = place.step // c.bs_per_epoch
     about = origin(device) | {"frames per sequence": str(stage.frames_counted(t.batches))}
     events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, about)
     saving = Saver(folder, info.name, c.keep_checkpoints)
@@ -226,12 +253,15 @@ def attempt(
 
             # once per epoch: show the losses; at intervals: validate and draw
             if ends:
-                end_of_epoch(t, epoch, annealed, log)
+                distributed.from_first(partial(end_of_epoch, t, epoch, annealed, log))
+                place.losses = {}
 
             # save after an epoch, after --save_every_steps, or before a signal stops the run
+            signals.asked = distributed.any_asked(signals.asked)
             save_if_due(t, saver, epoch, ends, annealed, leaving=signals.asked)
             if signals.asked:
-                break  # leaving the block waits for the checkpoint, then obeys the signal
+                distributed.from_first(saver.wait)
+                break  # leaving the block obeys the signal
     return stage, t.view
 
 
@@ -241,17 +271,20 @@ def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str,
     Returns the names of the loss's terms and their values [terms, 2], raw and weighted, in nats per
     sequence.
     """
-    terms, sequences = t.stage.terms(t.batches, inputs, annealed), t.batches.size
-    t.stepper.update(t.stage.objective(terms, sequences))
-    values = torch.stack([part.detach() for term in terms.values() for part in term])
-    return tuple(terms), values.unflatten(0, (-1, 2)) / sequences
+    terms, sequences = t.terms(inputs, annealed), t.batches.size
+    loss = t.stage.objective(terms, sequences)
+    values = [part.detach() for term in terms.values() for part in term]
+    whole = distributed.total(torch.stack([loss.detach(), *values]))
+    t.stepper.update(loss, whole[0])
+    return tuple(terms), whole[1:].unflatten(0, (-1, 2)) / sequences
 
 
 def device_steps(t: Training, values: Callable) -> DeviceSteps | None:
     """How a GPU that holds all frames takes the steps; None elsewhere. values: see `attempt`."""
     if t.batches.resident is None:
         return None
-    recorder = Recorder() if t.settings.cuda_graph else None
+    alone = distributed.processes() == 1
+    recorder = Recorder() if t.settings.cuda_graph and alone else None
     given = t.stage, t.batches, t.stepper, recorder, t.progress.warn
     return DeviceSteps(partial(take_step, t), values, *given)
 
@@ -260,7 +293,6 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     """Show and log the losses of `epoch`. At the test interval also validate, warn and draw."""
     c, last = t.settings, epoch == t.settings.epochs - 1
     means = {name: torch.stack(v).mean(0).tolist() for name, v in t.place.losses.items()}
-    t.place.losses = {}
     t.progress.epoch(epoch + 1, c.epochs, means)
     values = annealed.weights | {"temperature": annealed.temperature}
     schedules = {t.stage.TAGS.get(name, f"{name} anneal"): v for name, v in values.items()}
@@ -297,7 +329,8 @@ def save_if_due(t: Training, saver: Saver, epoch: int, ends: bool, annealed, lea
         state = state_of(t.stage, t.stepper, t.place, t.dataset.fingerprint, t.device)
         best = t.place.best[0] if t.place.best else None
         spared = best, getattr(c, t.info.pretrained)
-        saver.save(path, state, [epoch for epoch in spared if epoch is not None])
+        if distributed.rank() == 0:
+            saver.save(path, state, [epoch for epoch in spared if epoch is not None])
     saver.check()
 
 
@@ -313,14 +346,6 @@ def build(settings: RunSettings, info: StageInfo, folder: RunFolder) -> Stage:
         check_sizes(state, path, settings, below.sizes)
         earlier = state["model"]
     return info.stage().build(settings, earlier)
-
-
-def view_of(stage: Stage, dataset: Dataset, folder: RunFolder, checkpoint: Path) -> VideoModel:
-    """The view of a stage that has, or will have, the weights of `checkpoint`."""
-    view, c, place = stage.view(), stage.settings, folder.densities(checkpoint)
-    view.draw_from = c.draw_from
-    view.fit = partial(fitted, view, stage.network, dataset, c.seq_len, place)
-    return view
 
 
 def make_batches(settings, info, dataset, device, validation: bool) -> Batches:
@@ -345,52 +370,10 @@ def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:
         return Place()
     state = folder.load(newest, info.name)
     stage.network.load_state_dict(state["model"])
-    stepper.adam.load_state_dict(stepper.adam_state(state["optimizer"], stage.network))
+    moments = stepper.adam_state(state["optimizer"], stage.network)
+    stepper.adam.load_state_dict(moments)
     place = Place.of(state, stage.settings.bs_per_epoch, device)
-    if place.step and not stepper.adam.state:
+    if place.step and not moments["state"]:
         print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
     set_rng_state(state["rng"], device)
     return place
-
-
-@torch.no_grad()
-def validation_loss(stage: Stage, batches: Batches, annealed: Annealed) -> dict[str, float]:
-    """Validation loss per term, in nats per sequence, with all KL weights at 1.
-
-    The batches and the noise are the same at every call. The random state is restored.
-    """
-    with undisturbed(batches.device):
-        torch.manual_seed(0)
-        sums = {}
-        for step in range(VALIDATION_BATCHES):
-            terms, sequences = stage.loss(batches, step, annealed.unweighted())
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.raw.item() / sequences / VALIDATION_BATCHES
-    return sums
-
-
-def test(plan: Plan, folder: RunFolder, device: torch.device, datasets: dict) -> None:
-    """Draw, measure and export the checkpoints that the flags name, by default the newest."""
-    folder.put_away(warn)
-    folder.sweep()
-    began = time.monotonic()
-    for name, path in guards.to_test(plan, folder).items():
-        settings, dataset, info = plan.stages[name], datasets[name], plan.stages[name].info(name)
-        state = folder.load(path, name)
-        check_sizes(state, path, settings, info.sizes)
-        if settings.measured:
-            guards.refuse_other_data(state, path, dataset)
-        folder.make(settings.export_codes)
-        stage = info.stage().build(settings)
-        stage.network.load_state_dict(state["model"])
-        stage.to(device).network.eval()
-        epoch, view = state["epoch"] - 1, view_of(stage, dataset, folder, path)
-        torch.manual_seed(settings.seed)
-        draw_stage(stage, view, dataset, None, folder.images, epoch, lambda *_: None, True)
-        if settings.measured:
-            evaluate(view, info, dataset, folder, settings, device, epoch)
-        if settings.export_codes and info is settings.STAGES[-1]:
-            export(view, dataset, folder, settings, path)
-        print(f"tested {path}: pictures of epoch {epoch} in {folder.images}")
-    if not plan.first.quiet:
-        print(f"done in {time.monotonic() - began:.0f} s")

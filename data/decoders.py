@@ -109,8 +109,11 @@ def parts(clip: Path) -> list[Path]:
     return pictures(clip.iterdir()) if clip.is_dir() else [clip]
 
 
-def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
-    """Every step-th frame of a clip, upright, uint8 [64, 64, 3]. Raises BadFile."""
+def decode(clip: Path, step: int = 1, sizes: list | None = None) -> Iterator[np.ndarray]:
+    """Every step-th frame of a clip, upright, uint8 [64, 64, 3]. Raises BadFile.
+
+    sizes: a list, to which [width, height] of each frame before it was cropped is appended.
+    """
     with _reasons():
         if clip.is_dir():
             frames, most = _folder(clip, step), MOST
@@ -122,6 +125,8 @@ def decode(clip: Path, step: int = 1) -> Iterator[np.ndarray]:
         for frame in frames:
             height, width = frame.shape[:2]
             pixels += height * width
+            if sizes is not None:
+                sizes.append([width, height])
             _limit((height, width), math.ceil(pixels / (height * width)), most)
             yield fit(frame)
 

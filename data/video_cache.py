@@ -26,7 +26,8 @@ class Cache:
     """The clips decoded into `folder`. Open it with `opened`.
 
     entries: by key, in the order of frames.bin, the clip's 'first' frame there, its number of
-    'frames', and the SHA-256 of its 'pixels'.
+    'frames', and the SHA-256 of its 'pixels'; 'size', [width, height] of its pictures before they
+    were cropped, unless an earlier version decoded it.
     """
 
     def __init__(self, folder: Path):
@@ -48,6 +49,8 @@ class Cache:
                 entry = json.loads(line)
                 key, count, _ = entry.pop("key"), entry["frames"], entry["pixels"]
                 fits = entry["first"] == total and (total + count) * FRAME_BYTES <= size
+                size_of_pictures = [type(side) for side in entry.get("size", [1, 1])]
+                fits = fits and size_of_pictures == [int, int]
                 fits = fits and type(count) is int and count > 0 and isinstance(key, str)
                 if entry["version"] != VERSION or not fits or not line.endswith("\n"):
                     break
@@ -101,8 +104,11 @@ class Cache:
         """Whether every stored frame is the one that was decoded."""
         return not self.damaged()
 
-    def add(self, key: str, frames: Iterable[np.ndarray]) -> int:
-        """Append the frames of a clip, uint8 [64, 64, 3], all or none. Returns their number."""
+    def add(self, key: str, frames: Iterable[np.ndarray], sizes: list | None = None) -> int:
+        """Append the frames of a clip, uint8 [64, 64, 3], all or none. Returns their number.
+
+        sizes: of the frames before they were cropped, filled while `frames` are read.
+        """
         size, count, digest = self.bin.stat().st_size, 0, hashlib.sha256()
         try:
             with open(self.bin, "ab") as file:
@@ -113,6 +119,8 @@ class Cache:
             if count:
                 entry = {"version": VERSION, "first": size // FRAME_BYTES, "frames": count}
                 entry["pixels"] = digest.hexdigest()
+                if sizes:
+                    entry["size"] = sizes[0]
                 with open(self.index, "a") as file:
                     file.write(json.dumps({"key": key, **entry}) + "\n")
                 self.entries[key] = entry

@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from natsort import natsorted
 from tqdm import tqdm
 
 from data import video_cache
-from data.base import SPLITS, Dataset
+from data.base import IMAGE_SIZE, SPLITS, Dataset
 from data.decoders import ANIMATIONS, VIDEOS, BadFile, decode, parts, pictures, refuse_long
 from utils.errors import UserError
 from utils.files import read_json, regular, write_text
@@ -32,6 +33,7 @@ NAME = "video-folder"
 HELD_OUT = {"test": 0.1, "val": 0.1}
 LISTED = 20  # files that are left out and listed by name at most
 NAMED = 3  # short clips that are named at most
+LONG = 12  # clips of so many times --seq_len frames are long
 
 
 @dataclass
@@ -133,7 +135,31 @@ class Folder:
 def load(config) -> Dataset:
     """Load the clips of config.source, memory-mapped, and decode those that are not in the cache.
 
-    Raises UserError if the folder is missing or holds too few clips.
+    Tells which are used and which are left out. Raises UserError if the folder is missing or holds
+    too few clips.
+    """
+    with decoded_clips(config) as (decoded, folder, paths, left_out):
+        long_enough = {k for k in paths if decoded.entries[k]["frames"] >= config.seq_len}
+        places = {key: path.relative_to(folder.source) for key, path in paths.items()}
+        short = [place for key, place in places.items() if key not in long_enough]
+        few = ", ".join(map(printable, map(str, short[:NAMED])))
+        more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
+        clips_of = "1 clip" if len(short) == 1 else f"{len(short)} clips"
+        shortage = f"{clips_of} of fewer than {config.seq_len} frames (--seq_len): {few}{more}"
+        for line in [*left_out, *([shortage] if short else [])]:
+            _tell(config, f"left out {line}")
+        names = {key: places[key].parts for key in paths if key in long_enough}
+        dataset = _dataset(decoded, folder, names, config)
+        for line in () if config.quiet else _check(dataset, decoded, names, config):
+            _tell(config, line)
+    return dataset
+
+
+@contextmanager
+def decoded_clips(config) -> Generator[tuple]:
+    """The clips of config.source, decoded: the cache, the `Folder`, {key: path}, and lines.
+
+    The lines say which files are left out, and why. Raises UserError.
     """
     data_dir = Path(config.data_dir)
     source, cache = Path(config.source or data_dir / NAME), data_dir / f"{NAME}.cache"
@@ -144,26 +170,34 @@ def load(config) -> Dataset:
     try:
         with video_cache.opened(cache) as decoded:
             folder = Folder(cache, source)
-            paths, left_out = _decode_all(decoded, folder, clips, config)
-            long_enough = {k for k in paths if decoded.entries[k]["frames"] >= config.seq_len}
-            short = [path.relative_to(source) for k, path in paths.items() if k not in long_enough]
-            if short:
-                few = ", ".join(map(printable, map(str, short[:NAMED])))
-                more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
-                clips_of = "1 clip" if len(short) == 1 else f"{len(short)} clips"
-                shortage = f"{clips_of} of fewer than {config.seq_len} frames (--seq_len)"
-                left_out.append(f"{shortage}: {few}{more}")
-            names = {
-                key: paths[key].relative_to(source).parts for key in paths if key in long_enough
-            }
-            for line in left_out:
-                _tell(config, f"left out {line}")
-            dataset = _dataset(decoded, folder, names, config)
+            yield decoded, folder, *_decode_all(decoded, folder, clips, config)
             folder.save()
     except OSError as error:
         problem = f"{error.filename or cache}: {error.strerror}"
         raise UserError(f"{NAME}: {problem}: free some space, or move --data_dir") from None
-    return dataset
+
+
+def _check(dataset, decoded, names, config):
+    """Lines on the clips `names`: how many, how long and large, and how they are cropped."""
+    entries = [decoded.entries[key] for key in names]
+    lengths = sorted(entry["frames"] for entry in entries)
+    held = ", ".join(f"{len(dataset.splits[name])} for {name}" for name in SPLITS)
+    labels = [f"{len(values)} identities (sub-folders)" for values in dataset.classes.values()]
+    yield f"{len(names)} clips are used: {held}; {', '.join(labels) or 'no labels (sub-folders)'}"
+    middle = lengths[len(lengths) // 2]
+    span = f"{lengths[0]} frames"
+    if lengths[0] < lengths[-1]:
+        span = f"{lengths[0]} to {lengths[-1]} frames, half of them {middle} or more"
+    yield f"they have {span}; training reads {config.seq_len} at a time (--seq_len)"
+    if middle >= LONG * config.seq_len:
+        yield f"much more than --seq_len: --video_step {LONG // 4} would show longer motions"
+    sizes = sorted({(w * h, w, h) for w, h in (e["size"] for e in entries if "size" in e)})
+    if sizes:
+        few = dict.fromkeys(f"{width}x{height}" for _, width, height in (sizes[0], sizes[-1]))
+        cut = max(1 - min(w, h) / max(w, h) for _, w, h in sizes)
+        loss = f", which cuts off up to {cut:.0%} of the longer side" if cut else ""
+        crop = f"the centre square is kept{loss}, and resized to {IMAGE_SIZE}x{IMAGE_SIZE}"
+        yield f"their pictures have {' to '.join(few)} pixels: {crop}"
 
 
 def _tell(config, line):
@@ -194,7 +228,8 @@ def _decode_all(decoded, folder, clips, config):
     hidden = config.quiet or not sys.stderr.isatty()
     for key in tqdm(new, desc="decode", unit="clip", disable=hidden):
         try:
-            count = decoded.add(key, decode(paths[key], config.video_step))
+            sizes = []
+            count = decoded.add(key, decode(paths[key], config.video_step, sizes), sizes)
             reason = "" if count else "no frame in it"
         except BadFile as error:
             reason = str(error)

@@ -18,7 +18,6 @@ from metrics.pairs import GROUP, judged_pairs, sources, unmasked
 from metrics.published_judges import PublishedJudge
 from metrics.summary import Measure, Outcome, figures, over_seeds, spreads
 from metrics.swap import SEEDS, judged_draws, judged_swap, pairing
-from metrics.weights import Missing
 from models.density import some_rows
 from models.view import BLOCK, VideoModel
 from utils.errors import UserError
@@ -28,6 +27,7 @@ from utils.progress import log_figures
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 from utils.tensors import digest
+from utils.weights import Missing
 
 ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
 # files that the figures depend on, and the protocols that read them

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from metrics.published import FID_NETWORK
-from metrics.weights import Missing, cached, fitted, from_file
+from utils.weights import Missing, cached, fitted, from_file
 
 FLAG = "fid_weights"
 # Frames per second of the authors' MP4 files.

@@ -13,8 +13,8 @@ from torch import nn
 from data.base import Dataset
 from metrics.judge import logits_of
 from metrics.summary import Arrays
-from metrics.weights import fitted, from_file
 from utils.errors import UserError
+from utils.weights import fitted, from_file
 
 FLAG = "judge"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metrics.weights import Missing, cached
+from utils.weights import Missing, cached
 
 # Width and standard deviation of the Gaussian window of SSIM, in px.
 WINDOW, SIGMA = 11, 1.5

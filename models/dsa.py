@@ -21,7 +21,7 @@ from torch import nn
 
 from models import precision
 from models.convolution import Conv2d, ConvTranspose2d, ToColours
-from models.elbo import centred, closed_terms, normal
+from models.elbo import centred, closed_terms, noise, normal
 from models.stage import OneStage
 from models.start import log_variance, start_output
 
@@ -229,7 +229,7 @@ class DSA(nn.Module):
         q_z = normal(*self.dynamic(v, f), 2)
         z = q_z.rsample()
         if self.release:
-            _, *z_stats = self.prior.walk(z[:, :0], torch.randn_like(z))
+            _, *z_stats = self.prior.walk(z[:, :0], noise(z.shape, z))
         else:
             z_stats = self.prior(z)
         p_f, p_z = centred(f.shape, 1, 1, f), normal(*z_stats, 2)

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pyro
+import pyro.distributions
 import torch
 from pyro import poutine
-from pyro.distributions import Normal, TorchDistribution
+from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch.distributions import kl_divergence
+
+from utils.distributed import rows
 
 UNWEIGHTED = 1.0
 
@@ -30,6 +33,28 @@ class Term(NamedTuple):
 
     raw: torch.Tensor
     weighted: torch.Tensor
+
+
+def noise(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """Standard normal noise of `shape`, whose rows are sequences, with type and device of `like`.
+
+    In a training step of several processes: this process's rows of the noise of the whole batch.
+    """
+
+    def draw(count):
+        return torch.randn(count, *shape[1:], dtype=like.dtype, device=like.device)
+
+    return rows(draw, shape[0])
+
+
+class Normal(pyro.distributions.Normal):
+    """A Normal that samples with `noise`."""
+
+    def rsample(self, sample_shape=()):
+        """Samples with gradients."""
+        if sample_shape:
+            return super().rsample(sample_shape)
+        return self.loc + noise(self.loc.shape, self.loc) * self.scale
 
 
 def normal(loc: torch.Tensor, scale: torch.Tensor, event: int):
@@ -88,10 +113,10 @@ class Chain(TorchDistribution):
     def rsample(self, sample_shape=()):
         """A path [N, length, dim], with gradients."""
         z, path = self.start, []
-        noise = torch.randn(self.batch_shape + self.event_shape, dtype=z.dtype, device=z.device)
+        steps = noise(self.batch_shape + self.event_shape, z)
         for t in range(self.length):
             loc, scale = self.kernel(z, t)
-            z = loc + scale * noise[:, t]
+            z = loc + scale * steps[:, t]
             path.append((z, loc, scale))
         self._last_path = tuple(torch.stack(part, 1) for part in zip(*path))
         return self._last_path[0]

@@ -28,7 +28,8 @@ def in_precision(layer: Any, function: Callable, x: torch.Tensor, *shape: Any) -
     The output has the dtype of x.
     """
     dtype = dtype_of(layer, layer.weight.dtype)
-    operands = (value.to(dtype) for value in (x, layer.weight, layer.bias))
+    bias = layer.bias if layer.bias is None else layer.bias.to(dtype)
+    operands = x.to(dtype), layer.weight.to(dtype), bias
     return function(*operands, *shape).to(x.dtype)
 
 
@@ -36,7 +37,8 @@ class Conv2d(nn.Conv2d):
     compute_dtype: torch.dtype | None = None  # None: the dtype of the weights
 
     def forward(self, input):
-        return in_precision(self, F.conv2d, input, self.stride, self.padding)
+        shape = self.stride, self.padding, self.dilation, self.groups
+        return in_precision(self, F.conv2d, input, *shape)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

@@ -22,6 +22,7 @@ from models.convolution import Conv2d, ConvTranspose2d, ToColours
 from models.elbo import centred, closed_terms, normal
 from models.stage import OneStage
 from models.start import log_variance, standardise, start_output
+from utils.distributed import rows
 
 SLOPE = 0.2
 TOP = 4  # side of the feature map of a frame
@@ -43,7 +44,7 @@ def triples(clips, frames, generator=None, device=None):
     """
     number = -(-frames // 3)
     if generator is None:
-        drawn = torch.rand(clips, frames, device=device).argsort(1)
+        drawn = rows(lambda count: torch.rand(count, frames, device=device), clips).argsort(1)
     else:
         drawn = torch.rand(1, frames, generator=generator).argsort(1).to(device)
     drawn = drawn[:, torch.arange(3 * number, device=device) % frames]

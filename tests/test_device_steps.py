@@ -8,6 +8,8 @@ import torch
 import train_test
 from data import batches
 from data.batches import Batches
+from models.vdsm import image_networks
+from tests.small_network import small_network
 from tests.tiny import STAGE_1, TINY
 from utils import graphs
 from utils.graphs import Graphs
@@ -19,6 +21,7 @@ RUNS = {
     "stage 1": [*FLAGS, *STAGE_1],
     "both stages": FLAGS,
     "the authors'": [*FLAGS, "--fidelity", "release", "--rnn_layers", 2, "--rnn_dropout", 0.3],
+    "an image network": [*FLAGS, "--encoder", "resnet18"],
     "Monte Carlo": [*FLAGS, "--kl", "mc", "--foresight", 0, "--frames_per_clip", 0],
     "DSA": ["--preset", "demo-dsa", *ONE_STAGE, "--conv_dim", 8, "--rnn_dim", 4, "--RUN", "demo"],
     "Unordered": ["--preset", "demo-unordered", *ONE_STAGE, "--RUN", "demo"],
@@ -107,12 +110,13 @@ def trained(command, folder, monkeypatch, flags):
 @pytest.mark.parametrize("name", RUNS)
 def test_steps_of_a_gpu_are_the_plain_ones(command, no_pictures, gpu, tmp_path, monkeypatch, name):
     flags = RUNS[name]
+    monkeypatch.setattr(image_networks, "build", small_network)
     plain = trained(command, tmp_path / "plain", monkeypatch, flags)
     recorders = gpu()
     assert_same(trained(command, tmp_path / "gpu", monkeypatch, flags), plain)
     assert recorders and all(made.repeated >= 5 for made in recorders)
     # With --foresight, stage 2 has a graph per number of frames that d reads.
-    several = name in ("both stages", "the authors'")
+    several = name in ("both stages", "the authors'", "an image network")
     assert (recorders[-1].recorded > 1) == several and recorders[0].recorded == 1
 
 

@@ -22,11 +22,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = (  # modules with flags of their own
     "benchmarks.baselines", "benchmarks.data", "benchmarks.diff", "benchmarks.generate",
-    "benchmarks.guards", "benchmarks.run", "benchmarks.step", "benchmarks.sweep",
-    "data.sprites.create_lpc_dataset", "metrics.compare", "tests.torture.__main__",
+    "benchmarks.guards", "benchmarks.processes", "benchmarks.run", "benchmarks.step",
+    "benchmarks.sweep", "data.sprites.create_lpc_dataset", "metrics.compare",
+    "tests.torture.__main__",
 )  # fmt: skip
-# of uv, pip and TensorBoard; the prefix of a flag for one stage
-FOREIGN = {"--python", "--torch-backend", "--no-deps", "--logdir", "--stage1", "--stage2"}
+# of uv, pip, TensorBoard and torchrun; the prefix of a flag for one stage
+FOREIGN = {
+    "--python", "--torch-backend", "--no-deps", "--logdir", "--stage1", "--stage2",
+    "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint",
+}  # fmt: skip
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 TINY = (
     "--epochs 1 --bs_per_epoch 2 --bs 2 --num_test_ids 2 --evaluate none --num_clips 40 --rnn_dim 8"

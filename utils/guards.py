@@ -3,29 +3,24 @@
 Torch is imported by the functions that need it, so that mistakes in the flags are told at once.
 """
 
-import ctypes
-import os
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from utils import distributed
 from utils.checkpoints import Place, check_sizes
 from utils.errors import UserError
 from utils.files import unused
 from utils.flags import shown, without
 from utils.lock import only_run, refuse_in_use
 from utils.plan import Plan, differences
-from utils.precision import refuse_on_cpu
+from utils.precision import refuse_without_gpu
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 NAMED = 6  # differing settings that a message names
-NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
-NO_MPS = "--device mps: found no GPU of Apple: use --device cpu or --device auto"
 NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that is not finite
 
 
@@ -52,13 +47,7 @@ def refuse_at_once(plan: Plan) -> None:
             if alone:
                 folder.finish_set_aside()
         folder = RunFolder(plan.first)  # it may find other checkpoints now
-    no_gpu = settings.device == "cpu" or no_gpu_driver()
-    if no_gpu and settings.device == "cuda":
-        raise UserError(NO_GPU)
-    if settings.device == "mps" and sys.platform != "darwin":
-        raise UserError(NO_MPS)
-    if no_gpu or settings.device == "mps":
-        refuse_on_cpu(settings.precision)
+    refuse_without_gpu(settings.device, settings.precision)
     refuse_export(plan, folder)
     if not plan.training:
         to_test(plan, folder, without_torch=True)
@@ -69,19 +58,21 @@ def refuse_at_once(plan: Plan) -> None:
     refuse_missing_earlier_stage(plan, folder)
     for name in plan.training:
         named_start(plan, name, folder)
+        refuse_missing_file(plan.stages[name], name, folder)
     if not settings.override_lock:
         refuse_in_use(folder.outermost)
 
 
-def no_gpu_driver() -> bool:
-    """Whether this is a Linux machine without a driver for NVIDIA's or AMD's GPUs."""
-    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
-        return False
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return True
-    return False
+def refuse_missing_file(settings: RunSettings, stage_name: str, folder: RunFolder) -> None:
+    """Raise UserError if a stage that starts lacks a file of `RunSettings.FILES_AT_START`."""
+    if folder.newest(stage_name) and not settings.fresh:
+        return
+    for name, words in settings.FILES_AT_START.items():
+        value, read_by = getattr(settings, name), settings.__dataclass_fields__[name].metadata
+        if read_by["stage"] in (None, stage_name) and value not in words:
+            if not Path(value).is_file():
+                expected = f"expected {', '.join(words)} or a file"
+                raise UserError(f"--{name} {value}: found no such file, {expected}: mend the path")
 
 
 # --- before training or testing ---
@@ -360,7 +351,7 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         resumes = newest or settings.fidelity == "release"
         flag = "--lr_resume" if resumes else f"--{settings.info(stage_name).rate}"
         flags = [*without(without(argv, flag), "--fresh"), flag, f"{rate / 2:g}"]
-        command = shlex.join(["python", "main.py", *flags])
+        command = distributed.command(flags)
         start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
         what = _in_stage(bad, f"{settings.number(stage_name)}, epoch {epoch}")
         raise UserError(f"{what}; {start}; go on with: {command}")
@@ -374,7 +365,8 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
     times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
     warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
-    return replace(place, scale=place.scale * NAN_LR_FACTOR, retries=place.retries + 1)
+    lower = place.scale * NAN_LR_FACTOR
+    return replace(place, losses={}, scale=lower, retries=place.retries + 1)
 
 
 def _in_stage(bad, where):

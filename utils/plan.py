@@ -18,7 +18,8 @@ from utils.flags import (
     shown,
     value_of,
 )
-from utils.presets import preset_names, stage_flags, table
+from utils.modules import module
+from utils.presets import preset_names, sizes_by, stage_flags, table
 from utils.settings import BASICS, DATASETS, FILES, MACHINE, MODELS, RunSettings, settings_class
 
 # flags of the whole run, beside those of the groups BASICS and MACHINE
@@ -77,8 +78,18 @@ def _owner(cls, flag):
     return f" (a flag of {' or '.join(having)})" if having else ""
 
 
-def parse(argv: list[str]) -> Plan:
+def with_sizes(plan: Plan, argv: list[str]) -> Plan:
+    """The plan with the sizes that its preset chooses by the data, if it does (`sizes_by`)."""
+    if plan.preset is None or not (place := sizes_by(plan.preset)):
+        return plan
+    within, name = place.split(":")
+    return parse(argv, getattr(module(within), name)(plan.first))
+
+
+def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
     """The Plan that the flags `argv` (without the program's name) ask for.
+
+    sizes: a list of flags per stage, which override those of the preset.
 
     --preset NAME or --config FILE gives each stage a list of flags, which `argv` overrides. Of
     these, --stage2.NAME is for stage 2 alone and overrides --NAME. Raises UserError. `--help` and
@@ -100,6 +111,7 @@ def parse(argv: list[str]) -> Plan:
         if chosen.preset and chosen.preset not in preset_names():
             raise _unknown("preset", chosen.preset, "--preset", preset_names())
         lists = stage_flags(chosen.preset) if chosen.preset else _saved(chosen.config)
+        lists = [[*flags, *more] for flags, more in zip(lists, sizes or [[]] * len(lists))]
     given = [*lists[0], *argv] if lists else argv
     model = value_of(given, "--model") or RunSettings.model
     if model not in MODELS:
@@ -115,6 +127,7 @@ def parse(argv: list[str]) -> Plan:
             f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
         )
     _refuse_wrong_prefix(own, cls)
+    _refuse_flags_of_default_model([*argv, *itertools.chain(*own.values())], cls)
     for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
         given = [*argv, *own.get(number, [])]
         values = parser_of(cls).parse_args([*flags, *given])
@@ -145,6 +158,15 @@ def _refuse_wrong_prefix(own, cls):
                 field and field.metadata["group"] in (BASICS, FILES, MACHINE)
             ):
                 raise UserError(f"{given}: this flag is of the whole run: give --{name}")
+
+
+def _refuse_flags_of_default_model(given, cls):
+    """Raise UserError for a flag of the default model that the model of `cls` has not."""
+    known = settings_class(RunSettings.model).__dataclass_fields__.keys()
+    for name in [part[2:].split("=")[0] for part in given if part.startswith("--")]:
+        if name in known - cls.__dataclass_fields__.keys():
+            todo = f"leave it out, or give --model {RunSettings.model}"
+            raise UserError(f"--{name} is no flag of --model {cls.model}: {todo}")
 
 
 def _stand_on_last(settings, info, lists, given, stages):

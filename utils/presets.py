@@ -1,8 +1,9 @@
 """Presets: named runs, files of flags in presets/. Imports no torch.
 
 A file begins with the lines '# trains: ...', '# time: ...' and '# memory: ...', which
-`--list_presets` shows; further '#' lines are remarks. A line '[stage 1]', '[stage 2]' stands above
-the flags of each stage.
+`--list_presets` shows. A line '# sizes: module:function' names the function that chooses further
+flags by the data (`sizes_by`). Other '#' lines are remarks. A line '[stage 1]', '[stage 2]' stands
+above the flags of each stage.
 """
 
 import re
@@ -27,6 +28,15 @@ def stage_flags(name: str) -> list[list[str]]:
     if len(parts) == 1:
         raise UserError(f"presets/{name}.txt: expected a line [stage 1] above the flags of stage 1")
     return [shlex.split(part, comments=True) for part in parts[1:]]
+
+
+def sizes_by(name: str) -> str | None:
+    """module:function of a preset that chooses flags of each stage by the data, or None.
+
+    The function takes the settings of the first stage and returns a list of flags per stage.
+    """
+    found = re.search(r"^# sizes: (\S+)$", _text(name), re.MULTILINE)
+    return found[1] if found else None
 
 
 def _text(name):

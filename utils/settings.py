@@ -213,9 +213,15 @@ class RunSettings:
     CUDA GPU) or tf32 (a CUDA GPU). All else, weights and optimiser included, stays in fp32."""
     cuda_graph: bool = flag(True, MACHINE, free=True)
     "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
+    shard_optimizer: bool = flag(False, MACHINE, free=True)
+    "With several processes (torchrun), let each hold its share of Adam's state, not all of it."
+    process_timeout: int = flag(600, MACHINE, low=1, high=10**6, free=True)
+    "Seconds that a process waits for the others, at the start and in each exchange."
 
     IDLE: ClassVar = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # do nothing, and why
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
+    # flags of files that a stage reads when it starts, and the values of each that name no file
+    FILES_AT_START: ClassVar[dict[str, tuple[str, ...]]] = {}
     # module:function that turns a checkpoint of the authors' code into ours, or returns None
     ADOPT: ClassVar[str | None] = None
     # flags of earlier versions in config.json files and checkpoints; others are refused

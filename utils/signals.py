@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from utils.distributed import rank
+
 NOTICE = (
     b"\nmain.py: finishing the step and saving; a second signal (Ctrl-C) stops at once "
     b"and leaves the last checkpoint whole\n"
@@ -33,7 +35,8 @@ class Signals:
     """
 
     def __init__(self):
-        self.asked, self._patient, self._before = None, False, {}
+        self.asked: int | None = None
+        self._patient, self._before = False, {}
 
     def __enter__(self) -> "Signals":
         # Python lets only the main thread set handlers
@@ -52,7 +55,8 @@ class Signals:
         self.asked = number
         if not self._patient:
             raise Stopped(number)
-        os.write(2, NOTICE)  # print is not safe inside a handler
+        if rank() == 0:
+            os.write(2, NOTICE)  # print is not safe inside a handler
 
     @contextmanager
     def patiently(self) -> Generator[None]:

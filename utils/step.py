@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from utils.adam import Adam
+from utils.adam import Adam, ShardedAdam
+from utils.distributed import processes
 from utils.errors import UserError
-from utils.guards import NO_GPU, NO_MPS
-from utils.precision import prepare
+from utils.precision import NO_GPU, NO_MPS, prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
 MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}
@@ -57,15 +57,22 @@ class Stepper:
     """Adam over groups of parameters; calling it makes one step.
 
     groups: {share of the learning rate: parameters}. clip: largest norm of the whole gradient; 0:
-    no clipping. From the first loss or gradient that is not finite, nothing is updated. A gradient
-    whose square overflows counts as not finite, because it would stay in Adam's second moment. The
-    device decides; the host may ask with `bad_step` at any time.
+    no clipping. sharded: the processes of a run share out Adam's state. From the first loss or
+    gradient that is not finite, nothing is updated. A gradient whose square overflows counts as not
+    finite, because it would stay in Adam's second moment. The device decides; the host may ask with
+    `bad_step` at any time.
     """
 
-    def __init__(self, groups: Mapping[float, Iterable[torch.nn.Parameter]], clip: float = 0.0):
+    def __init__(
+        self,
+        groups: Mapping[float, Iterable[torch.nn.Parameter]],
+        clip: float = 0.0,
+        sharded: bool = False,
+    ):
         self.shares = list(groups)
         params = [{"params": list(group)} for group in groups.values()]
-        self.adam: Any = Adam(params, fused=True)
+        kind = ShardedAdam if sharded and processes() > 1 else Adam
+        self.adam: Any = kind(params, fused=True)
         self.parameters = [p for group in self.adam.param_groups for p in group["params"]]
         self.clip, self.calls = clip, 0
         device = self.parameters[0].device
@@ -114,11 +121,14 @@ class Stepper:
             for group, rate in zip(self.adam.param_groups, numbers):
                 group["lr"], group["capturable"] = rate, False
 
-    def update(self, loss: torch.Tensor) -> None:
-        """Move the parameters against the gradient of `loss`. The host waits for nothing."""
+    def update(self, loss: torch.Tensor, whole: torch.Tensor | None = None) -> None:
+        """Move the parameters against the gradient of `loss`. The host waits for nothing.
+
+        whole: the loss of the whole batch, where `loss` is that of this process's share.
+        """
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
-        norm = self.judge(loss)
+        norm = self.judge(loss if whole is None else whole)
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         self.adam.step()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils import distributed
+
 # cuDNN copies the weights of a layer that `last_states` calls alone, which takes microseconds.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
 
@@ -77,6 +79,18 @@ def upsample(x, layers):
     return x
 
 
+def dropout(x, rnn):
+    """The dropout between two layers of `rnn`: x [T, N, c]."""
+    if not distributed.sharing():
+        return F.dropout(x, rnn.dropout, rnn.training)
+    time, clips, channels = x.shape
+
+    def mask(clips):
+        return F.dropout(x.new_ones(time, clips, channels), rnn.dropout, rnn.training)
+
+    return x * distributed.rows(mask, clips, 1)
+
+
 def last_states(rnn: nn.LSTM, x, start):
     """h_n [2 layers, N, hidden] of a bidirectional `rnn`, layer by layer, with dropout between.
 
@@ -89,7 +103,7 @@ def last_states(rnn: nn.LSTM, x, start):
         weights = [getattr(rnn, name) for name in names]
         h, c = (state[2 * layer : 2 * layer + 2] for state in start)
         if layer:
-            x = F.dropout(x, rnn.dropout, rnn.training)
+            x = dropout(x, rnn)
         x, h, _ = torch.lstm(x, (h, c), weights, True, 1, 0.0, rnn.training, True, False)
         states.append(h)
     return torch.cat(states)

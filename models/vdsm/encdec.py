@@ -15,6 +15,7 @@ from models.elbo import centred, elbo_terms, normal, weighted_sample
 from models.precision import compute_in
 from models.start import in_blocks
 from models.vdsm import networks
+from models.vdsm.image_networks import ImageEncoder
 
 
 def mixing_weights(s, temperature):
@@ -46,7 +47,10 @@ class EncDec(nn.Module):
         sizes = self.pose_dim, self.experts
         self.release = settings.fidelity == "release"
         slope = 1.0 if self.release else 0.01
-        self.encoder = networks.FrameEncoder(*sizes, settings.enc_widths, slope)
+        if settings.encoder == "conv":
+            self.encoder = networks.FrameEncoder(*sizes, settings.enc_widths, slope)
+        else:
+            self.encoder = ImageEncoder(*sizes, settings.encoder, settings.encoder_frozen)
         self.identity = networks.IdentityPosterior(self.experts)
         if settings.single_decoder:
             self.decoder = networks.SingleDecoder(*sizes, settings.dec_widths)

@@ -17,6 +17,7 @@ from models import precision
 from models.start import in_blocks, rescale, standardise, start_output
 from models.vdsm import cuda
 from models.vdsm.functions import Blend, Blurred, ClipByClip, upsample
+from utils import distributed
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
 DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
@@ -37,10 +38,36 @@ def inverse_softplus(scale: float) -> float:
     return math.log(math.expm1(scale))
 
 
-class FrameEncoder(nn.Module):
-    """Statistics of z and s per frame: trunk and heads of stage 1's q(z_t | x_t) and q(s | x_1:T).
+class Heads(nn.Module):
+    """Statistics of z and s per frame: the heads of stage 1's q(z_t | x_t) and q(s | x_1:T).
 
-    x [B, 3, 64, 64] in [0, 1] -> z loc, z scale [B, pose_dim], s loc, s scale [B, K].
+    x [B, 3, 64, 64] in [0, 1] -> z loc, z scale [B, pose_dim], s loc, s scale [B, K]. A subclass is
+    a trunk, whose `features` of x are [B, width].
+    """
+
+    def add_heads(self, width, pose_dim, experts):
+        self.pose = nn.Linear(width, 2 * pose_dim)
+        self.identity_hidden = nn.Linear(width, IDENTITY_HIDDEN)
+        self.identity = nn.Linear(IDENTITY_HIDDEN, 2 * experts)
+
+    def features(self, x):
+        raise NotImplementedError
+
+    def forward(self, x):
+        features = self.features(x)
+        z_loc, z_raw = self.pose(features).chunk(2, -1)
+        s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
+        return z_loc, positive(z_raw), s_loc, positive(s_raw)
+
+    def start_heads(self, features):
+        """Rescale the layers of s on features [B, width]: unit variance of s's loc."""
+        hidden = F.leaky_relu(standardise(self.identity_hidden, features))
+        rescale(self.identity, hidden, rows=self.identity.out_features // 2)
+
+
+class FrameEncoder(Heads):
+    """The paper's trunk: five convolutions.
+
     slope: of the five LeakyReLUs; 0.01 (paper) or 1.0, which makes the trunk affine (release).
     """
 
@@ -55,11 +82,9 @@ class FrameEncoder(nn.Module):
             for (c_in, c_out), padding in zip(channels, paddings)
         )
         self.blurs = nn.ModuleList(BlurPool(width, filt_size=4, stride=2) for width in widths[:4])
-        self.pose = nn.Linear(widths[4], 2 * pose_dim)
-        self.identity_hidden = nn.Linear(widths[4], IDENTITY_HIDDEN)
-        self.identity = nn.Linear(IDENTITY_HIDDEN, 2 * experts)
+        self.add_heads(widths[4], pose_dim, experts)
 
-    def forward(self, x):
+    def features(self, x):
         # oneDNN convolves faster in this layout.
         features = x.contiguous(memory_format=torch.channels_last)
         for i, conv in enumerate(self.convs):
@@ -71,10 +96,7 @@ class FrameEncoder(nn.Module):
                 # Not in bfloat16: on a CPU, its gradient takes up to 80 times as long.
                 # 64 -> 32 -> 16 -> 8 -> 4 px
                 features = Blurred.apply(features.to(x.dtype), self.blurs[i])
-        features = features.to(x.dtype).flatten(1)  # [B, widths[4]]
-        z_loc, z_raw = self.pose(features).chunk(2, -1)
-        s_loc, s_raw = self.identity(F.leaky_relu(self.identity_hidden(features))).chunk(2, -1)
-        return z_loc, positive(z_raw), s_loc, positive(s_raw)
+        return features.to(x.dtype).flatten(1)  # [B, widths[4]]
 
     @torch.no_grad()
     def start_from(self, x):
@@ -88,8 +110,7 @@ class FrameEncoder(nn.Module):
             rescale(conv, features)
             layers = conv, nn.LeakyReLU(self.slope, inplace=True), *self.blurs[i : i + 1]
             features = in_blocks(nn.Sequential(*layers), features)
-        hidden = F.leaky_relu(standardise(self.identity_hidden, features.flatten(1)))
-        rescale(self.identity, hidden, rows=self.identity.out_features // 2)
+        self.start_heads(features.flatten(1))
 
 
 class IdentityPosterior(nn.Module):
@@ -203,7 +224,8 @@ class DynamicsPosterior(nn.Module):
     def forward(self, poses):
         shape = (2 * self.rnn.num_layers, len(poses), self.rnn.hidden_size)
         start = tuple(state.expand(shape).contiguous() for state in (self.h_0, self.c_0))
-        if poses.is_cuda and self.training and self.rnn.dropout:
+        own_dropout = poses.is_cuda or distributed.sharing()
+        if own_dropout and self.training and self.rnn.dropout:
             h_n = cuda.last_states(self.rnn, poses, start)
         else:
             _, (h_n, _) = self.rnn(poses, start)

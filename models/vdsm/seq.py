@@ -33,7 +33,7 @@ class Seq(nn.Module):
         super().__init__()
         self.release = settings.fidelity == "release"
         self.pose_dim, self.dynamics_dim = encdec.pose_dim, settings.dynamics_dim
-        encdec.requires_grad_(False)
+        encdec.requires_grad_(False).eval()
         # The same layers as stage 1's, under a second name.
         self.identity = encdec.identity.requires_grad_(self.release)
         self.encdec = encdec

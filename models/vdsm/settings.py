@@ -7,6 +7,7 @@ from utils.errors import UserError
 from utils.flags import flag, integers, number, shown
 from utils.settings import Renamed, RunSettings, StageInfo
 
+ENCODERS = "conv", "resnet18", "resnet50", "resnext50_32x4d", "inception_v3"
 STAGE, MODEL, ANNEALING = "VDSM: stages", "VDSM: sizes", "VDSM: annealing"
 # Flags of earlier versions, which --start replaces.
 OLD_STARTS = (
@@ -75,8 +76,16 @@ class VDSMSettings(RunSettings):
     "Dropout between the layers of the bi-LSTM."
     trans_dim: int = flag(64, MODEL, low=1, stage="Seq")
     "Hidden size of the gated transition. With --fidelity release, rnn_dim takes its place."
+    encoder: str = flag("conv", MODEL, choices=ENCODERS)
+    """Trunk of the frame encoder: the paper's five convolutions, or an image network of torchvision
+    (inception_v3 sees the frames at 107x107)."""
+    encoder_weights: str = flag("none", MODEL, kind=str, stage="EncDec")
+    """Weights with which an image network starts: none (untrained), download (torchvision's, of
+    ImageNet) or a file of torch weights. A run that is resumed does not read them again."""
+    encoder_frozen: bool = flag(False, MODEL, stage="EncDec")
+    "Leave the weights and the running statistics of an image network as they are at the start."
     enc_widths: tuple = flag((32, 32, 64, 64, 256), MODEL, kind=integers)
-    "Channels of the encoder's five convolutions."
+    "Channels of the five convolutions of --encoder conv."
     dec_widths: tuple = flag((512, 256, 128, 64), MODEL, kind=integers)
     "Channels of the decoder's first four transposed convolutions."
 
@@ -116,7 +125,10 @@ class VDSMSettings(RunSettings):
     """Shape of the schedules: as in the release; as in the paper (the KL weight of z in stage 1
     follows half cosines between its four values); or geometric between first and last values."""
 
-    SIZES: ClassVar = ("z_dim", "n_e_w", "single_decoder", "enc_widths", "dec_widths", "fidelity")
+    SIZES: ClassVar = (
+        "z_dim", "n_e_w", "single_decoder", "encoder", "enc_widths", "dec_widths", "fidelity",
+    )  # fmt: skip
+    FILES_AT_START: ClassVar = {"encoder_weights": ("none", "download")}
     STAGES: ClassVar = (
         StageInfo(
             "EncDec", "models.vdsm.stages:EncDecStage", "VDSM_EncDec", SIZES,
@@ -134,6 +146,7 @@ class VDSMSettings(RunSettings):
         *RunSettings.RENAMED,
         Renamed(None, {"n_decoders": None}, {"single_decoder": False}),
         Renamed(None, {"n_decoders": 1}, {"single_decoder": True}),
+        Renamed(None, {}, {"encoder": "conv"}),
         Renamed("EncDec", {"pixel_frames": ...}, {}),
         Renamed("Seq", {"pixel_frames": ...}, {"frames_per_clip": ...}),
         _start("EncDec", "torch", "torch", "zero", ..., 0, ..., ...),
@@ -172,6 +185,12 @@ class VDSMSettings(RunSettings):
             widths = getattr(self, name)
             if len(widths) != count:
                 raise UserError(f"--{name} {shown(widths)}: expected {count} integers")
+        for name in ("encoder_weights", "encoder_frozen") if self.encoder == "conv" else ():
+            if getattr(self, name) not in ("none", False):
+                given, others = f"--{name} {getattr(self, name)}", ", ".join(ENCODERS[1:])
+                raise UserError(
+                    f"{given} is not for --encoder conv: give --encoder one of {others}"
+                )
         weights = [
             f"anneal_{e}_{name}" for name in ("id", "dynamics", "t") for e in ("start", "end")
         ]

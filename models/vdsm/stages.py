@@ -83,11 +83,15 @@ class EncDecStage(VDSMStage):
         """The parameters that train; those of s at the share --lr_identity of the rate."""
         groups = {1.0: []}
         for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue  # of a frozen encoder
             share = self.settings.lr_identity if "identity" in name else 1.0
             groups.setdefault(share, []).append(parameter)
         return groups
 
     def start_from(self, batches):
+        if self.settings.encoder_weights != "none":
+            self.network.encoder.read(self.settings.encoder_weights)
         start, scale = self.settings.start, 1 / self.settings.n_e_w
         if start in ("data", "scales"):
             self.network.identity.start_scale_at(scale)

@@ -182,7 +182,7 @@ def test_an_interrupted_or_damaged_cache_is_resumed(made, tmp_path, monkeypatch)
     whole = videos.load(config(tmp_path / "whole", made))
     decode, decoded = videos.decode, []
 
-    def interrupted(path, step):
+    def interrupted(path, step, _=None):
         decoded.append(path)
         for i, frame in enumerate(decode(path, step)):
             if len(decoded) == 3 and i == 2:
@@ -255,7 +255,7 @@ def test_a_folder_with_too_few_clips_is_refused(made, tmp_path):
 
 
 def test_a_full_disk_is_one_line(made, tmp_path, monkeypatch):
-    def full(self, key, frames):
+    def full(self, key, frames, sizes):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(video_cache.Cache, "add", full)

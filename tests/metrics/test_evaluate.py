@@ -16,11 +16,11 @@ from metrics import evaluate as module
 from metrics.evaluate import evaluate
 from metrics.measurers import Measurer, measurer_of
 from metrics.pendulum import PendulumMeasurer, SwingReader, read, states
-from metrics.weights import Missing
 from models.vdsm.settings import VDSMSettings
 from models.view import VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
+from utils.weights import Missing
 
 
 @pytest.fixture(scope="module")

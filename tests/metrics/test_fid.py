@@ -9,8 +9,8 @@ import torch
 from scipy.linalg import sqrtm
 
 from metrics import fid as video
-from metrics.weights import Missing, from_file
 from utils.errors import UserError
+from utils.weights import Missing, from_file
 
 
 def test_a_set_against_itself_is_0():

@@ -10,8 +10,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics import quality
 from metrics.fid import Features
-from metrics.weights import Missing
 from tests.torture.damage import MARKER, Evil
+from utils.weights import Missing
 
 
 def test_psnr_of_a_tenth_off_is_20_dB():
@@ -66,7 +66,7 @@ def test_lpips_downloads_nothing_and_reads_cached_weights(tmp_path, monkeypatch)
     torch.manual_seed(0)
     (tmp_path / "checkpoints").mkdir()
     torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr("metrics.weights._sha256", lambda path: "7be5be79")
+    monkeypatch.setattr("utils.weights._sha256", lambda path: "7be5be79")
     measure = quality.LPIPS()
     clips = torch.rand(2, 3, 3, 64, 64)
     assert measure(clips, clips) == pytest.approx(0)
