@@ -52,8 +52,11 @@ def trains(plan):
 
 def report(settings):
     """Write the report of the run, and warn of each part that it leaves out."""
+    from metrics.results import renew
     from pictures.report import write_report
+    from utils.run_folder import RunFolder
 
+    renew(RunFolder(settings).metrics)
     path, left_out = write_report(settings)
     for line in left_out:
         warn(f"report: {line}")

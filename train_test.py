@@ -33,7 +33,7 @@ from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
 from utils.plan import Plan
-from utils.progress import Progress, tensorboard
+from utils.progress import Progress, log_epoch, tensorboard
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 from utils.signals import Signals
@@ -294,13 +294,9 @@ def end_of_epoch(t: Training, epoch: int, annealed: Annealed, log) -> None:
     c, last = t.settings, epoch == t.settings.epochs - 1
     means = {name: torch.stack(v).mean(0).tolist() for name, v in t.place.losses.items()}
     t.progress.epoch(epoch + 1, c.epochs, means)
-    log("total loss", sum(weighted for _, weighted in means.values()), epoch)
-    for term, (raw, weighted) in means.items():
-        log("loss/" + term, raw, epoch)
-        log("weighted loss/" + term, weighted, epoch)
-    for name, value in (annealed.weights | {"temperature": annealed.temperature}).items():
-        if value is not None:
-            log(t.stage.TAGS.get(name, f"{name} anneal"), value, epoch)
+    values = annealed.weights | {"temperature": annealed.temperature}
+    schedules = {t.stage.TAGS.get(name, f"{name} anneal"): v for name, v in values.items()}
+    log_epoch(log, epoch, means, schedules, t.stepper.last_step())
     if epoch % c.model_test_interval and not last:
         return
     t.stage.network.eval()
@@ -376,8 +372,8 @@ def resume(newest: Path | None, info, folder, stage, stepper, device) -> Place:
     stage.network.load_state_dict(state["model"])
     moments = stepper.adam_state(state["optimizer"], stage.network)
     stepper.adam.load_state_dict(moments)
-    if not moments["state"]:
+    place = Place.of(state, stage.settings.bs_per_epoch, device)
+    if place.step and not moments["state"]:
         print(f"{newest} holds no state of Adam that fits its tensors: Adam starts afresh")
-    if state["rng"] is not None:
-        set_rng_state(state["rng"], device)
-    return Place.of(state, stage.settings.bs_per_epoch, device)
+    set_rng_state(state["rng"], device)
+    return place

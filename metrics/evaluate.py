@@ -1,7 +1,9 @@
 """Measure a trained stage on held-out clips, by the protocols that --evaluate names."""
 
+import dataclasses
 import math
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,11 +24,15 @@ from models.view import BLOCK, VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
+from utils.progress import log_figures
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
+from utils.tensors import digest
 from utils.weights import Missing
 
 ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
+# files that the figures depend on, and the protocols that read them
+FLAGS_OF_FILES = {"judge": ("swap", "consistency", "pairs"), "fid_weights": ("fid",)}
 DEPARTURE = (
     "no clip on both sides, gradients zeroed, smaller classifiers and judge (all unlike the "
     "notebooks of the release)"
@@ -324,18 +330,36 @@ def measured_already(
 ) -> bool:
     """Whether a stage is finished, and folder.metrics holds all that `evaluate` would measure.
 
-    Figures that are older than the last checkpoint do not count, nor any with --remeasure.
+    Figures of another checkpoint or judge do not count, nor any with --remeasure.
     """
     last, info = folder.checkpoint(stage_name, settings.epochs - 1), settings.info(stage_name)
     if not settings.measured or settings.remeasure or folder.newest(stage_name) != last:
         return False
-    if not folder.metrics.exists() or folder.metrics.stat().st_mtime < last.stat().st_mtime:
-        return False
     measured = results.read(folder.metrics)[1].get(stage_name, {})
-    wanted = Evaluation(None, info, dataset, folder, settings, None).wanted
-    has_all = {"reconstruction", *wanted} <= measured.get("protocols", {}).keys()
+    if "checkpoint" not in measured:  # figures of earlier versions
+        if not measured or folder.metrics.stat().st_mtime < last.stat().st_mtime:
+            return False
+    elif measured["checkpoint"] != digest(last):
+        return False
+    wanted = ("reconstruction", *Evaluation(None, info, dataset, folder, settings, None).wanted)
+    found, files = measured.get("protocols", {}), files_of(settings)
     of_this = measured.get("epoch"), measured.get("split")
-    return has_all and of_this == (settings.epochs - 1, settings.split)
+    return of_this == (settings.epochs - 1, settings.split) and all(
+        name in found and found[name].get("files", {}) == files.get(name, {}) for name in wanted
+    )
+
+
+def files_of(settings: RunSettings) -> dict[str, dict[str, str]]:
+    """The digest of each file that a protocol measures with: {protocol: {flag: digest}}."""
+    named = {
+        flag: digest(Path(path)) for flag in FLAGS_OF_FILES if (path := getattr(settings, flag))
+    }
+    return {
+        protocol: {flag: named[flag]}
+        for flag, protocols in FLAGS_OF_FILES.items()
+        for protocol in protocols
+        if flag in named
+    }
 
 
 def evaluate(
@@ -355,16 +379,19 @@ def evaluate(
     # Fails now, and not after minutes of measuring.
     results.read(folder.metrics)
     task = Evaluation(view, info, dataset, folder, settings, device)
-    outcomes = {}
+    outcomes, files = {}, files_of(settings)
     # fid is first, because its file of weights may be wrong.
     for name in sorted(("reconstruction", *task.wanted), key=lambda name: name != "fid"):
         try:
             outcomes[name] = getattr(task, name)()
+            outcomes[name].notes.update({"files": files[name]} if name in files else {})
         except Missing as missing:
             task.omitted.append(f"{name} is left out: {missing}")
     clips: dict = {"data": dataset.name, "model": settings.model, "split": settings.split}
     clips |= {"n": len(task.held_out.frames), "frames": task.length}
     clips |= {"seed": settings.seed, "epoch": epoch}
+    if epoch is not None:
+        clips["checkpoint"] = digest(folder.checkpoint(info.name, epoch))
     unit = {"identity": "identities"}.get(task.unit, f"{task.unit or 'clip'}s")
     notes = {"spread is": f"standard error over {unit}, bootstrap"} | origin(device)
     if settings.trains_on_test and settings.split == "test":
@@ -375,4 +402,8 @@ def evaluate(
     results.show(dataset.name, outcomes)
     for line in task.omitted:
         print(line)
-    return {name: value for each in outcomes.values() for name, value in each.figures.items()}
+    numbers = {name: value for each in outcomes.values() for name, value in each.figures.items()}
+    if settings.tboard_log and epoch is not None:
+        place = folder.tensorboard / info.name
+        log_figures(place, epoch, numbers, dataclasses.asdict(settings))
+    return numbers

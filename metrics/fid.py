@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from metrics.published import FID_NETWORK
-from utils.weights import Missing, fitted, from_file
+from utils.weights import Missing, cached, fitted, from_file
 
 FLAG = "fid_weights"
 # Frames per second of the authors' MP4 files.
@@ -116,6 +116,7 @@ def _downloaded():
     from torchvision.models.video import R3D_18_Weights, r3d_18
 
     weights = R3D_18_Weights.KINETICS400_V1
+    cached(weights.url)  # raises for a damaged file
     try:
         return r3d_18(weights=weights).eval().requires_grad_(False)
     # No network, a full disk or a damaged download.

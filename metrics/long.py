@@ -10,7 +10,6 @@ frames, and motions transferred over 60:
 """
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from data import pendulum
 from metrics.pendulum import CONTINUE_FROM, angle_error, path_measures, peak, read
@@ -110,6 +109,8 @@ def regressed(train, train_factors: Arrays, test, test_factors: Arrays) -> dict[
 
 def _predicted(train, targets, test, width):
     """Targets [RIDGES, m, D] of the codes test [m, C] by the regression on train [n, C]."""
+    from scipy.spatial.distance import cdist  # slow to import
+
     scale, mean = width * train.shape[1], targets.mean(0)
     values, vectors = np.linalg.eigh(np.exp(-cdist(train, train, "sqeuclidean") / scale))
     shares = vectors.T @ (targets - mean)

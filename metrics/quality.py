@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.weights import Missing
+from utils.weights import Missing, cached
 
 # Width and standard deviation of the Gaussian window of SSIM, in px.
 WINDOW, SIGMA = 11, 1.5
@@ -62,9 +62,8 @@ class LPIPS:
     """
 
     def __init__(self):
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        if not (cache / Path(ALEXNET).name).exists():
-            raise Missing(f"put {ALEXNET} into {cache}")
+        if not cached(ALEXNET):
+            raise Missing(f"put {ALEXNET} into {Path(torch.hub.get_dir()) / 'checkpoints'}")
         # Takes seconds.
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 

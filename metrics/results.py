@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 from metrics.published import as_text, reported
@@ -63,7 +64,8 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
     numbers, details = read(path)
     old = details.get(stage_name, {"figures": [], "protocols": {}, "spread": {}})
     protocols = {}
-    if all(old.get(name) == value for name, value in clips.items()):
+    # earlier versions did not say of which checkpoint the figures are
+    if all(old.get(name, value) == value for name, value in clips.items()):
         protocols = {n: p for n, p in old.get("protocols", {}).items() if n not in outcomes}
     kept = {figure for protocol in protocols.values() for figure in protocol["figures"]}
     for name in set(old["figures"]) - kept:
@@ -72,14 +74,13 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
     for name, outcome in outcomes.items():
         numbers |= _without_nan(outcome.figures)
         spread |= _without_nan(outcome.spread)
-        papers = {name: reported(clips["data"], name, outcome.notes) for name in outcome.figures}
         protocols[name] = {
             "is": MEANING[name],
             **outcome.notes,
             "figures": list(outcome.figures),
             "without value": _reasons(outcome.figures),
             "seed spread": _without_nan(outcome.seed_spread),
-            "reported": {name: by_system for name, by_system in papers.items() if by_system},
+            "reported": _reported(clips["data"], outcome.figures, outcome.notes),
         }
     figures = sorted(figure for protocol in protocols.values() for figure in protocol["figures"])
     measured = {"spread": spread, "figures": figures, "protocols": protocols}
@@ -87,6 +88,32 @@ def add(path: Path, stage_name: str, clips: dict, notes: dict, outcomes: dict[st
     numbers = {name: value for name, value in numbers.items() if value is not None}
     write_text(path, json.dumps({**numbers, "details": details}, indent=1) + "\n")
     write_text(path.with_suffix(".csv"), table(numbers, details))
+
+
+def _reported(dataset_name, figures, notes):
+    """{figure: {system: number}} of the figures that papers report too."""
+    papers = {name: reported(dataset_name, name, notes) for name in figures}
+    return {name: by_system for name, by_system in papers.items() if by_system}
+
+
+def renew(path: Path) -> None:
+    """Put into metrics.json, `path`, the published figures as they are placed today.
+
+    The time of the file stays. A file of another kind is left as it is.
+    """
+    try:
+        read(path)
+        content = read_json(path) if path.exists() else {}
+    except UserError:
+        return
+    before = json.dumps(content)
+    for notes in content.get("details", {}).values():
+        for protocol in notes.get("protocols", {}).values():
+            protocol["reported"] = _reported(notes["data"], protocol["figures"], protocol)
+    if json.dumps(content) != before:
+        times = path.stat()
+        write_text(path, json.dumps(content, indent=1) + "\n")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _without_nan(values):

@@ -131,6 +131,9 @@ class UnorderedSettings(OneStageSettings):
     hidden: int = flag(512, UNORDERED, low=1)
     "Channels of the comparisons and units of the dense layers."
 
+    IDLE: ClassVar = RunSettings.IDLE | {
+        "transfer_frames": "Unordered knows no time and continues no clip"
+    }
     SIZES: ClassVar = ("f_dim", "z_dim", "width", "hidden")
     STAGES: ClassVar = (
         StageInfo("Unordered", "models.unordered:UnorderedStage", "unordered", SIZES, joins=True),

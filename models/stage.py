@@ -56,12 +56,13 @@ class Stage:
         """The KL weights, and the temperature if there is one, per epoch."""
         return Schedules({})
 
-    def batch(self, batches, step: int) -> Sequence[np.ndarray]:
+    def batch(self, batches, step: int, size: int | None = None) -> Sequence[np.ndarray]:
         """Index arrays clip, time, flip [N, P] of the frames of training batch `step`.
 
         If the settings have --frames_per_clip, so many random frames of each sample (0: all).
+        size: samples. Default: those of a batch.
         """
-        drawn, count = batches.draw(step), getattr(self.settings, "frames_per_clip", 0)
+        drawn, count = batches.draw(step, size), getattr(self.settings, "frames_per_clip", 0)
         size, frames = drawn[0].shape
         if not 0 < count < frames:
             return drawn

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 BLOCK = 128  # pictures that a layer is run on at a time
+CONSTANT = 1e-6  # deviation, as a share of the mean, below which an output varies by rounding alone
 
 
 def in_blocks(layer: Callable, x: torch.Tensor) -> torch.Tensor:
@@ -42,21 +43,22 @@ def deviation(y: torch.Tensor) -> torch.Tensor:
         exact = part.to(dtype)
         total, squares = total + exact.sum(dims), squares + (exact * exact).sum(dims)
     count = y.numel() // y.shape[1]
-    return ((squares - total * total / count) / (count - 1)).clamp_min(0).sqrt().to(y)
+    return ((squares - total * total / count) / max(count - 1, 1)).clamp_min(0).sqrt().to(y)
 
 
 def rescale(layer: Any, x: torch.Tensor, rows: int | None = None, spread: float = 1.0) -> None:
     """Rescale a layer so that its outputs over x have zero mean and deviation `spread`.
 
-    layer: linear or a convolution. rows: how many outputs, from the first. Default: all.
+    layer: linear or a convolution. rows: how many outputs, from the first. Default: all. An output
+    that is constant over x keeps its weights.
     """
     y = in_blocks(layer, x)[:, :rows]
-    gain = spread / deviation(y).clamp_min(1e-12)
+    mean, varies = y.mean([d for d in range(y.dim()) if d != 1]), deviation(y)
+    gain = torch.where(varies > CONSTANT * mean.abs(), spread / varies, 1)
     # The kernels of a transposed convolution have their inputs first.
     transposed = isinstance(layer, nn.ConvTranspose2d)
     weight = layer.weight.transpose(0, 1) if transposed else layer.weight
     weight[:rows] *= gain.view(-1, *[1] * (weight.dim() - 1))
-    mean = y.mean([d for d in range(y.dim()) if d != 1])
     layer.bias[:rows] = -(mean - layer.bias[:rows]) * gain
 
 

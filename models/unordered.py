@@ -26,6 +26,7 @@ from utils.distributed import rows
 
 SLOPE = 0.2
 TOP = 4  # side of the feature map of a frame
+START_SAMPLES = 16  # at least; over two clips, the gains of f's layers overflow on other clips
 PAIRS = (0, 0, 1), (1, 2, 2)  # first and second members of the three pairs of a triple
 
 
@@ -260,14 +261,15 @@ class UnorderedStage(OneStage):
     def start_from(self, batches):
         super().start_from(batches)
         if self.settings.start == "data":
+            size = max(batches.size, START_SAMPLES)
             for start in (self.network.start_from, self.network.start_decoder_from):
-                start(batches.frames(*self.batch(batches, 0)))
+                start(batches.frames(*self.batch(batches, 0, size)))
 
-    def batch(self, batches, step):
+    def batch(self, batches, step, size=None):
         """Random frames of each sample: of all clips that it joins, or of the whole clip."""
         if batches.members is not None:
-            return super().batch(batches, step)
+            return super().batch(batches, step, size)
         count = self.settings.frames_per_clip
-        clip, _, flip = (part[:, :count] for part in batches.draw(step))
+        clip, _, flip = (part[:, :count] for part in batches.draw(step, size))
         lengths = batches.clips.lengths[batches.clips.index[clip[:, 0]]]
         return clip, batches.pick(step, len(clip), lengths, count), flip

@@ -78,8 +78,9 @@ class Album:
     """Writes the pictures of one stage after `epoch` into `folder`.
 
     The name of a picture is a key of `pictures.drawing.CAPTIONS`; keyword arguments fill the fields
-    of the key other than {e}. log(tag, picture, epoch) receives the pictures with log=True. plain:
-    names whose pictures have no text, and the layout that the authors' code gives them.
+    of the key other than {e}. log(tag, picture, epoch) receives the pictures with log=True, and the
+    bytes of all animations. plain: names whose pictures have no text, and the layout that the
+    authors' code gives them.
     """
 
     def __init__(
@@ -121,4 +122,6 @@ class Album:
         else:
             rows, columns, _, tile = clips.shape[:4]
             frames = Sheet(rows, columns, tile, labels, clocked=True).film(clips, trained)
-        save_gif(self.path(name, **fields), frames, self.fps)
+        save_gif(path := self.path(name, **fields), frames, self.fps)
+        tag = name.removesuffix(".gif").replace("_{e}", "")
+        self.log(f"videos/{tag.format(**fields)}", path.read_bytes(), self.epoch)

@@ -45,6 +45,7 @@ CONVINCING = ("vid_swap_", "swap_ep_"), ("continue_", "transfer_", "vid_", "samp
 COUNTED = re.compile(r", frames per sequence (\d+)")  # in the origin of TensorBoard's files
 MIME_TYPES = {".png": "image/png", ".gif": "image/gif"}
 ENDINGS = {".png": b"IEND\xaeB`\x82", ".gif": b";"}  # of whole files
+LARGEST = 512 * files.MEBIBYTE  # bytes of a picture
 LONGEST = 300  # letters of a reason why a part is left out
 
 
@@ -72,7 +73,7 @@ def write_report(settings: RunSettings) -> tuple[Path, list[str]]:
     shots, tables = pictures(folder.images, left_out)
     stages = [part(f"stage {n}", _stage, n, v, folder.tensorboard, part) for n, v in saved.items()]
     uses = [(caption, part(caption, experts, text)) for caption, text in tables]
-    log = folder.log.read_text("utf-8", "replace") if folder.log.is_file() else ""
+    log = part("log.txt", _log, folder.log) or ""
     newest: dict = list(saved.values())[-1] if saved else dataclasses.asdict(settings)
     whole = part("the verdict", judged, folder.metrics, newest) or Verdict()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -115,6 +116,14 @@ def draw_plots(metrics: Path, images: Path) -> None:
     """Write the plots of metrics.json (metrics/plots.py) as PNG files into the folder `images`."""
     for name, (plot, epoch) in of_run(metrics).items():
         plot.save(images / f"plot_{name}_{epoch}.png")
+
+
+def _log(path):
+    """The text of the log, '' without one."""
+    if not path.exists():
+        return ""
+    files.regular(path, files.LONGEST_TEXT)
+    return path.read_text("utf-8", "replace")
 
 
 def label(stage_name: str, model: str) -> str:
@@ -178,6 +187,7 @@ def read_events(folder: Path) -> dict:
     scalars, seconds, origins = {}, 0.0, []
     for path in sorted(natsorted(folder.glob("events.*")), key=_turn):
         times = []
+        files.regular(path)
         for event in EventFileLoader(str(path)).Load():
             times.append(event.wall_time)
             # The file starts at the checkpoint that was resumed and replaces later values.
@@ -229,7 +239,7 @@ def pictures(folder: Path, left_out: Parts) -> tuple[list[Shot], list[tuple[str,
     for kind in sorted(newest):
         path, caption = newest[kind]
         if path.suffix == ".csv":
-            text = left_out.part(path.name, path.read_text)
+            text = left_out.part(path.name, files.read_text, path)
             tables += [(caption, text)] if text is not None else []
         elif shot := left_out.part(path.name, _shot, path, caption):
             shots.append(shot)
@@ -238,6 +248,7 @@ def pictures(folder: Path, left_out: Parts) -> tuple[list[Shot], list[tuple[str,
 
 def _shot(path, caption):
     """The picture in the file `path`. Raises ValueError if the file is cut."""
+    files.regular(path, LARGEST)
     content = path.read_bytes()
     if not content.endswith(ENDINGS[path.suffix]):
         raise ValueError("the file is empty or cut")

@@ -100,3 +100,18 @@ def digits(folder: Path) -> None:
     for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
         head = np.array([magic, *array.shape], ">i4").tobytes()
         (folder / f"train-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+FACTORS = ("body", "hair")  # of `sheets`
+
+
+def sheets(folder: Path) -> None:
+    """The layers of sprites-li for FACTORS, each a square of one colour in every cell."""
+    height, width = compose.SHEET_ROWS * compose.CELL, compose.SHEET_COLUMNS * compose.CELL
+    names = [f"{factor}/{value}" for factor in FACTORS for value in range(6)]
+    for number, name in enumerate([*names, "shoes/1"]):
+        layer = np.zeros((height // 8, 8, width // 8, 8, 4), np.uint8)
+        layer[number % 8 :: 8, :, ::3] = 20 * number, 255 - 15 * number, 99, 255
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        iio.imwrite(path, layer.reshape(height, width, 4))

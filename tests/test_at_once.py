@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
-from utils import guards
 from utils.lock import only_run
+from utils.precision import no_gpu_driver
 
 ROOT = Path(__file__).resolve().parent.parent
 # torch, and what it would bring with it, cannot be imported
@@ -59,7 +59,7 @@ def test_mistakes_are_told_without_torch(tmp_path, flags, words):
     assert words in told(tmp_path, *flags)
 
 
-@pytest.mark.skipif(not guards.no_gpu_driver(), reason="this machine has a driver for GPUs")
+@pytest.mark.skipif(not no_gpu_driver(), reason="this machine has a driver for GPUs")
 def test_an_absent_gpu_is_told_without_torch(tmp_path):
     assert "found no CUDA GPU" in told(tmp_path, *TINY, "--device", "cuda")
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import train_test
+from data.shapes import CLASSES
+from metrics import judge
 from tests.runs import assert_same_checkpoint
+from tests.tiny import STAGE_1, TINY
 from utils.plan import parse
 
 RUN = (
@@ -129,3 +132,35 @@ def test_a_saved_configuration_gives_the_same_settings(command, tmp_path):
     saved = parse(["--config", str(tmp_path / "runs" / "b" / "config.json")])
     assert saved.stages == parse([str(word) for word in train]).stages
     assert saved.training == ["DSA"]
+
+
+@pytest.mark.slow
+@models
+def test_msd_measures_a_trained_run(command, tmp_path, model):
+    given = [*flags(model), "--epochs", 1, "--train", "True", "--evaluate", "msd"]
+    said = command(*given, "--bs_per_epoch", 1, "--model_test_interval", 9)
+    assert said.code == 0, said.err
+    assert_msd(tmp_path / "runs" / "b" / "metrics.json", ("colour", "amplitude", "start"))
+
+
+@pytest.mark.slow
+def test_msd_measures_a_trained_run_of_shapes(command, no_pictures, monkeypatch, tmp_path):
+    # a judge that learnt little, in place of minutes of training
+    monkeypatch.setattr(judge, "STEPS", 2)
+    monkeypatch.setattr(judge, "WIDTH", 2)
+    given = ["--dataset_name", "shapes", "--shapes_per_combination", 1, "--num_clips", 60]
+    said = command(*TINY, *STAGE_1, *given, "--epochs", 1, "--RUN", "b", "--evaluate", "msd")
+    assert said.code == 0, said.err
+    assert_msd(tmp_path / "runs" / "b" / "metrics.json", list(CLASSES), "stage1_")
+
+
+def assert_msd(path, factors, prefix=""):
+    """metrics.json holds figures of the protocol msd, each in its range, for all factors."""
+    numbers = json.loads(path.read_text())
+    (notes,) = numbers["details"].values()
+    figures = {name.removeprefix(prefix) for name in notes["protocols"]["msd"]["figures"]}
+    assert figures and all(name.startswith("msd_") for name in figures)
+    shares = "modularity", "compactness", *(f"explicitness_{factor}" for factor in factors)
+    for name in shares:
+        assert 0 <= numbers[f"{prefix}msd_{name}"] <= 1, name
+    assert all(np.isfinite(numbers[prefix + name]) for name in figures)

@@ -116,7 +116,9 @@ def test_a_run_killed_after_it_went_back_ends_as_an_unbroken_one(
                 patch.setattr(EncDecStage, "inputs", die)
                 assert command(*flags).code == 130
         rates.clear()
-        assert command(*flags).code == 0
+        said = command(*flags)
+        # the checkpoint before the first step has no state of Adam to lose
+        assert said.code == 0 and "Adam" not in said.out
         assert not killed or set(rates) == {0.001}
         assert not list((run / "checkpoints").glob("step_*"))
         ends.append(checkpoint(run, "EncDec", 3))
@@ -179,6 +181,20 @@ def test_nan_before_the_first_checkpoint(
         {0.25, 0.003} if stage == "EncDec" else {0.25}
     )  # stage 1, once done, is not done again
     assert not (tmp_path / "runs" / "demo.kept1").exists()
+
+
+@pytest.mark.parametrize("stage, term", [("EncDec", "s"), ("Seq", "z_1")])
+def test_nan_in_the_very_first_step_stops_at_once(
+    command, no_pictures, refused, poison, rates, trained, stage, term
+):
+    for path in (trained / "checkpoints").glob(f"*_{SUFFIX[stage]}.pth"):
+        path.unlink()
+    poison(stage, term, call=0)
+    line = refused(*TINY, *(STAGE_1 if stage == "EncDec" else STAGE_2))
+    number = 1 if stage == "EncDec" else 2
+    assert f"the term '{term}' of the loss is not finite in stage {number}, epoch 0, step 0" in line
+    assert "no update was made yet" in line and "another --seed" in line and "go on" not in line
+    assert ("train stage 1 anew" in line) == (stage == "Seq") and len(rates) == 1
 
 
 def test_a_gradient_that_is_not_finite_is_named_and_updates_nothing(refused, monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from models.annealing import Annealed
 from tests.runs import NETWORKS, TERMS, checkpoint
 from tests.tiny import TEST, TINY
 from utils.plan import parse
+from utils.step import learning_rate
 
 # --- what a run leaves ---
 
@@ -114,7 +115,13 @@ def test_tensorboard(command, tmp_path, kill_at, events):
         assert scalars["total loss"][0][1] == pytest.approx(total, rel=1e-5)
         held_out = sum(scalars[f"held out/{term}"][0][1] for term in terms)
         assert scalars["held out/ELBO"][0][1] == pytest.approx(-held_out, rel=1e-5)
-        assert pictures
+        epochs, rates = zip(*scalars["training/learning rate"])
+        base = {"EncDec": 0.002, "Seq": 0.003}[stage]
+        assert epochs == (0, 1, 2, 3)
+        # of the last step of epoch 0
+        assert rates[0] == pytest.approx(learning_rate(base, 1, 8, 50, 0.1))
+        assert all(value > 0 for _, value in scalars["training/gradient norm"])
+        assert pictures and ("videos/vid_gen" in pictures) == (stage == "Seq")
 
 
 def test_lines_without_a_terminal_and_quiet(command, tmp_path):

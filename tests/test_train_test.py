@@ -234,6 +234,9 @@ def test_an_extended_run_ends_as_an_unbroken_one(command, trained, refused):
     said = command(*longer)
     assert said.code == 0 and "keep their last values from epoch 3 to epoch 5" in said.out
     assert command(*longer, "--RUN", "unbroken").code == 0
+    # the schedules of the run still span its first 4 epochs
+    line = refused(*TINY, *STAGE_1, "--epochs", 8)
+    assert "a run of 6 epochs, whose schedules span 4:" in line and "schedule_epochs 4;" in line
     unbroken = trained.parent / "unbroken"
     assert_same_checkpoint(checkpoint(trained, "EncDec", 5), checkpoint(unbroken, "EncDec", 5))
 

@@ -257,10 +257,15 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
     return state
 
 
-def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Restore what `rng_state` returned. A GPU without a saved state keeps its own."""
+def set_rng_state(state: dict[str, torch.Tensor] | None, device: torch.device) -> None:
+    """Restore what `rng_state` returned. A GPU without a saved state keeps its own.
+
+    None, of a checkpoint of the release, changes nothing.
+    """
     import torch
 
+    if state is None:
+        return
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

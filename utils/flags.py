@@ -14,7 +14,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from utils.errors import UserError
@@ -202,12 +202,18 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser. A wrong flag is a UserError that names the flags which it resembles."""
+    """argparse's parser. A wrong flag is a UserError that names the flags which it resembles.
+
+    owner: a function of an unknown flag that gives ' (what has this flag)', or ''.
+    """
+
+    owner: Callable[[str], str] = staticmethod(lambda flag: "")
 
     def parse_args(self, args=None, namespace=None):
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            meant = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            name = unknown[0].split("=")[0]
+            meant = self.owner(name) + did_you_mean(name, self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return values
 

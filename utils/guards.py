@@ -3,9 +3,6 @@
 Torch is imported by the functions that need it, so that mistakes in the flags are told at once.
 """
 
-import ctypes
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +16,11 @@ from utils.files import unused
 from utils.flags import shown, without
 from utils.lock import only_run, refuse_in_use
 from utils.plan import Plan, differences
-from utils.precision import refuse_on_cpu
+from utils.precision import refuse_without_gpu
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
 
 NAMED = 6  # differing settings that a message names
-NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
-NO_MPS = "--device mps: found no GPU of Apple: use --device cpu or --device auto"
 NAN_LR_FACTOR = 0.5  # what the learning rate is multiplied by after a loss that is not finite
 
 
@@ -52,13 +47,7 @@ def refuse_at_once(plan: Plan) -> None:
             if alone:
                 folder.finish_set_aside()
         folder = RunFolder(plan.first)  # it may find other checkpoints now
-    no_gpu = settings.device == "cpu" or no_gpu_driver()
-    if no_gpu and settings.device == "cuda":
-        raise UserError(NO_GPU)
-    if settings.device == "mps" and sys.platform != "darwin":
-        raise UserError(NO_MPS)
-    if no_gpu or settings.device == "mps":
-        refuse_on_cpu(settings.precision)
+    refuse_without_gpu(settings.device, settings.precision)
     refuse_export(plan, folder)
     if not plan.training:
         to_test(plan, folder, without_torch=True)
@@ -84,17 +73,6 @@ def refuse_missing_file(settings: RunSettings, stage_name: str, folder: RunFolde
             if not Path(value).is_file():
                 expected = f"expected {', '.join(words)} or a file"
                 raise UserError(f"--{name} {value}: found no such file, {expected}: mend the path")
-
-
-def no_gpu_driver() -> bool:
-    """Whether this is a Linux machine without a driver for NVIDIA's or AMD's GPUs."""
-    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
-        return False
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return True
-    return False
 
 
 # --- before training or testing ---
@@ -138,7 +116,7 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
         if wrong == ["epochs"] and saved["epochs"] < settings.epochs:
             prefix = f"stage{settings.number(name)}." if len(settings.STAGES) > 1 else ""
             span = saved.get("schedule_epochs") or saved["epochs"]
-            extending.append((saved["epochs"], f"--{prefix}schedule_epochs {span}"))
+            extending.append((saved["epochs"], span, f"--{prefix}schedule_epochs {span}"))
         elif wrong:
             changes = ", ".join(_change(flag, saved, settings) for flag in wrong[:NAMED])
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
@@ -148,8 +126,8 @@ def refuse_other_run(plan: Plan, folder: RunFolder, datasets: dict) -> None:
             data = f"other data of the name {dataset.name}"
             raise UserError(f"{folder.root} was trained on {data}: give {ways}")
     if extending:
-        epochs, flags = (" and ".join(map(str, part)) for part in zip(*extending))
-        found = f"{folder.root} holds a run of {epochs} epochs, whose schedules span these epochs"
+        epochs, spans, flags = (" and ".join(map(str, part)) for part in zip(*extending))
+        found = f"{folder.root} holds a run of {epochs} epochs, whose schedules span {spans}"
         extend = f"to extend it at their last values, add {flags}"
         raise UserError(f"{found}: {extend}; for schedules over all epochs, give {ways}")
 
@@ -361,10 +339,13 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     """The `Place` whose learning rate, scale and retries the next attempt at a stage takes.
 
     A checkpoint whose very first step failed is put away, so that the one before it is next. Raises
-    UserError once --nan_retries are used up. warn: function that shows a line.
+    UserError once --nan_retries are used up, and at once where the stage's very first step failed.
+    warn: function that shows a line.
     """
     place, rate = bad.place, bad.place.rate * bad.place.scale
     (epoch, step), newest = divmod(bad.step, settings.bs_per_epoch), folder.newest(stage_name)
+    if bad.step == bad.begun == 0:
+        raise UserError(_at_the_start(bad, settings, stage_name))
     if place.retries >= settings.nan_retries:
         # at a start, --lr_resume counts with --fidelity release alone
         resumes = newest or settings.fidelity == "release"
@@ -372,10 +353,9 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         flags = [*without(without(argv, flag), "--fresh"), flag, f"{rate / 2:g}"]
         command = distributed.command(flags)
         start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
-        where = f" is not finite in stage {settings.number(stage_name)}, epoch {epoch}"
-        what = str(bad).replace(" is not finite", where, 1)
+        what = _in_stage(bad, f"{settings.number(stage_name)}, epoch {epoch}")
         raise UserError(f"{what}; {start}; go on with: {command}")
-    if bad.begun and bad.step == bad.begun:
+    if bad.step == bad.begun:
         # also the checkpoint with a lowered rate that an earlier retry wrote at the same place
         for place_of_file, path in folder.places(stage_name):
             if place_of_file == (epoch, step):
@@ -387,3 +367,20 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
     warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")
     lower = place.scale * NAN_LR_FACTOR
     return replace(place, losses={}, scale=lower, retries=place.retries + 1)
+
+
+def _in_stage(bad, where):
+    """The message of `bad` with the stage and the epoch in it."""
+    return str(bad).replace(" is not finite", f" is not finite in stage {where}", 1)
+
+
+def _at_the_start(bad, settings, stage_name):
+    """What to do about a loss that is not finite before the first update of a stage."""
+    number, below = settings.number(stage_name), settings.info(stage_name).stands_on
+    ways = "start from other weights: another --seed, or other flags named *start*"
+    if below:
+        ways = f"train stage {settings.number(below)} anew, whose weights it stands on, or {ways}"
+    if settings.precision != "fp32":
+        ways += "; or give --precision fp32"
+    why = "no update was made yet, so that a retry or a lower learning rate changes nothing"
+    return f"{_in_stage(bad, f'{number}, epoch 0, step 0')}; {why}: {ways}"

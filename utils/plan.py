@@ -1,6 +1,7 @@
 """From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
 import dataclasses
+import functools
 import itertools
 import shlex
 from dataclasses import dataclass
@@ -21,8 +22,6 @@ from utils.modules import module
 from utils.presets import preset_names, sizes_by, stage_flags, table
 from utils.settings import BASICS, DATASETS, FILES, MACHINE, MODELS, RunSettings, settings_class
 
-NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
-IDLE = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # flags that do nothing, and why
 # flags of the whole run, beside those of the groups BASICS and MACHINE
 OF_THE_RUN = (
     "preset", "config", "list_presets", "dataset_name", "data_dir", "source", "runs_dir",
@@ -38,7 +37,7 @@ class Plan:
 
     stages: dict[str, RunSettings]  # {stage name: settings}, in order
     preset: str | None = None
-    idle: tuple[str, ...] = ()  # given flags that do nothing
+    idle: tuple[str, ...] = ()  # given flags that do nothing, each with the reason
 
     @property
     def training(self) -> list[str]:
@@ -59,12 +58,24 @@ class Plan:
 def parser_of(cls: type[RunSettings]) -> Parser:
     """The parser of the flags of the settings class `cls`, with --preset and --config."""
     names = ", ".join(preset_names())
-    first = {
+    first: dict[str, tuple[str | None, str]] = {
         "preset": ("NAME", f"A named run. Flags after it override its flags. One of: {names}"),
         "list_presets": (None, "List the presets, with what they train and take, then stop."),
         "config": ("FILE", "Repeat the run of a saved config.json. Flags override it."),
     }
-    return parser(cls, BASICS, first)
+    made = parser(cls, BASICS, first)
+    made.owner = functools.partial(_owner, cls)
+    return made
+
+
+def _owner(cls, flag):
+    """' (a flag of ...)' with the data sets or models that have `flag`, unlike `cls`; or ''."""
+    owners = {f"--dataset_name {name}": settings_class(cls.model, name) for name in DATASETS} | {
+        f"--model {name}": settings_class(name) for name in MODELS
+    }
+    fields = {way: other.__dataclass_fields__ for way, other in owners.items()}
+    having = [way for way, names in fields.items() if flag.removeprefix("--") in names]
+    return f" (a flag of {' or '.join(having)})" if having else ""
 
 
 def with_sizes(plan: Plan, argv: list[str]) -> Plan:
@@ -129,7 +140,9 @@ def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
             if settings.seed != int(value_of(flags, "--seed") or 0):
                 settings.RUN += f"-s{settings.seed}"
     names = {part.split("=")[0] for part in [*argv, *itertools.chain(*own.values())]}
-    return Plan(stages, chosen.preset, tuple(name for name in IDLE if f"--{name}" in names))
+    idle = [(name, why) for name, why in cls.IDLE.items() if f"--{name}" in names]
+    lines = tuple(f"--{name} is accepted and does nothing: {why}" for name, why in idle)
+    return Plan(stages, chosen.preset, lines)
 
 
 def _refuse_wrong_prefix(own, cls):
@@ -179,7 +192,7 @@ def _unknown(what, name, flag, known):
 
 def opening_lines(plan: Plan) -> list[str]:
     """Lines to print before anything runs: flags that do nothing, and the commands of a preset."""
-    lines = [f"--{name} is accepted and does nothing: {IDLE[name]}" for name in plan.idle]
+    lines = list(plan.idle)
     if any(plan.stages[name].trains_on_test for name in plan.training):
         chosen = f"--fidelity {plan.first.fidelity}: {plan.first.dataset_name}"
         batch = "--num_test_ids per batch; its figures are not held out"

@@ -1,23 +1,44 @@
-"""What --precision asks of the processor or GPU, and whether it can be had there."""
+"""What --device and --precision ask of the machine, and whether it has that."""
 
+import ctypes
+import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")
+NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
+NO_MPS = "--device mps: found no GPU of Apple: use --device cpu or --device auto"
 NO_TF32 = "--precision tf32 is for a CUDA GPU, found a CPU: use --precision fp32"
 NO_BF16 = "--precision bf16: found no fast bf16 in {}: use --precision fp32"
 PROCESSOR, GPU = "this processor (it needs AVX512-BF16)", "this GPU"
 
 
-def refuse_on_cpu(precision: str) -> None:
-    """Raise UserError for a precision that this processor surely lacks. Imports no torch."""
-    if precision == "tf32":
+def refuse_without_gpu(device: str, precision: str) -> None:
+    """Raise UserError if this machine surely lacks the GPU or the precision. Imports no torch."""
+    no_gpu = device in ("cpu", "mps") or no_gpu_driver()
+    if device == "mps" and sys.platform != "darwin":
+        raise UserError(NO_MPS)
+    if no_gpu and device == "cuda":
+        raise UserError(NO_GPU)
+    if no_gpu and precision == "tf32":
         raise UserError(NO_TF32)
-    if precision == "bf16" and processor_lacks_bf16():
+    if no_gpu and precision == "bf16" and processor_lacks_bf16():
         raise UserError(NO_BF16.format(PROCESSOR))
+
+
+def no_gpu_driver() -> bool:
+    """Whether this is a Linux machine without a driver for NVIDIA's or AMD's GPUs."""
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def processor_lacks_bf16() -> bool:

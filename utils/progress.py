@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import struct
 import sys
 import textwrap
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -124,9 +126,10 @@ def turn_of(path: Path) -> int:
 def tensorboard(
     folder: Path, wanted: bool, begin: int, origin: dict[str, str]
 ) -> Generator[Callable]:
-    """Give a function log(tag, number or picture [H, W, 3], epoch) that writes into `folder`.
+    """Give a function log(tag, value, epoch) that writes into `folder`.
 
-    The file is made when something is first logged.
+    A value is a number, a picture [H, W, 3], the bytes of a GIF, or a dict of hyperparameters,
+    which TensorBoard shows beside the numbers. The file is made when something is first logged.
 
     wanted: if False, the function does nothing. begin: the next epoch; TensorBoard drops what a
     killed run logged from there on. origin: commit and machine, logged as text.
@@ -134,7 +137,7 @@ def tensorboard(
     if not wanted:
         yield lambda tag, value, epoch: None
         return
-    writer = None
+    writer, logged = None, []
 
     def log(tag, value, epoch):
         nonlocal writer
@@ -144,14 +147,54 @@ def tensorboard(
             turn = 1 + max(map(turn_of, folder.glob("events.*")), default=0)
             writer = SummaryWriter(str(folder), purge_step=begin, filename_suffix=f".turn{turn}")
             text = ", ".join(f"{key} {value}" for key, value in origin.items())
-            writer.add_text("origin", text, begin)
+            if text:
+                writer.add_text("origin", text, begin)
+        file: Any = writer.file_writer
         if isinstance(value, np.ndarray):
             writer.add_image(tag, value, epoch, dataformats="HWC")
+        elif isinstance(value, bytes):
+            from tensorboard.compat.proto.summary_pb2 import Summary  # ty: ignore
+
+            # torch's add_video needs moviepy to make the GIF that is there already
+            width, height = struct.unpack("<HH", value[6:10])
+            size = {"height": height, "width": width, "colorspace": 3}
+            image = Summary.Image(encoded_image_string=value, **size)
+            summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+            file.add_summary(summary, epoch)
+        elif isinstance(value, dict):
+            from torch.utils.tensorboard.summary import hparams
+
+            for summary in hparams(value, dict.fromkeys(logged)):
+                file.add_summary(summary)
         else:
             writer.add_scalar(tag, value, epoch)
+            logged.append(tag)
 
     try:
         yield log
     finally:
         if writer is not None:
             writer.close()
+
+
+def log_epoch(log: Callable, epoch: int, losses: Mapping, schedules: Mapping, steps: Mapping):
+    """Log an epoch: losses {term: (raw, weighted)}, and {tag: value} of schedules and of steps."""
+    log("total loss", sum(weighted for _, weighted in losses.values()), epoch)
+    for term, (raw, weighted) in losses.items():
+        log("loss/" + term, raw, epoch)
+        log("weighted loss/" + term, weighted, epoch)
+    for tag, value in {**schedules, **{f"training/{n}": v for n, v in steps.items()}}.items():
+        if value is not None:
+            log(tag, value, epoch)
+
+
+def log_figures(folder: Path, epoch: int, figures: dict, settings: dict) -> None:
+    """Add the figures of an evaluation after `epoch` to TensorBoard's files in `folder`.
+
+    settings: the flags, which TensorBoard shows beside the figures as hyperparameters.
+    """
+    with tensorboard(folder, True, epoch + 1, {}) as log:
+        for name, value in figures.items():
+            log(f"figures/{name}", value, epoch)
+        plain = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in settings.items()}
+        log("hparams", plain, epoch)

@@ -27,6 +27,7 @@ DATASETS = {  # name: module
     "sprites-li": "data.sprites_li",
     "video-folder": "data.videos",
 }
+NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
 PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd", "long")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 FILES = "a trained model on your files"
@@ -158,7 +159,7 @@ class RunSettings:
     consistency,swap,dci,fid,pairs,msd,long, or default: consistency,swap,dci where the data set has
     labels, and fid with --fid_weights."""
     remeasure: bool = flag(False, OUTPUT, free=True)
-    "Measure a finished run again, although its figures are newer than its checkpoint."
+    "Measure a finished run again, although it has the figures of its last checkpoint."
     fid_weights: str = flag(None, OUTPUT, kind=str, free=True)
     "File of weights for fid: 3D ResNeXt-101 (Kinetics) or R3D-18. Default: downloads R3D-18."
     judge: str = flag(None, OUTPUT, kind=str, free=True)
@@ -217,6 +218,7 @@ class RunSettings:
     process_timeout: int = flag(600, MACHINE, low=1, high=10**6, free=True)
     "Seconds that a process waits for the others, at the start and in each exchange."
 
+    IDLE: ClassVar = {"T_0_frac": NEVER_BUILT, "T_mult": NEVER_BUILT}  # do nothing, and why
     STAGES: ClassVar[tuple[StageInfo, ...]] = ()
     # flags of files that a stage reads when it starts, and the values of each that name no file
     FILES_AT_START: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -307,7 +309,8 @@ class RunSettings:
             raise UserError(f"{found}: give --split test or val, or --evaluate none")
         for name, path in (("fid_weights", self.fid_weights), ("judge", self.judge)):
             if path and not Path(path).is_file():
-                raise UserError(f"--{name} {path}: found no such file: leave it out")
+                found = "is no regular file" if Path(path).exists() else "found no such file"
+                raise UserError(f"--{name} {path}: {found}: leave it out")
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 

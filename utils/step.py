@@ -12,8 +12,7 @@ import torch
 from utils.adam import Adam, ShardedAdam
 from utils.distributed import processes
 from utils.errors import UserError
-from utils.guards import NO_GPU, NO_MPS
-from utils.precision import prepare
+from utils.precision import NO_GPU, NO_MPS, prepare
 
 # glibc's mallopt options: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX
 MALLOC = {-1: 2**31 - 1, -2: 2**28, -4: 0}
@@ -79,6 +78,7 @@ class Stepper:
         device = self.parameters[0].device
         self.finite = torch.ones((), dtype=torch.bool, device=device)  # all losses and gradients
         self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.norm = torch.zeros((), device=device)  # of the last step's gradient
 
     def names(self, network: torch.nn.Module) -> list[str]:
         """The names of the parameters in `network`, in the order of Adam's state."""
@@ -138,9 +138,15 @@ class Stepper:
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.parameters if p.grad is not None)
         self.finite &= torch.isfinite(loss.detach() + norm)
         self.updates += self.finite
+        self.norm.copy_(norm)
         # fused Adam updates nothing if found_inf is 1, which torch sets for its gradient scaler
         self.adam.found_inf = (~self.finite).float()
         return norm
+
+    def last_step(self) -> dict[str, float]:
+        """The learning rate and the norm of the gradient of the last step. Waits for the device."""
+        rate = self.adam.param_groups[0]["lr"] / (self.shares[0] or 1)
+        return {"learning rate": rate, "gradient norm": self.norm.item()}
 
     def bad_step(self) -> int | None:
         """The first call, from 0, whose loss or gradient was not finite. Waits for the device."""

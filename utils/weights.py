@@ -1,16 +1,47 @@
 """Weights of networks that others trained, from a file of the user."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from utils.errors import UserError
+from utils.files import MEBIBYTE, regular
 from utils.tensors import read_tensors
+
+LARGEST = 1024 * MEBIBYTE  # bytes of a file in torch's cache; AlexNet's has 233 MiB
 
 
 class Missing(Exception):
     """The weights are not available. The message is one line that says how to supply them."""
+
+
+def cached(url: str) -> Path | None:
+    """The path of torch's own copy of `url`, or None if there is none.
+
+    Raises Missing unless the file has the hash that its name ends with: torch runs what a pickle in
+    its cache says, and a damaged file would end in an error of torch.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    digest = path.stem.rpartition("-")[2]
+    try:
+        regular(path, LARGEST)
+        if _sha256(path).startswith(digest):
+            return path
+        problem = f"the SHA-256 of {path} does not begin with {digest}"
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        problem = f"{path}: {error.strerror}"
+    except UserError as error:
+        problem = str(error)
+    raise Missing(f"{problem}; fetch {url} again")
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_file(path: str | Path, flag: str) -> dict[str, torch.Tensor]:

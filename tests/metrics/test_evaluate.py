@@ -56,8 +56,15 @@ class Oracle(VideoModel):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "run").mkdir()
-    return SimpleNamespace(metrics=tmp_path / "run" / "metrics.json", root=tmp_path / "run")
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "checkpoint.pth").touch()
+    return SimpleNamespace(
+        metrics=root / "metrics.json",
+        root=root,
+        tensorboard=root / "tensorboard",
+        checkpoint=lambda *_: root / "checkpoint.pth",
+    )
 
 
 def _evaluate(dataset, model, stage, folder, *measured, epoch=None):

@@ -141,6 +141,12 @@ def test_files_without_weights_are_refused(tmp_path, harm):
         archive.writestr("archive/data.pkl", bytes(10**7))
     with pytest.raises(UserError, match="truncated or not a file of torch weights"):
         from_file(path, "fid_weights")
+    torch.save({"conv1.weight": torch.full((1000,), 0.5)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((9,), 0.5).numpy().tobytes()) + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="truncated or not a file of torch weights"):
+        from_file(path, "fid_weights")
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(UserError, match="is a pipe, expected a regular file"):

@@ -1,11 +1,16 @@
 """PSNR, SSIM and LPIPS per clip."""
 
+import os
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics import quality
+from metrics.fid import Features
+from tests.torture.damage import MARKER, Evil
 from utils.weights import Missing
 
 
@@ -61,7 +66,24 @@ def test_lpips_downloads_nothing_and_reads_cached_weights(tmp_path, monkeypatch)
     torch.manual_seed(0)
     (tmp_path / "checkpoints").mkdir()
     torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr("utils.weights._sha256", lambda path: "7be5be79")
     measure = quality.LPIPS()
     clips = torch.rand(2, 3, 3, 64, 64)
     assert measure(clips, clips) == pytest.approx(0)
     assert measure(clips, clips.flip(-1)).shape == (2,) and measure(clips, clips.flip(-1)).min() > 0
+
+
+@pytest.mark.parametrize("kind", ["pickle", "pipe", "folder"])
+@pytest.mark.parametrize("network", [quality.LPIPS, Features], ids=["LPIPS", "FID"])
+def test_other_files_in_the_cache_are_left_out_and_not_run(tmp_path, monkeypatch, kind, network):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("alexnet-owt-7be5be79.pth", "r3d_18-b3b3357e.pth"):
+        path = tmp_path / "checkpoints" / name
+        if kind == "pickle":
+            path.write_bytes(pickle.dumps(Evil(tmp_path / MARKER)))
+        else:
+            {"pipe": os.mkfifo, "folder": os.mkdir}[kind](path)
+    with pytest.raises(Missing, match="fetch https://download.pytorch.org/.* again"):
+        network()
+    assert not (tmp_path / MARKER).exists()

@@ -46,6 +46,15 @@ def test_a_rescaled_layer_has_zero_mean_and_the_spread():
     assert y[:, :3].mean(0).abs().max() < 1e-5 < y[:, 3].mean().abs()
 
 
+@pytest.mark.parametrize("inputs", [torch.full((9, 6), 0.3), torch.rand(1, 6)], ids=["equal", "1"])
+def test_a_constant_output_keeps_its_weights(inputs):
+    layer = nn.Linear(6, 4)
+    before = layer.weight.clone()
+    with torch.no_grad():
+        y = start.standardise(layer, inputs)
+    assert torch.equal(layer.weight, before) and y.abs().max() < 1e-6
+
+
 def test_the_mean_colour_is_that_of_numpy():
     frames = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
     clips = Clips(frames, np.full(10, 4), {}, np.arange(10))

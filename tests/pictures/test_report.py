@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -312,13 +313,14 @@ def test_what_cannot_be_read_is_left_out(command, trained):
     (images / "experts_9.csv").write_text(table)
     (images / "seq_experts_9.csv").write_text("entropy,clips\nhigh,many\n")
     (images / "traverse_z_9.png").write_bytes(b"")
+    os.mkfifo(images / "traverse_s_9.png")
     (trained / "log.txt").write_bytes(b"caf\xe9\n")
     (trained / "metrics.json").write_text("[]")
     (trained / "config.json").write_text("{}")
     said = command(*TINY, *TEST, "--report", "True")
     assert said.code == 0, said
     page = Page((trained / "report.html").read_text())
-    for name in ("traverse_z_9.png", "the figures", "caf\ufffd"):
+    for name in ("traverse_z_9.png", "traverse_s_9.png is a pipe", "the figures", "caf\ufffd"):
         assert name in page.text, name
     gif, parts = next(images.glob("*.gif")), Parts()
     gif.write_bytes(gif.read_bytes()[:-20])

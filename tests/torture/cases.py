@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import train_test
 from models.elbo import Term
-from tests.made import digits, mug, videos
+from tests.data.test_sprites_release import write_release
+from tests.made import digits, mug, sheets, videos
 from tests.runs import NETWORKS
 from tests.tiny import STAGE_1
 from tests.torture import judge
@@ -116,6 +117,14 @@ DATA = {  # name: what writes its files into a folder, and flags
     "digits": (
         lambda folder: digits(folder / "digits"),
         [*ONE_EPOCH, "--dataset_name", "moving-mnist", "--source", "digits"],
+    ),
+    "sprites": (
+        lambda folder: write_release(folder / "data" / "sprites"),
+        [*ONE_EPOCH, "--dataset_name", "sprites"],
+    ),
+    "sheets": (
+        lambda folder: sheets(folder / "art"),
+        [*ONE_EPOCH, "--dataset_name", "sprites-li", "--source", "art"],
     ),
     "mug": (
         lambda folder: mug(folder / "data", clips=12, film=8),

@@ -124,6 +124,17 @@ def state_value(rng, path):
     torch.save(changed(rng, torch.load(path, weights_only=True)), path)
 
 
+def weights_value(rng, path):
+    """A file of weights with one tensor odd, not finite or missing, or with none by name."""
+    tensors = torch.load(path, weights_only=True)["state_dict"]
+    kind, name = rng.choice(("odd", "not finite", "list", "a network")), rng.choice(list(tensors))
+    if kind == "not finite":
+        tensors[name] = tensors[name] * math.nan
+    odd = changed(rng, tensors) if kind == "odd" else tensors
+    torch.save({"list": list(tensors), "a network": torch.nn.ReLU()}.get(kind, odd), path)
+    return kind
+
+
 def state_named(rng, path):
     """A checkpoint that is well formed and wrong, as users and other programs leave them."""
     state = torch.load(path, weights_only=True)

@@ -35,7 +35,8 @@ def nan(case: Case) -> None:
         raise judge.Failed(f"a line that names no loss: {odd[0]}")
     judge.all_finite(case.run / "checkpoints")
     if life.code == 2:
-        if "go on with: python main.py" not in life.err:
+        # the very first step of a stage gives the same loss at every rate
+        if "go on with: python main.py" not in life.err and "no update was made" not in life.err:
             raise judge.Failed("the last line names no way on")
         judge.ended(case.live(SMALL), 0)
     path = judge.newest(case.run / "checkpoints")[stage_name]

@@ -1,13 +1,21 @@
 """Damaged, wrong and hostile files: told in one line, passed over with a warning, or harmless."""
 
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from metrics import fid
+from metrics.published_judges import NETWORKS
+from pictures.files import save_gif, save_png
 from tests.runs import SUFFIX
 from tests.tiny import STAGE_2, TEST
 from tests.torture import damage, judge
 from tests.torture.cases import DATA, RUN, Case, source, trained, undisturbed
 from tests.torture.server import SMALL, Life
+from utils.progress import tensorboard
 
 COMMANDS = {
     "resume": SMALL,
@@ -25,16 +33,23 @@ JSON_FILES = {  # files of a run, and commands that read them
     "codes/codes.json": ("export",),
 }
 OTHER_FILES = ("log.txt", "images/config.txt", "checkpoints/config.txt", "metrics.csv")
+# what a report shows; nothing in it may spoil a training
+SHOWN = ("images/transfer_2.png", "images/moves_2.gif", "images/experts_2.csv", "log.txt", "events")
+ALEXNET = Path("torch/hub/checkpoints/alexnet-owt-7be5be79.pth")  # in TORCH_HOME
 
 
 def run_files(case: Case) -> None:
     """Damage a file of a run, and give a command that reads it."""
-    rng, kind = case.rng, case.rng.choices(("checkpoint", "json", "other"), (6, 3, 1))[0]
-    if kind == "checkpoint":
-        checkpoint(case)
+    rng, kinds = case.rng, ("checkpoint", "weights", "json", "shown", "other")
+    kind = rng.choices(kinds, (6, 2, 3, 2, 1))[0]
+    if kind in ("checkpoint", "weights"):
+        (checkpoint if kind == "checkpoint" else weights)(case)
         return
     everything = [*COMMANDS["evaluate"], "--export_codes", "True", "--report", "True"]
     case.copy(undisturbed(case, "finished", everything, trained(case).folder).folder)
+    if kind == "shown":
+        shown(case)
+        return
     if kind == "json":
         name = rng.choice(list(JSON_FILES))
         command, ways = rng.choice(JSON_FILES[name]), (*damage.JSON, *damage.ANY)
@@ -67,6 +82,57 @@ def checkpoint(case: Case) -> None:
     judged(case, command, way, place / f"{last}_{SUFFIX[stage_name]}.pth")
 
 
+def shown(case: Case) -> None:
+    """Damage a picture, a table or a log of the run: the report leaves it out."""
+    rng, images = case.rng, case.run / "images"
+    grey = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
+    save_png(images / "transfer_2.png", grey[0])
+    save_gif(images / "moves_2.gif", grey, 10)
+    (images / "experts_2.csv").write_text("factor,value,clips,entropy,expert_1\n,,8,0.1,1\n")
+    (case.run / "log.txt").write_text("2026-01-01 00:00:00  stage 1: a warning\n")
+    with tensorboard(case.run / "tensorboard" / "EncDec", True, 0, {}) as log:
+        log("loss/x", 1.0, 0)
+    name = rng.choice(SHOWN)
+    path = next(case.run.rglob("events.*")) if name == "events" else case.run / name
+    ways = (damage.bomb,) if path.suffix in (".png", ".gif") else ()
+    judge.ended(damaged(case, COMMANDS["report"], rng.choice((*damage.ANY, *ways)), path), 0)
+
+
+def weights(case: Case) -> None:
+    """Damage a file of weights that others trained, and measure with it."""
+    rng, kind = case.rng, case.rng.choice(("judge", "fid_weights", "LPIPS"))
+    name = rng.choice(("sprites", "mug")) if kind == "judge" else "mug"
+    flags, start = DATA[name][1], source(case, name)
+    case.copy(undisturbed(case, name, flags, start).folder)
+    path = case.folder / (ALEXNET if kind == "LPIPS" else "weights.pth")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = small_resnext() if kind == "fid_weights" else NETWORKS[SETS[name]]()
+    torch.save({"state_dict": network.state_dict()}, path)
+    measured = "swap" if kind == "judge" else "fid" if kind == "fid_weights" else "dci"
+    flags = [*flags, *TEST, "--evaluate", measured]
+    flags += [] if kind == "LPIPS" else [f"--{kind}", "weights.pth"]
+    ways = (*damage.ANY, damage.evil_pickle, damage.weights_value, damage.weights_value)
+    damaged(case, flags, rng.choice(ways), path, own_weights)
+
+
+SETS = {"sprites": "sprites", "mug": "MUG-FED"}
+ResNeXt3D = fid.ResNeXt3D
+
+
+def small_resnext():
+    """A network for FID with few blocks, so that a case takes seconds."""
+    return ResNeXt3D((1, 0, 0, 0))
+
+
+def own_weights():
+    """For `Case.live`: a small network of FID, and torch's cache in the case's folder."""
+    fid.ResNeXt3D, fid.SIZE, os.environ["TORCH_HOME"] = (
+        small_resnext,
+        32,
+        str(Path("torch").resolve()),
+    )
+
+
 def judged(case: Case, command: str, way, path: Path) -> None:
     """Damage `path`, give the command and judge its end."""
     flags = COMMANDS.get(command)
@@ -79,11 +145,11 @@ def judged(case: Case, command: str, way, path: Path) -> None:
         judge.same_end(case.run, trained(case).run)
 
 
-def damaged(case: Case, flags, way, path: Path) -> Life:
+def damaged(case: Case, flags, way, path: Path, *arrange) -> Life:
     """The life of a command after `path` was damaged. It must end in order and run no pickle."""
     done = way(case.rng, path) or ""
     case.notes.append(f"{path.relative_to(case.folder)}: {way.__name__} {done}")
-    life = case.live(flags)
+    life = case.live(flags, *arrange)
     if list(case.folder.rglob(damage.MARKER)):
         raise judge.Failed("the code of a pickle ran")
     judge.ended(life)
@@ -102,6 +168,11 @@ SOURCES = {  # files that users bring, and ways to damage them beside damage.ANY
         "digits/train-images-idx3-ubyte": (damage.bomb,),
         "digits/train-labels-idx1-ubyte": (damage.bomb,),
     },
+    "sprites": {
+        f"data/sprites/{name}.sprite": (damage.evil_pickle, *[damage.state_value] * 3)
+        for name in ("train/4", "test/1")
+    },
+    "sheets": {f"art/{name}.png": (damage.bomb,) for name in ("body/0", "hair/5", "shoes/1")},
     "mug": {
         "data/MUG-FED/MUG_0-255_OF_112x112_color.npz": (damage.array_header, damage.evil_pickle),
         "data/MUG-FED/labels.npz": (damage.array_header, damage.wrong_labels),
@@ -109,7 +180,7 @@ SOURCES = {  # files that users bring, and ways to damage them beside damage.ANY
 }
 STORED = {  # what the program made of them
     "videos": ("frames.bin", "clips.jsonl", "folder-*.json", "lock"),
-    "digits": ("frames.npy", "dataset.json"),
+    **dict.fromkeys(("digits", "sprites", "sheets"), ("frames.npy", "dataset.json")),
     "mug": ("frames_64x64.npy", "frames_64x64.json"),
 }
 STORED_WAYS = {".npy": (damage.array_header, damage.evil_pickle), ".jsonl": damage.JSON}

@@ -22,7 +22,8 @@ import torch
 
 import main
 import train_test
-from data import moving_mnist, pendulum
+from data import moving_mnist, pendulum, sprites_li
+from tests.made import FACTORS
 from tests.tiny import FEW, TEST, TINY
 
 LIMIT = 60  # seconds after which a life counts as hung
@@ -199,6 +200,11 @@ def prepare(folder: Path) -> None:
     os.chdir(folder)
     pendulum.make = few
     moving_mnist.CLIPS = {"train": 8, "val": 3, "test": 3}
+    # 36 characters in place of 1296, of any art
+    sprites_li.FACTORS, sprites_li.NUM_CHARACTERS = FACTORS, 36
+    sprites_li.SHAPE = (36 * 9, *sprites_li.SHAPE[1:])
+    sprites_li.NUM_TRAIN, sprites_li.NUM_VAL = 24, 6
+    sprites_li.fingerprint = lambda *_: sprites_li.COMPOSED
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for flags in ([], ["--dry_run", "True"], [*TEST, "--report", "True"]):
             if main.main([*SMALL, *flags]) != 0:

@@ -9,7 +9,7 @@ from models.settings import DSASettings, UnorderedSettings
 from models.vdsm.settings import VDSMSettings
 from utils.errors import UserError
 from utils.flags import without
-from utils.plan import differences, of_today, parse
+from utils.plan import differences, of_today, opening_lines, parse
 from utils.settings import DATASETS, MODELS, settings_class
 
 
@@ -46,6 +46,26 @@ def test_a_flag_for_one_stage():
         s.epochs for s in parse(["--preset", "demo", "--stage1.epochs", "3"]).stages.values()
     ] == [3, 30]
     assert without(flags, "--epochs") == ["--stage1.evaluate=none", "--stage2.report"]
+
+
+@pytest.mark.parametrize(
+    "flags, owner",
+    [
+        (["--shapes_per_combination", "3"], "--dataset_name shapes"),
+        (["--hold_out=pairs"], "--dataset_name sprites or --dataset_name sprites-li"),
+        (["--model", "dsa", "--n_e_w", "3"], "--model vdsm"),
+    ],
+)
+def test_a_flag_of_another_data_set_or_model_names_its_owner(flags, owner):
+    with pytest.raises(UserError, match=rf"{flags[-1]} \(a flag of {owner}\)"):
+        parse(flags)
+
+
+def test_unordered_says_that_it_cannot_continue_clips():
+    flags = ["--transfer_frames", "40"]
+    assert not parse(flags).idle
+    (line,) = opening_lines(parse(["--model", "unordered", *flags]))
+    assert "--transfer_frames is accepted and does nothing: Unordered knows no time" in line
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import re
 import sys
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from utils import progress
-from utils.progress import Progress
+from utils.progress import Progress, log_figures, turn_of
 
 LOSSES = {"s": (3.6, 0.54), "x": (7000.0, 7000.0)}
 
@@ -90,3 +92,17 @@ def test_a_warning_is_printed_when_it_begins_and_logged(
     assert count == 0 if quiet else count >= 3
     log = (tmp_path / "log.txt").read_text()
     assert log.count("stage 1: expert 3 has it all") == 2 and "still" not in log
+
+
+def test_figures_stand_beside_the_hyperparameters(tmp_path, events):
+    for epoch in (3, 5):
+        settings = {"lr": 0.1, "model": "dsa", "lengths": (1, 2), "judge": None}
+        log_figures(tmp_path, epoch, {"swap_accuracy": 0.5 + epoch}, settings)
+    assert events(tmp_path)[0] == {"figures/swap_accuracy": [(3, 3.5), (5, 5.5)]}
+    last = max(tmp_path.glob("events*"), key=turn_of)
+    named = [v for event in EventFileLoader(str(last)).Load() for v in event.summary.value]
+    values = [HParamsPluginData.FromString(v.metadata.plugin_data.content) for v in named]
+    (given,) = [v.session_start_info.hparams for v in values if v.HasField("session_start_info")]
+    assert given["lr"].number_value == 0.1 and given["lengths"].string_value == "(1, 2)"
+    (shown,) = [v.experiment.metric_infos for v in values if v.HasField("experiment")]
+    assert [info.name.tag for info in shown] == ["figures/swap_accuracy"]
