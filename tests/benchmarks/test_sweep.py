@@ -279,7 +279,7 @@ def started(file, program):
     process.communicate()
 
 
-def wait_for(name, seconds=20, folder="runs"):
+def wait_for(name, seconds=120, folder="runs"):
     end, path = time.monotonic() + seconds, Path(folder) / name
     while not path.exists() or (name.endswith("began") and not path.read_text()):
         assert time.monotonic() < end, f"no {name}"
