@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo baselines results benchmarks test lint clean
+.PHONY: env show demo baselines results benchmarks test lint clean
 
 env: $(VENV)/.ready  ## the environment with the pinned packages
 
@@ -15,6 +15,9 @@ $(VENV)/.ready: requirements.txt
 demo: env  ## train both stages on the pendula, judge, draw, report; everything lands in runs/demo
 	$(BIN)/python main.py --preset demo
 	@echo "Open runs/demo/report.html; its pictures are in runs/demo/images, its figures in runs/demo/metrics.json"
+
+show: env  ## swaps, transfers and samples of the models in weights/, in seconds, into runs/show
+	$(BIN)/python main.py --show
 
 baselines: env  ## VDSM, DSA and Unordered alike, 3 seeds: pendula (14 minutes a seed on two cores); with LI=CLONE also sprites-li (24)
 	$(BIN)/python -m benchmarks.baselines pendulum

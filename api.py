@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from data import one_clip
-from models.density import beside
+from models.density import Density, beside
 from models.view import VideoModel
 from pictures.codes import traversals
+from utils import hub, weights_file
 from utils.checkpoints import Damaged, load_checkpoint, undisturbed
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
@@ -38,6 +39,10 @@ class Trained(NamedTuple):
     info: StageInfo
     weights: dict[str, torch.Tensor]  # the state dict of its network
     epochs: int  # that it was trained for
+    # of a weights file alone: its card, codes of some held-out clips, and fitted densities
+    card: dict[str, Any] | None = None
+    clips: "Codes | None" = None
+    densities: dict[str, Density] | None = None
 
 
 class Codes(NamedTuple):
@@ -50,17 +55,17 @@ class Codes(NamedTuple):
 def load(
     place: Path | str, *, select: str = "last", stage: int | None = None, device: str = "auto"
 ) -> "Model":
-    """The trained model in `place`: the folder of a run, or a checkpoint file.
+    """The trained model in `place`: a run, a checkpoint, a weights file or hf://USER/NAME.
 
     select, of a run: 'last' checkpoint, or the 'best' by validation ELBO. stage, of a run: number
     of the stage; default: the last one that has a checkpoint. device: 'auto' takes a CUDA GPU if
     there is one. Raises UserError if there is no such model, or if its file is damaged.
     """
-    path = Path(place)
+    path = hub.pull(str(place)) if str(place).startswith(hub.PREFIX) else Path(place)
     if path.is_dir():
         path = RunFolder.at(path).select(select, stage)
     elif not path.exists():
-        raise UserError(f"found no {path}: give the folder of a run, or a checkpoint")
+        raise UserError(f"found no {path}: give the folder of a run, a checkpoint or weights")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -109,8 +114,17 @@ def settings_of(saved: dict, info: StageInfo) -> RunSettings:
     return replace(cls(**{name: values[name] for name in known}), precision="fp32")
 
 
+def _from_weights(path):
+    from share import read_weights  # it stands above, because it also exports
+
+    return read_weights(path)
+
+
 # {suffix: function path -> Trained}; a checkpoint where the suffix is not here
-READERS: dict[str, Callable[[Path], Trained]] = {".pth": _from_checkpoint}
+READERS: dict[str, Callable[[Path], Trained]] = {
+    ".pth": _from_checkpoint,
+    weights_file.SUFFIX: _from_weights,
+}
 
 
 def _unpickled(values, trained, device):
@@ -132,10 +146,18 @@ class Model:
         stage.network.load_state_dict(trained.weights)
         stage.to(device).network.eval()
         self.view: VideoModel = stage.view()
-        self.view.fit = lambda: beside(RunFolder.densities(self.path), stage.network)
+        self.network = stage.network
+        self.card, self.clips, fitted = trained.card, trained.clips, trained.densities
+        self.view.fit = lambda: fitted or beside(RunFolder.densities(self.path), stage.network)
         self._trained, self._device = trained._replace(weights=stage.network.state_dict()), device
         self.seq_len, self.continues = self.settings.seq_len, self.view.continues
         self.frames_only = self.info.frames_only
+        if self.clips is not None:
+            try:
+                self.decode(*self.clips, 1)
+            except (RuntimeError, IndexError, ValueError) as error:
+                why = f"holds codes that do not fit ({' '.join(str(error).split())})"
+                raise weights_file.wrong(self.path, why) from None
 
     def __reduce__(self):
         # the class of settings is made anew in each process, so that pickle does not find it
@@ -221,7 +243,7 @@ class Model:
         that a run or a test with --draw_from fitted has left beside the checkpoint; UserError if it
         is not there. Default: as in training, if it is there.
         """
-        there = RunFolder.densities(self.path).exists()
+        there = self._trained.densities or RunFolder.densities(self.path).exists()
         self.view.draw_from = draw_from or (self.settings.draw_from if there else "prior")
         with undisturbed(self._device) if seed is not None else nullcontext():
             if seed is not None:

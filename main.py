@@ -104,6 +104,10 @@ def main(argv):
             from use import use
 
             use(settings, argv)
+        elif settings.shares:
+            from share import share
+
+            share(settings, argv)
         else:
             datasets = prepared(plan)
             from needs import refuse_too_large

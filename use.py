@@ -12,6 +12,7 @@ import numpy as np
 from data import one_clip
 from data.base import Dataset
 from pictures.files import save_gif, save_mp4, save_png, sheet
+from utils import hub
 from utils.errors import UserError
 from utils.files import replacing
 from utils.flags import value_of
@@ -28,9 +29,7 @@ def use(settings: RunSettings, argv: list[str]) -> None:
     argv: the command's flags.
     """
     out = refuse_at_once(settings)
-    folder = RunFolder(settings)
-    held = any(folder.checkpoints.glob("*.pth"))
-    path = RunFolder.at(folder.checkpoints if held else folder.root).select(settings.select)
+    path = trained(settings)
 
     import api
     from utils.step import choose_device
@@ -45,12 +44,28 @@ def use(settings: RunSettings, argv: list[str]) -> None:
         print(f"wrote {out}: {what} ({path})")
 
 
+def trained(settings: RunSettings) -> Path | str:
+    """The model that --weights names, else the checkpoint of --RUN that --select names.
+
+    Raises UserError if there is none. A name on the Hub is not looked up.
+    """
+    if (name := settings.weights) and not name.startswith(hub.PREFIX) and not Path(name).is_file():
+        raise UserError(f"--weights {name}: found no such file")
+    if name:
+        return name
+    folder = RunFolder(settings)
+    held = any(folder.checkpoints.glob("*.pth"))
+    return RunFolder.at(folder.checkpoints if held else folder.root).select(settings.select)
+
+
 def refuse_at_once(settings: RunSettings) -> Path:
     """The path --out. Raises UserError for flags and files that the command cannot do with."""
     c = settings
     given = [f"--{n}" for n in ("transfer", "encode", "generate") if getattr(c, n) is not None]
-    if len(given) > 1:
-        raise UserError(f"found {' and '.join(given)}: give one of them")
+    shared = [f"--{n}" for n in ("export_weights", "push_to", "show") if getattr(c, n)]
+    if len(given) > 1 or shared:
+        names = " and ".join([*(given or ["a command on files"]), *shared])
+        raise UserError(f"found {names}: give one of them")
     if not given and not c.traverse:
         clips = "--encode PATH, --transfer A B or --generate N"
         raise UserError(f"--continue_to {c.continue_to} needs clips: add {clips}")
@@ -60,18 +75,23 @@ def refuse_at_once(settings: RunSettings) -> Path:
         one_clip.refuse_unreadable(path)
     if c.out is None:
         raise UserError(f"{' '.join(given) or '--traverse'} needs --out FILE: {_kinds()}")
-    out = Path(c.out)
-    if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {out}: {_kinds()}")
-    if out.exists():
-        raise UserError(f"--out {out} is already there: give another name, or move it away")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: found no folder {out.parent}: make it first")
-    return out
+    return new_file("--out", c.out, SUFFIXES)
 
 
-def _kinds():
-    return f"expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+def new_file(flag: str, name: str, suffixes: tuple[str, ...]) -> Path:
+    """The path `name`. Raises UserError if it is there, lies in no folder or ends otherwise."""
+    path = Path(name)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{flag} {path}: {_kinds(suffixes)}")
+    if path.exists():
+        raise UserError(f"{flag} {path} is already there: give another name, or move it away")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {path}: found no folder {path.parent}: make it first")
+    return path
+
+
+def _kinds(suffixes=SUFFIXES):
+    return f"expected a name that ends in {', '.join(suffixes)}".replace(", .npz", " or .npz")
 
 
 def result(

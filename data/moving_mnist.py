@@ -23,6 +23,7 @@ from data.store import Store, dataset, pack, unpack
 from utils.errors import UserError
 from utils.files import regular
 
+LICENCE = "MNIST, by LeCun, Cortes & Burges"
 NAME, VERSION = "moving-mnist", 1
 CLIPS = {"train": 5000, "val": 500, "test": 1000}
 FRAMES, DIGITS, SIDE = 20, 2, 28

@@ -28,6 +28,7 @@ from utils.flags import flag, number
 from utils.plan import parse
 from utils.settings import DATA
 
+LICENCE = "MUG-FED, on request from its owners: check their terms before you pass on a model"
 NAME = "MUG-FED"
 CLIPS, LABELS = "MUG_0-255_OF_112x112_color.npz", "labels.npz"
 COPY, ABOUT, VERSION = "frames_64x64.npy", "frames_64x64.json", 1

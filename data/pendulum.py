@@ -28,6 +28,7 @@ from utils.limits import human, memory
 from utils.plan import parse
 from utils.settings import DATA
 
+LICENCE = "drawn by this program, under its MIT licence"
 COLOURS = {
     "red": (255, 40, 40),
     "orange": (255, 140, 20),

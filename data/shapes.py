@@ -14,6 +14,7 @@ from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
 from utils.flags import flag
 from utils.settings import DATA
 
+LICENCE = "drawn by this program, under its MIT licence"
 COLOURS = {
     "red": (255, 60, 50),
     "yellow": (250, 220, 60),

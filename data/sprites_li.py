@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import arrays
+from data import arrays, sprites
 from data.base import Dataset, fingerprint
 from data.sprites import compose as sheets
 from data.sprites.compose import CELL, SHEET_COLUMNS
@@ -29,6 +29,7 @@ from utils.errors import UserError
 from utils.flags import flag
 from utils.settings import DATA
 
+LICENCE = f"layers of github.com/YingzhenLi/Sprites: {sprites.LICENCE}"
 NAME, VERSION = "sprites-li", 1
 UPSTREAM = "github.com/YingzhenLi/Sprites"
 NUM_FRAMES = 8

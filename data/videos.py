@@ -30,6 +30,7 @@ from utils.flags import flag
 from utils.settings import DATA
 
 NAME = "video-folder"
+LICENCE = "videos of the user who trained the model: ask that person"
 HELD_OUT = {"test": 0.1, "val": 0.1}
 LISTED = 20  # files that are left out and listed by name at most
 NAMED = 3  # short clips that are named at most

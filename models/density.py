@@ -83,10 +83,28 @@ def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
     return Density(*(torch.from_numpy(part).float() for part in parts), codes, row, typical)
 
 
+def flat(densities: dict[str, Density]) -> dict[str, Tensor]:
+    """The tensors of densities, {'code.field': tensor}."""
+    return {f"{n}.{field}": getattr(d, field) for n, d in densities.items() for field in FIELDS}
+
+
+def of_flat(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Density]:
+    """The densities `names`, in this order, that `flat` gave. ValueError or KeyError if wrong."""
+    densities = {}
+    for name in names:
+        parts = [tensors[f"{name}.{field}"] for field in FIELDS]
+        densities[name] = Density(*parts)
+        weights, means, factors, codes, rows, typical = (part.shape for part in parts)
+        (count,), (_, size), (found, _) = weights, means, codes
+        expected = (count, size), (count, size, size), (found, size), (found,), ()
+        if (means, factors, codes, rows, typical) != expected or not (parts[0] >= 0).all():
+            raise ValueError(f"the density of '{name}' has other shapes")
+    return densities
+
+
 def save(path: Path, densities: dict[str, Density], about: dict[str, Any]) -> None:
     """Write densities by the name of their code, and what they were made from, to `path`."""
-    arrays = {f"{n}.{field}": getattr(d, field) for n, d in densities.items() for field in FIELDS}
-    about = about | {"codes": list(densities)}
+    arrays, about = flat(densities), about | {"codes": list(densities)}
     try:
         with replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
@@ -106,10 +124,7 @@ def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
             arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "about"}
         if not all(array.numel() and array.isfinite().all() for array in arrays.values()):
             return None
-        densities = {}
-        for name in names:
-            densities[name] = Density(*(arrays[f"{name}.{field}"] for field in FIELDS))
-        return densities
+        return {n: Density(*(arrays[f"{n}.{field}"] for field in FIELDS)) for n in names}
     except (OSError, UserError, ValueError, LookupError, TypeError, EOFError, RuntimeError):
         return None
     except (AttributeError, zipfile.BadZipFile, zlib.error):

@@ -111,7 +111,7 @@ def draw_stage(
             _draw_training(view, batches, album)
         # One frame gives both codes.
         shown = Shown(*view.encode_clips(clips, rows, 1), clips.take(rows, 0, 1), rows, *called)
-        swaps = _swap_grid(view, shown)[0], _swap_labels(shown, "pose")
+        swaps = swap_grid(view, shown)[0], swap_labels(shown, "pose")
         album.png("swap_ep_{e}_rec.png", swaps, log=True)
         if last:
             draw_codes(view, dataset, clips, length, album, "")
@@ -148,7 +148,7 @@ def _draw_training(view, batches, album):
 
 def _draw_clips(view, shown, album):
     """Reconstructions, swaps and transfers of the clips."""
-    swaps, clip = _swap_grid(view, shown), np.arange(len(shown.rows))
+    swaps, clip = swap_grid(view, shown), np.arange(len(shown.rows))
     # On the diagonal, both codes are those of one clip.
     rebuilt = swaps[:, clip + 1, clip + 1].swapaxes(0, 1)
     some, length = shown.first(ROWS), shown.real.shape[1]
@@ -159,9 +159,9 @@ def _draw_clips(view, shown, album):
     top, title = [(0, len(clip), "clip")], "Reconstructions of the test clips"
     labels = Labels(title, top=top, columns=shown.called())
     album.gif("vid_{e}_gen.gif", rebuilt[None], labels)
-    labels = _swap_labels(shown, "pose in the first frame")
+    labels = swap_labels(shown, "pose in the first frame")
     album.png("seq_swap_id_{e}_gen.png", (swaps[0], labels), log=True)
-    labels = _swap_labels(shown, "motion")
+    labels = swap_labels(shown, "motion")
     album.gif("vid_swap_{e}_gen.gif", swaps.transpose(1, 2, 0, 3, 4, 5), labels)
     # Row and column 0 of `swaps` hold the sources.
     following = np.roll(clip[:ROWS], -1)
@@ -181,11 +181,11 @@ def swap_panel(
     rows = distinct(dataset, clips, count)
     codes, real = view.encode_clips(clips, rows, length), clips.take(rows, 0, length)
     shown = Shown(*codes, real, rows, *names(dataset, clips, rows))
-    swaps, labels = _swap_grid(view, shown), _swap_labels(shown, "motion")
+    swaps, labels = swap_grid(view, shown), swap_labels(shown, "motion")
     return swaps.transpose(1, 2, 0, 3, 4, 5), replace(labels, title=title)
 
 
-def _swap_grid(view, shown):
+def swap_grid(view, shown):
     """Every dynamic code (by row) with every static code (by column), the sources in the margins.
 
     Returns uint8 [T, n + 1, n + 1, 64, 64, 3].
@@ -199,7 +199,7 @@ def _swap_grid(view, shown):
     return np.stack([with_margins(swaps[:, :, t], real[:, t], real[:, t]) for t in range(length)])
 
 
-def _swap_labels(shown, moves):
+def swap_labels(shown, moves):
     """The labels of a swap grid. moves: what the source of a row gives, 'motion' or 'pose'."""
     n = len(shown.rows)
     return Labels(

@@ -66,6 +66,22 @@ def trained_once(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def exported(trained_once, tmp_path_factory):
+    """A folder with the tiny run's whole.safetensors, half.safetensors and their cards."""
+    import main
+
+    run = "--RUN demo --device cpu --threads 1".split()
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained_once)
+        patch.setattr(pendulum, "make", few)
+        for name, more in (("whole", ()), ("half", ["--half"])):
+            path = str(folder / f"{name}.safetensors")
+            assert main.main([*run, "--export_weights", path, *more]) == 0
+    return folder
+
+
 @pytest.fixture
 def trained(trained_once, tmp_path, command):
     """`command` in a folder that already holds TINY's run, runs/demo; returns that folder."""

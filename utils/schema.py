@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -36,9 +37,7 @@ def check(
     if type(state["epoch"]) is not int or state["epoch"] < 0:
         raise ValueError("it has no number of epochs")
     known = {field.name for field in fields(settings)} & saved.keys()
-    with torch.device("meta"), Unfilled():
-        stage = info.stage().build(replace(settings, **{n: saved[n] for n in known}))
-    _check_tensors(state["model"], stage.network.state_dict())
+    stage = check_network(state["model"], info, replace(settings, **{n: saved[n] for n in known}))
     _check_adam(state["optimizer"], stage)
     if ours:
         torch.Generator().set_state(state["rng"]["cpu"])
@@ -47,12 +46,16 @@ def check(
         raise ValueError("it does not say on which data it was trained")
 
 
-def _check_tensors(model, expected):
-    """ValueError unless `model` has the tensors `expected`, and no others."""
+def check_network(weights: dict, info: StageInfo, settings: RunSettings) -> Any:
+    """The stage of these settings, unfilled; ValueError unless `weights` fit its network."""
+    with torch.device("meta"), Unfilled():
+        stage = info.stage().build(settings)
+    expected = stage.network.state_dict()
     for name, there in expected.items():
-        _check_tensor(name, model.get(name), there)
-    if more := sorted(model.keys() - expected.keys()):
+        _check_tensor(name, weights.get(name), there)
+    if more := sorted(weights.keys() - expected.keys()):
         raise ValueError(f"it has a tensor '{more[0]}'")
+    return stage
 
 
 def _check_tensor(name, value, like):

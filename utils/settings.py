@@ -204,6 +204,20 @@ class RunSettings:
     out: str = flag(None, FILES, kind=str, free=True)
     "New file for the result, by its suffix .gif, .mp4, .png or .npz (arrays)."
 
+    weights: str = flag(None, FILES, kind=str, free=True)
+    """A model for these commands in place of that of --RUN: a .safetensors file, a checkpoint, or
+    hf://USER/NAME on the Hugging Face Hub. With --evaluate, measure it."""
+    export_weights: str = flag(None, FILES, kind=str, free=True)
+    """New .safetensors file for the weights of --RUN, with a card, which is also written as a page
+    beside it: settings, data, figures (the run's; with --evaluate, measured anew) and licence."""
+    half: bool = flag(False, FILES, free=True)
+    "Store the exported weights in half precision. They are computed with in full precision."
+    push_to: str = flag(None, FILES, kind=str, free=True)
+    "USER/NAME on the Hugging Face Hub to upload --export_weights, or the file --weights, to."
+    show: bool = flag(False, FILES, free=True)
+    """Draw swaps, transfers and samples of the models in the folder weights, or of --weights, into
+    runs/show."""
+
     device: str = flag("auto", MACHINE, choices=("auto", "cpu", "cuda", "mps"), free=True)
     "Where to compute. auto takes a CUDA GPU if there is one. mps is Apple's GPU, untested so far."
     threads: int = flag(0, MACHINE, low=0, high=1024, free=True)
@@ -296,6 +310,11 @@ class RunSettings:
         return any((self.transfer, self.encode, self.generate, self.continue_to, self.traverse))
 
     @property
+    def shares(self) -> bool:
+        """Whether the command exports, uploads, measures or shows weights that travel."""
+        return any((self.weights, self.export_weights, self.push_to, self.show))
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """What to measure: () for nothing, ('default',), or some of PROTOCOLS."""
         if self.evaluate == "none":
@@ -311,6 +330,8 @@ class RunSettings:
             if path and not Path(path).is_file():
                 found = "is no regular file" if Path(path).exists() else "found no such file"
                 raise UserError(f"--{name} {path}: {found}: leave it out")
+        if self.half and not self.export_weights:
+            raise UserError("--half True is for --export_weights FILE: give both")
         if (self.convert is None) != (self.to is None):
             raise UserError("--convert PATH and --to ours (or release) go together: give both")
 

@@ -16,6 +16,14 @@ from data.store import Store, dataset, unpack
 from utils.errors import UserError
 
 Flags = compose.Flags
+LICENCE = (
+    "Liberated Pixel Cup art of the Universal LPC Spritesheet, CC-BY-SA 3.0 and GPL 3.0 at your "
+    "choice, as is what a model of it draws. Authors: Stephen Challener (Redshrike), "
+    "Johannes Sjölund (wulax), Marcel van de Steeg, Mark Weyer, Nila122, "
+    "Joe White, Matthew Krohn, Luke Mehl, JRConway3, "
+    "Lanea Zimmerman (Sharm), Manuel Riecke (MrBeast), Thane Brimhall (pennomi), Daniel Eddeland, "
+    "Shaun Williams, Lori Angela Nagel, Barbara Rivera, JaidynReiman, neo4cat6"
+)
 VERSION = 1
 COMMAND = "python data/sprites/create_lpc_dataset.py"
 RELEASE_NOTE = (
