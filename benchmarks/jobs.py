@@ -48,8 +48,11 @@ class Job:
     log: Path
     program: Path = MAIN
 
-    # of the process that runs jobs: the command at work, whether it is to stop, and its parent
+    # of the process that runs jobs: the command at work, that which was told to stop, whether one
+    # is being started, whether all is to stop, and the parent
     child: ClassVar[subprocess.Popen | None] = None
+    told: ClassVar[subprocess.Popen | None] = None
+    starting: ClassVar[bool] = False
     stopping: ClassVar[bool] = False
     parent: ClassVar[int | None] = None
 
@@ -61,14 +64,15 @@ class Job:
         print(f"{self.run}: started", flush=True)
         began = time.monotonic()
         with open(self.log, "ab") as log:
-            # A session of its own, so that Ctrl-C reaches the command through `stop` alone: a
-            # second signal would end it before it has saved. SIGUSR2, which a cluster sends to all
-            # processes of a job, is for `checkpoint`.
+            Job.starting = True
+            # A session of its own, so that Ctrl-C reaches the command through `stop` alone.
+            # SIGUSR2, which a cluster sends to all processes of a job, is for `checkpoint`.
             Job.child = subprocess.Popen(
                 [sys.executable, str(self.program), *self.words],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN),
             )  # fmt: skip
+        Job.starting = False
         if Job.stopping:  # since the question above
             Job.stop()
         code = Job.child.wait()
@@ -81,8 +85,10 @@ class Job:
         """Let the command that is at work save and end, and begin no other one."""
         Job.stopping = True
         if Job.child is not None:
-            Job.child.send_signal(signal.SIGINT)
-        else:
+            if Job.told is not Job.child:  # a second signal would end it before it has saved
+                Job.told = Job.child
+                Job.child.send_signal(signal.SIGINT)
+        elif not Job.starting:  # else the command is stopped as soon as it has started
             Job.leave_if_alone()
 
     @staticmethod

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 BLOCK = 128  # pictures that a layer is run on at a time
-CONSTANT = 1e-6  # deviation, as a share of the mean, below which an output varies by rounding alone
+CONSTANT = (
+    1e-6  # deviation, as a share of the terms, below which an output varies by rounding alone
+)
 
 
 def in_blocks(layer: Callable, x: torch.Tensor) -> torch.Tensor:
@@ -54,10 +56,12 @@ def rescale(layer: Any, x: torch.Tensor, rows: int | None = None, spread: float 
     """
     y = in_blocks(layer, x)[:, :rows]
     mean, varies = y.mean([d for d in range(y.dim()) if d != 1]), deviation(y)
-    gain = torch.where(varies > CONSTANT * mean.abs(), spread / varies, 1)
     # The kernels of a transposed convolution have their inputs first.
     transposed = isinstance(layer, nn.ConvTranspose2d)
     weight = layer.weight.transpose(0, 1) if transposed else layer.weight
+    # What the terms of an output add up to if none cancels another.
+    largest = weight[:rows].abs().flatten(1).sum(1) * x.abs().mean()
+    gain = torch.where(varies > CONSTANT * largest, spread / varies, 1)
     weight[:rows] *= gain.view(-1, *[1] * (weight.dim() - 1))
     layer.bias[:rows] = -(mean - layer.bias[:rows]) * gain
 

@@ -84,10 +84,10 @@ def test_a_stopped_run_resumes_bit_for_bit(command, tmp_path, monkeypatch, model
     assert command(*train, "--RUN", "unbroken").code == 0
     update = train_test.Stepper.update
 
-    def update_and_stop(self, loss):
+    def update_and_stop(self, *losses):
         if self.calls == 4:
             raise KeyboardInterrupt
-        update(self, loss)
+        update(self, *losses)
 
     monkeypatch.setattr(train_test.Stepper, "update", update_and_stop)
     assert command(*train).code == 130

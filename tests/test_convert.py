@@ -6,7 +6,7 @@ They can be tested, resumed and trained on by stage 2; --convert turns them into
 import pytest
 import torch
 
-import train_test
+import testing
 from tests.models import released
 from tests.models.test_release import assert_same
 from tests.tiny import STAGE_1, STAGE_2, TEST, TINY
@@ -37,7 +37,7 @@ def held(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Draw no pictures, to save time."""
-    monkeypatch.setattr(train_test, "draw_stage", lambda *_: None)
+    monkeypatch.setattr(testing, "draw_stage", lambda *_: None)
 
 
 def read(path):
@@ -53,7 +53,7 @@ def adam_steps(path):
 def test_tested(command, held, tmp_path, monkeypatch, zipped):
     folder, states = held
     if not zipped:
-        monkeypatch.setattr(train_test, "draw_stage", lambda *_: None)
+        monkeypatch.setattr(testing, "draw_stage", lambda *_: None)
     for stage_name, state in states.items():
         torch.save(state, folder / NAMES[stage_name], _use_new_zipfile_serialization=zipped)
     tested = command(*FLAGS, *TEST)

@@ -127,7 +127,6 @@ def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
             f"--model {model} has {len(cls.STAGES)} stages, {names}: leave one flag out"
         )
     _refuse_wrong_prefix(own, cls)
-    _refuse_flags_of_default_model([*argv, *itertools.chain(*own.values())], cls)
     for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
         given = [*argv, *own.get(number, [])]
         values = parser_of(cls).parse_args([*flags, *given])
@@ -158,15 +157,6 @@ def _refuse_wrong_prefix(own, cls):
                 field and field.metadata["group"] in (BASICS, FILES, MACHINE)
             ):
                 raise UserError(f"{given}: this flag is of the whole run: give --{name}")
-
-
-def _refuse_flags_of_default_model(given, cls):
-    """Raise UserError for a flag of the default model that the model of `cls` has not."""
-    known = settings_class(RunSettings.model).__dataclass_fields__.keys()
-    for name in [part[2:].split("=")[0] for part in given if part.startswith("--")]:
-        if name in known - cls.__dataclass_fields__.keys():
-            todo = f"leave it out, or give --model {RunSettings.model}"
-            raise UserError(f"--{name} is no flag of --model {cls.model}: {todo}")
 
 
 def _stand_on_last(settings, info, lists, given, stages):
