@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 BLOCK = 128  # pictures that a layer is run on at a time
-CONSTANT = (
-    1e-6  # deviation, as a share of the terms, below which an output varies by rounding alone
-)
+CONSTANT = 1e-6  # deviation, as a share of the terms, below which all is rounding
 
 
 def in_blocks(layer: Callable, x: torch.Tensor) -> torch.Tensor:
