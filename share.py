@@ -65,9 +65,8 @@ def share(settings: RunSettings, argv: list[str]) -> None:
         if c.measured:
             dataset = _dataset(model.settings, c, argv)
             guards.refuse_other_data({"data": card["data"]["fingerprint"]}, path, dataset)
-            lines = drift(card, measure(model, dataset, c)[0])
-            same = "the figures of the card, but for roundings"
-            print("\n".join(lines) if lines else same)
+            figures, about = measure(model, dataset, c)
+            print("\n".join(compared(card, figures, about["split"])))
     if c.push_to:
         print(f"uploaded {path}: {hub.push(path, as_markdown(card), c.push_to)}")
 
@@ -328,6 +327,16 @@ def saved_figures(
     about = {name: notes[name] for name in kept if name in notes}
     command = f"--evaluate {evaluated} --split {notes['split']}"
     return figures, about | {"command": f"python main.py --weights FILE {command}"}
+
+
+def compared(card: dict, figures: dict, split: str) -> list[str]:
+    """Lines on how `figures` of the clips of `split` compare with those of a card."""
+    if not card["figures"].keys() & figures.keys() or card["measured"].get("split") != split:
+        return [f"the card has no figures of {split} clips by these protocols: nothing to compare"]
+    lines = drift(card, figures) or ["the figures of the card, but for roundings"]
+    if others := sorted(figures.keys() - card["figures"].keys()):
+        lines.append(f"not in the card: {', '.join(others)}")
+    return lines
 
 
 def drift(card: dict, figures: dict) -> list[str]:

@@ -121,6 +121,20 @@ def test_figures_of_the_run_go_into_the_card(command, trained, tmp_path):
     assert "None were measured." in (tmp_path / "b.md").read_text()
 
 
+def test_figures_are_compared_with_those_of_the_same_clips_alone():
+    figure = {"psnr": {"value": 20.0}}
+    card = {"figures": {"dci": figure}, "measured": {"n": 8, "split": "test"}}
+    assert share.compared(card, {"dci": figure}, "test")[0].startswith("the figures of the card")
+    both = share.compared(card, {"dci": {"psnr": {"value": 30.0}}, "swap": {}}, "test")
+    assert both == ["psnr is 30.0 here and 20.0 in the card", "not in the card: swap"]
+    nothing = "the card has no figures of"
+    assert share.compared(card, {"dci": figure}, "val")[0].startswith(nothing)
+    assert share.compared(card, {"swap": {}}, "test")[0].startswith(nothing)
+    # as of an export of a run that was not measured
+    empty = {"figures": {}, "measured": {}}
+    assert share.compared(empty, {"dci": figure}, "test")[0].startswith(nothing)
+
+
 def test_stage_1_alone_and_other_models(command, trained, tmp_path, no_pictures):
     for path in (trained / "checkpoints").glob("*_seq*"):
         path.unlink()
