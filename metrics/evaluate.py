@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,8 +30,6 @@ from utils.tensors import digest
 from utils.weights import Missing
 
 ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
-# files that the figures depend on, and the protocols that read them
-FLAGS_OF_FILES = {"judge": ("swap", "consistency", "pairs"), "fid_weights": ("fid",)}
 DEPARTURE = (
     "no clip on both sides, gradients zeroed, smaller classifiers and judge (all unlike the "
     "notebooks of the release)"
@@ -342,24 +339,11 @@ def measured_already(
     elif measured["checkpoint"] != digest(last):
         return False
     wanted = ("reconstruction", *Evaluation(None, info, dataset, folder, settings, None).wanted)
-    found, files = measured.get("protocols", {}), files_of(settings)
+    found, files = measured.get("protocols", {}), results.files_of(settings)
     of_this = measured.get("epoch"), measured.get("split")
     return of_this == (settings.epochs - 1, settings.split) and all(
         name in found and found[name].get("files", {}) == files.get(name, {}) for name in wanted
     )
-
-
-def files_of(settings: RunSettings) -> dict[str, dict[str, str]]:
-    """The digest of each file that a protocol measures with: {protocol: {flag: digest}}."""
-    named = {
-        flag: digest(Path(path)) for flag in FLAGS_OF_FILES if (path := getattr(settings, flag))
-    }
-    return {
-        protocol: {flag: named[flag]}
-        for flag, protocols in FLAGS_OF_FILES.items()
-        for protocol in protocols
-        if flag in named
-    }
 
 
 def evaluate(
@@ -379,7 +363,7 @@ def evaluate(
     # Fails now, and not after minutes of measuring.
     results.read(folder.metrics)
     task = Evaluation(view, info, dataset, folder, settings, device)
-    outcomes, files = {}, files_of(settings)
+    outcomes, files = {}, results.files_of(settings)
     # fid is first, because its file of weights may be wrong.
     for name in sorted(("reconstruction", *task.wanted), key=lambda name: name != "fid"):
         try:

@@ -15,6 +15,8 @@ from metrics.summary import Outcome
 from metrics.words import short_spread, why_missing
 from utils.errors import UserError
 from utils.files import read_json, write_text
+from utils.settings import RunSettings
+from utils.tensors import digest
 
 MEANING = {
     "reconstruction": "clips decoded from their own codes",
@@ -26,6 +28,8 @@ MEANING = {
     "msd": "benchmark of multi-factor sequential disentanglement: trees and interventions",
     "fid": "Frechet distance of held-out clips and prior samples",
 }
+# files that the figures depend on, and the protocols that read them
+FLAGS_OF_FILES = {"judge": ("swap", "consistency", "pairs"), "fid_weights": ("fid",)}
 HEADER = "protocol,figure,value,standard error,over seeds,clips,split,reported"
 
 
@@ -139,6 +143,19 @@ def table(numbers: dict[str, float], details: dict) -> str:
                 row = (protocol, name, numbers.get(name), spread, over_seeds)
                 rows.writerow((*row, notes["n"], notes["split"], papers))
     return out.getvalue()
+
+
+def files_of(settings: RunSettings) -> dict[str, dict[str, str]]:
+    """The digest of each file that a protocol measures with: {protocol: {flag: digest}}."""
+    named = {
+        flag: digest(Path(path)) for flag in FLAGS_OF_FILES if (path := getattr(settings, flag))
+    }
+    return {
+        protocol: {flag: named[flag]}
+        for flag, protocols in FLAGS_OF_FILES.items()
+        for protocol in protocols
+        if flag in named
+    }
 
 
 def show(dataset_name: str, outcomes: dict[str, Outcome]) -> None:

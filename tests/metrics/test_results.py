@@ -10,7 +10,7 @@ import pytest
 
 from data.pendulum import make
 from metrics import results
-from metrics.evaluate import files_of, measured_already
+from metrics.evaluate import measured_already
 from metrics.results import add, read, show
 from metrics.summary import Measure, Outcome, over_seeds
 from models.vdsm.settings import VDSMSettings
@@ -62,7 +62,7 @@ def test_figures_of_another_checkpoint_or_judge_do_not_count(folder):
     judge.write_bytes(b"first")
     settings = VDSMSettings(seq_len=16, evaluate="swap", epochs=4, judge=str(judge))
     clips = {"data": "pendulum", "split": "test", "n": 8, "epoch": 3, "checkpoint": digest(last)}
-    files = {"warnings": []}, {"warnings": [], "files": files_of(settings)["swap"]}
+    files = {"warnings": []}, {"warnings": [], "files": results.files_of(settings)["swap"]}
     outcomes = {n: Outcome({}, {}, {}, f) for n, f in zip(("reconstruction", "swap"), files)}
     results.add(folder.metrics, "EncDec", clips | {"checkpoint": "another"}, {}, outcomes)
     results.add(folder.metrics, "Seq", clips, {}, outcomes)
