@@ -160,6 +160,9 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
             run = Run(words, parse(words), row.get("minutes"))
         except UserError as error:
             raise UserError(f"{command}: {error}") from None
+        if run.plan.first.on_files or run.plan.first.shares:
+            problem = "found a command on files, and a sweep trains and measures"
+            raise UserError(f"{command}: {problem}: leave it out")
         if run.name in runs:
             problem = f"two runs would write to the folder {run.name}"
             raise UserError(f"{command}: {problem}: give each of the [[rows]] a name")
@@ -333,7 +336,9 @@ def start(
     given.slurm = None if given.slurm is None else settings_of(given.slurm)
     quiet = [] if value_of([*more, ""], "--quiet") else ["--quiet", "True"]
     runs = expanded(content, name, [*more, "--runs_dir", given.runs_dir, *quiet])
-    threads = max(1, len(os.sched_getaffinity(0)) // given.jobs)
+    # other systems than Linux do not tell which cores a process may use
+    affinity = getattr(os, "sched_getaffinity", None)
+    threads = max(1, (len(affinity(0)) if affinity else os.cpu_count() or 1) // given.jobs)
     for run in runs:
         if given.slurm is None and value_of(run.words, "--threads") is None:
             run.words += ["--threads", str(threads)]

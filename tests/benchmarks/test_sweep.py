@@ -120,6 +120,8 @@ def test_presets_name_their_runs_themselves():
         ("base = '--RUN'", "expected one argument"),
         ("base = '--help'", "--help is not for a sweep"),
         ("base = '--fresh=True'", "--fresh is not for a sweep"),
+        ("base = '--generate 2 --out a.gif'", "found a command on files, and a sweep trains"),
+        ("base = '--show'", "found a command on files, and a sweep trains"),
         ("base = ''\n[bars]\npsnr = 3", "found 3 as 'psnr' of [bars], expected text such as"),
         ("base = ''\n[bars]\npsnr = '> 3'", "found '> 3' as 'psnr' of [bars]"),
         ("[grid]\nbs_ = [3]", "unrecognized arguments: --bs_ 3"),
@@ -183,6 +185,11 @@ def test_each_run_has_its_share_of_the_threads(file, capsys, monkeypatch):
     for flags, said in (("--jobs 3", 2), ("--jobs 9", 1), ("--jobs 3 --threads 5", 5)):
         assert sweep.main([text, "--dry_run", *flags.split()]) == 0
         assert f"--threads {said}" in capsys.readouterr().out
+    # macOS and Windows have no such function
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert sweep.main([text, "--dry_run", "--jobs", "3"]) == 0
+    assert "--threads 2" in capsys.readouterr().out
 
 
 # --- the runs ---
