@@ -11,50 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
+import api
 import data
-from models.view import VideoModel
 from pictures.drawing import swap_panel
 from pictures.files import save_gif
 from pictures.sheets import Sheet, beside
-from utils import guards
 from utils.errors import UserError, in_one_line
 from utils.flags import OneLineParser
-from utils.plan import parse
-from utils.run_folder import RunFolder
-from utils.settings import RunSettings
 
 GAP = 24  # px between panels
 
 
-def last_stage(folder: Path) -> tuple[VideoModel, RunSettings]:
-    """The view of the newest checkpoint of the last stage of the run in `folder`, and its settings.
-
-    Raises UserError if there is none.
-    """
-    plan = parse(["--config", str(folder / "config.json"), "--runs_dir", str(folder.parent)])
-    run = RunFolder(plan.first)
-    name, path = list(guards.to_test(plan, run).items())[-1]
-    settings = plan.stages[name]
-    stage = settings.info(name).stage().build(settings)
-    stage.network.load_state_dict(run.load(path, name)["model"])
-    stage.network.eval()
-    return stage.view(), settings
-
-
 def panels(folders: list[Path], clips: int) -> tuple[np.ndarray, float]:
     """The panels of the runs side by side as frames uint8 [T, H, W, 3], and frames per second."""
-    loaded = [last_stage(folder) for folder in folders]
-    names = {settings.dataset_name for _, settings in loaded}
+    loaded = [api.load(folder, device="cpu") for folder in folders]
+    names = {model.settings.dataset_name for model in loaded}
     if len(names) > 1:
         problem = f"found runs on {' and '.join(sorted(names))}, expected one data set"
         raise UserError(f"{problem}: give runs on one of them")
-    dataset = data.load(loaded[0][1])
-    length = min(*(settings.seq_len for _, settings in loaded), dataset.split("test").num_frames)
+    dataset = data.load(loaded[0].settings)
+    length = min(*(model.seq_len for model in loaded), dataset.split("test").num_frames)
     films = []
-    for view, settings in loaded:
-        model = settings.model.upper() if len(settings.model) < 5 else settings.model.capitalize()
-        title = f"{model}: motion of the row, identity of the column"
-        tiles, labels = swap_panel(view, dataset, clips, length, title)
+    for model in loaded:
+        name = model.settings.model
+        name = name.upper() if len(name) < 5 else name.capitalize()
+        title = f"{name}: motion of the row, identity of the column"
+        tiles, labels = swap_panel(model.view, dataset, clips, length, title)
         sheet = Sheet(*tiles.shape[:2], tiles.shape[3], labels, clocked=True)
         films.append(sheet.film(tiles, None))
     return beside(films, GAP), dataset.fps
