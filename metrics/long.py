@@ -16,7 +16,6 @@ from metrics.pendulum import CONTINUE_FROM, angle_error, path_measures, peak, re
 from metrics.summary import Arrays, Measure, Measures, Outcome, figures, spreads
 from metrics.swap import SEEDS, pairing
 from models.view import BLOCK
-from utils.files import replacing
 
 LENGTHS = 40, 60, 160  # frames to which clips are continued; the figures are of frames 17 to these
 WIDTHS, RIDGES = (0.1, 1, 10), (1e-4, 1e-2, 1)  # squared width of the kernel per dimension; ridges
@@ -151,20 +150,21 @@ def measured(task) -> Outcome:
 
 def plot(curves: dict[str, dict[str, list[float]]], path) -> None:
     """Draw the figures of `by_frame` over the frames, of each kind of clip, as a PNG at `path`."""
-    from matplotlib.figure import Figure
+    from utils.style import Plot, in_style  # matplotlib is slow to import
 
     titles = {
         "pose_error_deg": "error of the angle, degrees (median over clips)",
         "identity_accuracy": "share of clips of the right colour",
     }
-    figure = Figure((7, 5), layout="constrained")
-    for axis, (name, title) in zip(figure.subplots(2, 1, sharex=True), titles.items()):
-        for kind, values in curves.items():
-            axis.plot(1 + np.arange(len(values[name])), values[name], label=f"{kind} clips")
-        axis.axvline(CONTINUE_FROM, color="grey", linestyle="--", label="end of the clip encoded")
-        axis.set(title=title, ylim=(0, 1.02) if name == "identity_accuracy" else (0, None))
-        axis.grid(alpha=0.3)
-        axis.legend()
-    axis.set_xlabel("frame")
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=120)
+    with in_style():
+        drawn = Plot(7, 5)
+        for axis, (name, title) in zip(drawn.subplots(2, 1, sharex=True), titles.items()):
+            for kind, values in curves.items():
+                axis.plot(1 + np.arange(len(values[name])), values[name], label=f"{kind} clips")
+            end = "end of the clip encoded"
+            axis.axvline(CONTINUE_FROM, color="grey", linestyle="--", label=end)
+            axis.set(title=title, ylim=(0, 1.02) if name == "identity_accuracy" else (0, None))
+            axis.grid()
+            axis.legend()
+        axis.set_xlabel("frame")
+        drawn.save(path)
