@@ -12,7 +12,7 @@ from metrics.published import FID_NETWORK, as_text, reported
 from metrics.words import DRAWS, short_spread
 
 MOST = 8  # figures
-NAMED = 2  # figures below their bar that the sentence names
+NAMED = 2  # figures that miss their bar, which the sentence names
 
 
 class Line(NamedTuple):
@@ -174,7 +174,7 @@ def _sentence(lines, warnings):
     named = [f"{line.name} ({line.value}, bar: {line.bar})" for line in missed[:NAMED]]
     named += [f"{len(missed) - NAMED} more"] if len(missed) > NAMED else []
     reached = f"{len(lines) - len(missed)} of {len(lines)} figures reach their bar"
-    reached += f"; below it: {', '.join(named)}" if named else ""
+    reached += f"; not reached: {', '.join(named)}" if named else ""
     apart = [lines[key].good for key in ("identity", "motion", "leak") if key in lines]
     if not apart:
         opening = "Without labels, nobody judged whether identity and motion are kept apart"

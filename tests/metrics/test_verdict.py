@@ -46,7 +46,7 @@ def test_the_lines_and_the_sentence(stage1):
     sentence, lines, stage_name, clips = verdict(*measured(stage1=stage1))
     assert (stage_name, clips) == ("EncDec" if stage1 else "Seq", "84 test clips")
     assert sentence == (
-        "Identity and motion are kept apart: 7 of 8 figures reach their bar; below it: "
+        "Identity and motion are kept apart: 7 of 8 figures reach their bar; not reached: "
         "variety of identities drawn from the prior (0.4, bar: at least 0.95)."
     )
     assert 6 <= len(lines) <= MOST and all(all(line[:3]) and line.chance for line in lines)
