@@ -77,7 +77,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(
         stop = partial(signalled, signal.SIGTERM, at)
         codes, errors = together(partial(command_with, stop, [*FLAGS, *sharded]), tmp_path)
         assert codes == [143, 143] and errors[1] == ""
-        assert "resume from the newest checkpoint with: torchrun --nproc_per_node 2" in errors[0]
+        assert "checkpoint with: torchrun --nproc_per_node 2 -- main.py" in errors[0]
         assert (run / "checkpoints" / f"{left}_VDSM_EncDec.pth").exists()
     for flags, count in ((FLAGS, 1), ([*TINY, *sharded], 2)):
         codes, errors = together(partial(command, flags), tmp_path, count)

@@ -10,6 +10,7 @@ import pickle
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
@@ -59,7 +60,8 @@ def rank() -> int:
 def command(flags: list[str]) -> str:
     """The shell command that starts main.py with `flags` on as many processes as this one."""
     each = str(_number("LOCAL_WORLD_SIZE", processes()))
-    start = ["torchrun", "--nproc_per_node", each] if processes() > 1 else ["python"]
+    # without the two dashes, torchrun takes our --start for one of its own flags
+    start = ["torchrun", "--nproc_per_node", each, "--"] if processes() > 1 else ["python"]
     return shlex.join([*start, "main.py", *flags])
 
 
@@ -260,6 +262,8 @@ def share(network: Any, function: Callable) -> Callable:
         return work.get_future().then(lambda done: done.value()[0])
 
     over_processes(network)
+    # weights of 1x1 in an image network: said by every process, and of speed alone
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     shared = torch.nn.parallel.DistributedDataParallel(
         OwnRows(),
         find_unused_parameters=True,  # weights without a gradient keep none, as in one process
