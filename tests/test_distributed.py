@@ -1,5 +1,6 @@
 """Training by two processes is that of one: gradients, weights, files, stops and restarts."""
 
+import shlex
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,9 @@ from data import batches
 from data.base import Clips
 from data.batches import Batches
 from models.settings import DSASettings, UnorderedSettings
+from models.vdsm import image_networks
 from models.vdsm.settings import VDSMSettings
+from tests.small_network import small_network
 from tests.together import together
 from utils import distributed
 from utils.step import Stepper
@@ -25,6 +28,7 @@ DSA = {**SMALL, "conv_dim": 8, "rnn_dim": 4}
 CASES = {  # stage, its settings
     "EncDec": ("EncDec", VDSMSettings(**SIZES)),
     "EncDec, some frames": ("EncDec", VDSMSettings(**SIZES, frames_per_clip=2, lr_identity=0.5)),
+    "EncDec, image network": ("EncDec", VDSMSettings(**SIZES, encoder="resnet18")),
     "Seq": (
         "Seq",
         VDSMSettings(
@@ -67,6 +71,7 @@ def trained(case, steps, dtype, _):
     """Write losses, gradients, weights, buffers and Adam's state after `steps` steps."""
     distributed.join("cpu", 30)
     torch.set_default_dtype(dtype)
+    image_networks.build = small_network  # resnet18 would take seconds
     batches.as_float = lambda frames: frames.movedim(-1, -3).to(dtype) / 255
     trainer = Trainer(*CASES[case])
     left = {"losses": trainer.steps(steps), **trainer.stage.network.state_dict()}
@@ -96,12 +101,25 @@ def assert_near(mine, other, tolerance):
         assert (mine[name] - value).abs().max() <= tolerance * scale, name
 
 
+def test_torchrun_reads_the_command_that_resumes(monkeypatch):
+    """Without the two dashes it took --start for --start-method, and stopped."""
+    from torch.distributed.run import get_args_parser
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    flags = ["--start", "data", "--log_dir", "here"]
+    program, *given = shlex.split(distributed.command(flags))
+    read = get_args_parser().parse_args(given)
+    assert (program, read.nproc_per_node, read.training_script) == ("torchrun", "2", "main.py")
+    assert read.training_script_args == flags and read.log_dir is None
+
+
 @pytest.mark.parametrize(
     "case, dtype, tolerance",
     [
         ("EncDec", torch.float32, 1e-5),
         # in float32, torch's own batch norm is further from the exact statistics than 1e-5
         ("DSA, released", torch.float64, 1e-9),
+        ("EncDec, image network", torch.float64, 1e-9),
     ],
 )
 def test_gradients_of_two_processes_are_those_of_one(tmp_path, case, dtype, tolerance):
