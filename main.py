@@ -46,7 +46,7 @@ def prepared(plan):
 
 def trains(plan):
     """Whether the command trains; several processes do nothing else together."""
-    other = any(settings.dry_run or settings.convert for settings in plan.stages.values())
+    other = any(s.dry_run or s.convert or s.on_files or s.shares for s in plan.stages.values())
     return bool(plan.training) and not other
 
 

@@ -276,6 +276,12 @@ def test_errors_are_one_line_whatever_a_library_says(refused, monkeypatch):
     assert refused() == "main.py: first second\n"
 
 
+def test_commands_on_files_take_one_process_whatever_the_preset_trains():
+    for flags in (["--generate", "2", "--out", "a.gif"], ["--show"], ["--dry_run"]):
+        assert not main.trains(parse(["--preset", "demo", *flags]))
+    assert main.trains(parse(["--preset", "demo"]))
+
+
 def test_figures_that_need_labels_are_refused_before_training(refused, tmp_path):
     for clip in range(10):
         (folder := tmp_path / "films" / str(clip)).mkdir(parents=True)
