@@ -124,7 +124,7 @@ def turn_of(path: Path) -> int:
 
 @contextmanager
 def tensorboard(
-    folder: Path, wanted: bool, begin: int, origin: dict[str, str]
+    folder: Path, wanted: bool, begin: int | None, origin: dict[str, str]
 ) -> Generator[Callable]:
     """Give a function log(tag, value, epoch) that writes into `folder`.
 
@@ -132,7 +132,8 @@ def tensorboard(
     which TensorBoard shows beside the numbers. The file is made when something is first logged.
 
     wanted: if False, the function does nothing. begin: the next epoch; TensorBoard drops what a
-    killed run logged from there on. origin: commit and machine, logged as text.
+    killed run logged from there on; None: nothing is dropped. origin: commit and machine, logged as
+    text.
     """
     if not wanted:
         yield lambda tag, value, epoch: None
@@ -193,7 +194,8 @@ def log_figures(folder: Path, epoch: int, figures: dict, settings: dict) -> None
 
     settings: the flags, which TensorBoard shows beside the figures as hyperparameters.
     """
-    with tensorboard(folder, True, epoch + 1, {}) as log:
+    # an earlier epoch may be measured: what later ones have logged stays
+    with tensorboard(folder, True, None, {}) as log:
         for name, value in figures.items():
             log(f"figures/{name}", value, epoch)
         plain = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in settings.items()}

@@ -37,7 +37,7 @@ from tests.made import WRONG_KINDS
 from tests.tiny import TEST, TINY
 from utils.errors import UserError
 from utils.plan import parse
-from utils.progress import tensorboard
+from utils.progress import log_figures, tensorboard
 from utils.settings import MODELS, StageInfo
 
 # Writes into the page around it what a browser shows of a page, with every part open.
@@ -211,6 +211,17 @@ def test_events_of_a_resumed_run(run, tmp_path):
             for epoch, value in enumerate(values, begin):
                 writer.add_scalar("total loss", value, epoch)
     assert read_events(tmp_path)["scalars"] == {"total loss": {0: 5.0, 1: 3.0}}
+
+
+def test_figures_of_an_earlier_epoch_leave_the_curves_whole(tmp_path):
+    """As --select best measures: it cut the curves behind the best epoch."""
+    line = {epoch: 9.0 - epoch for epoch in range(6)}
+    with tensorboard(tmp_path, True, 0, {"commit": "c"}) as log:
+        for epoch, value in line.items():
+            log("total loss", value, epoch)
+    log_figures(tmp_path, 2, {"swap": 0.5}, {"bs": 3})
+    expected = {"total loss": line, "figures/swap": {2: 0.5}}
+    assert read_events(tmp_path)["scalars"] == expected
 
 
 @pytest.mark.parametrize("earlier_version", [False, True])
