@@ -132,12 +132,12 @@ def read_weights(path: Path) -> Any:
         called = [[str(one)[:60], str(other)[:60]] for one, other in card["clips"]]
         if len(called) != len(clips.static):
             raise ValueError(f"it names {len(called)} clips")
-        given: dict[str, Any] = {
-            "data": card["data"] | where,
-            "figures": _known_figures(card),
-            "clips": called,
-        }
-        card |= given
+        figures, about = _known_figures(card), dict(card["measured"])
+        if figures:
+            about["n"] = max(1, int(about["n"]))
+        given: dict[str, Any] = {"data": card["data"] | where, "figures": figures}
+        card |= given | {"clips": called, "measured": about}
+        as_markdown(card)  # raises if a part of the page is missing
         return Trained(path, settings, info, tensors, int(card["epochs"]), card, clips, densities)
     except UserError as error:
         why = str(error)
@@ -176,7 +176,10 @@ def _known_figures(card):
     """The figures of a card, {protocol: {figure: {'value': number, ...}}}; raises for others."""
     return {
         str(protocol): {
-            str(name): {str(key): None if v is None else float(v) for key, v in figure.items()}
+            str(name): {
+                str(key): None if v is None else float(v)
+                for key, v in ({"value": None} | figure).items()
+            }
             for name, figure in figures.items()
         }
         for protocol, figures in card["figures"].items()

@@ -231,6 +231,9 @@ def setting(name, value):
         (lambda t, c: c.update(epochs="many"), "holds no model of this program"),
         (lambda t, c: c.update(data=[]), "holds no model of this program"),
         (lambda t, c: c.update(figures={"a": {"b": {"value": "x"}}}), "holds no model"),
+        (lambda t, c: c.update(figures={"a": {"b": {"value": 1}}}), "holds no model"),  # of no n
+        (lambda t, c: c.update(measured="text"), "holds no model of this program"),
+        (lambda t, c: c.pop("precision"), "holds no model of this program .'precision'"),
         (setting("model", "vae"), "holds no model of this program .'vae'"),
         (setting("model", []), "holds no model of this program"),
         (setting("dataset_name", "none"), "invalid choice: 'none'"),
