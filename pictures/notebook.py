@@ -14,11 +14,12 @@ import jinja2
 import markdown
 import nbclient
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from markupsafe import Markup
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from utils.errors import UserError, in_one_line
-from utils.files import write_text
+from utils.files import LONGEST_TEXT, regular, write_text
 from utils.flags import OneLineParser
 
 TEMPLATE = Path(__file__).with_name("notebook.html")
@@ -31,7 +32,7 @@ def page(notebook: Any, seconds: float, processor: float, about: str) -> str:
     about: a line on how it was made.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    first = notebook.cells[0].source.splitlines()[0]
+    first = next((line for cell in notebook.cells for line in cell.source.splitlines()), "")
     return environment.from_string(TEMPLATE.read_text()).render(
         title=first.lstrip("# "),
         about=about,
@@ -69,10 +70,17 @@ def main(argv: list[str]) -> int:
     flags.add_argument("page", metavar="PAGE", help="file of the page, HTML")
     flags.add_argument("--about", default="", help="a line on the run and the machine [none]")
     asked = flags.parse_args(argv)
-    path = Path(asked.notebook)
+    path, to = Path(asked.notebook), Path(asked.page)
+    if path.resolve() == to.resolve() or to.is_dir() or not to.parent.is_dir():
+        raise UserError(
+            f"cannot write the page to {to}: give another name, in a folder that is there"
+        )
+    regular(path, LONGEST_TEXT)
     try:
         notebook = nbformat.read(path, 4)
-    except ValueError:
+    except OSError:
+        raise
+    except Exception:  # what is no notebook raises anything from the reader
         raise UserError(f"{path} is not a notebook: give a file .ipynb") from None
     started, spent = time.monotonic(), processor_time()
     place = {"metadata": {"path": path.resolve().parent}}
@@ -80,8 +88,10 @@ def main(argv: list[str]) -> int:
         nbclient.NotebookClient(notebook, timeout=LONGEST, resources=place).execute()
     except CellExecutionError as error:
         raise UserError(f"{path}: a cell failed: {error.ename}: {error.evalue}") from None
+    except (NoSuchKernel, DeadKernelError, CellTimeoutError) as error:
+        raise UserError(f"{path} cannot run ({error}): mend its kernel or its cells") from None
     took = time.monotonic() - started, processor_time() - spent
-    write_text(Path(asked.page), page(notebook, *took, asked.about))
+    write_text(to, page(notebook, *took, asked.about))
     print(f"ran {path} in {took[0]:.0f} s, wrote {asked.page}")
     return 0
 

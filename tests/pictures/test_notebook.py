@@ -1,5 +1,6 @@
 """pictures/notebook.py, and the reader's page in docs/ that it wrote."""
 
+import os
 import re
 from pathlib import Path
 
@@ -75,3 +76,31 @@ def test_what_the_command_refuses(tmp_path, capsys):
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and words in said
     assert not (tmp_path / "a.html").exists()
+
+
+def test_what_is_refused_before_a_cell_runs(tmp_path, capsys):
+    write(tmp_path / "a.ipynb", "print(1)")
+    before = (tmp_path / "a.ipynb").read_bytes()
+    for name, text in (("empty", "{}"), ("list", "[]"), ("number", '{"nbformat": 4, "cells": 3}')):
+        (tmp_path / f"{name}.ipynb").write_text(text)
+    kernel = new_notebook(metadata={"kernelspec": {"name": "none", "display_name": "none"}})
+    nbformat.write(kernel, tmp_path / "kernel.ipynb")
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for name, to, words in (
+        ("empty", "a.html", "is not a notebook"),
+        ("list", "a.html", "is not a notebook"),
+        ("number", "a.html", "is not a notebook"),
+        ("pipe", "a.html", "is a pipe"),
+        ("kernel", "a.html", "No such kernel named none"),
+        ("a", "a.ipynb", "give another name"),
+        ("a", "none/a.html", "give another name"),
+    ):
+        assert main([str(tmp_path / f"{name}.ipynb"), str(tmp_path / to)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and words in said
+    assert (tmp_path / "a.ipynb").read_bytes() == before
+
+
+def test_a_page_of_no_cells_and_of_an_empty_one():
+    assert "<title></title>" in page(new_notebook(), 1, 1, "")
+    assert "<title></title>" in page(new_notebook(cells=[new_markdown_cell("")]), 1, 1, "")
