@@ -166,3 +166,14 @@ def test_a_sharded_optimizer_makes_the_same_weights(tmp_path, monkeypatch):
     )
     assert_near(sharded[0], whole[0] | {"losses": sharded[0]["losses"]}, 0)
     assert not any(name.startswith("exp_avg") for name in sharded[1])
+
+
+@pytest.mark.parametrize("values", ["two", "", "0", "-1", "2 x", "2 2", "2 -1", "2 0 x"])
+def test_wrong_variables_of_torchrun_are_told_in_one_line(monkeypatch, capsys, values):
+    for name, value in zip(("WORLD_SIZE", "RANK", "LOCAL_RANK"), values.split(" ")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="^2$"):
+        distributed.quieten()
+    said = capsys.readouterr().err
+    assert said.startswith("main.py: found WORLD_SIZE='") and said.count("\n") == 1
+    assert "unset them" in said

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 
 ENDED = "another process of the run has ended, or did not answer within --process_timeout"
+VARIABLES = "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"  # that torchrun sets
 POLL = 0.02  # seconds after which a process that waits for the first one looks again
 FAREWELL = 1.0  # seconds for which the first process still answers after an error
 
@@ -40,7 +41,21 @@ def _number(name: str, otherwise: int) -> int:
 
 
 def quieten() -> None:
-    """Before torch is imported: of its own log only errors, and no output but the first's."""
+    """Before torch is imported: of its own log only errors, and no output but the first's.
+
+    Ends the program with status 2 if the variables that torchrun sets do not fit each other.
+    """
+    try:
+        fit = 0 <= rank() < processes()
+        for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+            _number(name, 0)
+    except ValueError:
+        fit = False
+    if not fit:
+        found = ", ".join(f"{n}='{os.environ[n]}'" for n in VARIABLES if n in os.environ)
+        expected = "expected whole numbers, and RANK below WORLD_SIZE"
+        warn(f"found {found} in the environment, {expected}: start with torchrun, or unset them")
+        sys.exit(2)
     if processes() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if rank():
