@@ -53,6 +53,10 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     if given.clips < 1:
         parser.error(f"found --clips {given.clips}, expected a positive integer")
+    if given.to.suffix.lower() != ".gif" or not given.to.parent.is_dir():
+        raise UserError(
+            f"cannot write {given.to}: give a name that ends in .gif, in a folder that is there"
+        )
     film, fps = panels([given.runs_dir / run for run in given.runs], given.clips)
     try:
         save_gif(given.to, film, fps)

@@ -13,6 +13,7 @@ written to runs/FILE.md. The exit status is 1 if a run has failed.
 
 import functools
 import itertools
+import math
 import os
 import re
 import shlex
@@ -147,6 +148,9 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
         if not isinstance(row, dict):
             raise UserError(f"{place}: found {row!r} among the rows, expected [[rows]]: correct it")
         checked(row, ROW_KEYS, f"{place}, [[rows]]")
+        if not 0 <= row.get("minutes", 0) < math.inf:
+            problem = f"found {row['minutes']} as 'minutes', expected a positive number"
+            raise UserError(f"{place}, [[rows]]: {problem}: correct it")
     bars_of(content, place)
     axes = _grid(content.get("grid", {}), place)
     for *point, row in itertools.product(*axes, rows):

@@ -30,8 +30,12 @@ def test_each_run_has_a_panel_of_the_same_clips(trained, monkeypatch, capsys):
 def test_mistakes_are_one_line(trained, capsys):
     flags = ["--runs_dir", str(trained.parent), "--to", str(trained.parent / "none" / "film.gif")]
     for argv, words in (
-        (["demo", "other", *flags], "other: give the folder of a run"),
+        (
+            ["demo", "other", *flags[:3], str(trained.parent / "film.gif")],
+            "other: give the folder of a run",
+        ),
         (["demo", *flags], "cannot write"),
+        (["demo", *flags[:3], str(trained / "metrics.json")], "a name that ends in .gif"),
     ):
         assert side_by_side.main(argv) == 2
         line = capsys.readouterr().err

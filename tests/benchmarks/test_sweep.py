@@ -110,6 +110,8 @@ def test_presets_name_their_runs_themselves():
         ("rows = 3", "expected tables [[rows]]"),
         ("rows = [3]", "found 3 among the rows"),
         ("[[rows]]\nminutes = 'x'", "found 'x' as 'minutes', expected a number"),
+        ("[[rows]]\nminutes = -3", "found -3 as 'minutes', expected a positive number"),
+        ("[[rows]]\nminutes = nan", "found nan as 'minutes', expected a positive number"),
         ("[[rows]]\nflag = ''", "found 'flag' (did you mean flags?)"),
         ("[grid]\nseed = 3", "found 3 as 'seed' of [grid], expected a list"),
         ("[grid]\nseed = []", "found [] as 'seed' of [grid], expected a list"),
