@@ -75,7 +75,7 @@ def load(
 
 def read(path: Path) -> Trained:
     """The trained stage in a file, whose suffix decides how it is read: see READERS."""
-    return READERS.get(path.suffix, _from_checkpoint)(path)
+    return READERS.get(path.suffix.lower(), _from_checkpoint)(path)
 
 
 def _adopt(state):

@@ -4,6 +4,7 @@ What a user can mend is told before torch is imported. Nothing is written but th
 """
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from data.base import Dataset
 from pictures.files import save_gif, save_mp4, save_png, sheet
 from utils import hub
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import regular, replacing
 from utils.flags import value_of
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings
@@ -49,9 +50,11 @@ def trained(settings: RunSettings) -> Path | str:
 
     Raises UserError if there is none. A name on the Hub is not looked up.
     """
-    if (name := settings.weights) and not name.startswith(hub.PREFIX) and not Path(name).is_file():
-        raise UserError(f"--weights {name}: found no such file")
-    if name:
+    if name := settings.weights:
+        if not name.startswith(hub.PREFIX):
+            if not Path(name).exists():
+                raise UserError(f"--weights {name}: found no such file")
+            regular(name)
         return name
     folder = RunFolder(settings)
     held = any(folder.checkpoints.glob("*.pth"))
@@ -83,7 +86,7 @@ def new_file(flag: str, name: str, suffixes: tuple[str, ...]) -> Path:
     path = Path(name)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{flag} {path}: {_kinds(suffixes)}")
-    if path.exists():
+    if os.path.lexists(path):  # also a link that leads nowhere
         raise UserError(f"{flag} {path} is already there: give another name, or move it away")
     if not path.parent.is_dir():
         raise UserError(f"{flag} {path}: found no folder {path.parent}: make it first")

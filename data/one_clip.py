@@ -45,7 +45,8 @@ def read(source: Any, length: int | None = None, step: int = 1) -> np.ndarray:
     refuse_unreadable(source)
     path = Path(source)
     if path.suffix.lower() == ARRAY and path.is_file():
-        return _fitted(arrays.mapped(path)[::step], length, str(path))
+        frames = arrays.mapped(path)
+        return _fitted(frames[::step] if frames.ndim else frames, length, str(path))
     try:
         frames = list(islice(decode(path, step), length))
     except BadFile as error:

@@ -152,7 +152,8 @@ def test_stage_1_alone_and_other_models(command, trained, tmp_path, no_pictures)
 
 
 def test_commands_on_files_take_it(command, refused, exported, tmp_path):
-    file = shutil.copy(exported / "whole.safetensors", tmp_path)
+    # --export_weights takes a suffix in capitals too
+    file = shutil.copy(exported / "whole.safetensors", tmp_path / "WHOLE.SAFETENSORS")
     given = "--weights", file, *RUN[2:], "--out", "o.npz"
     assert command(*given, "--generate", 2, "--seed", 1).code == 0
     with np.load(tmp_path / "o.npz") as made:

@@ -170,6 +170,10 @@ def test_the_best_checkpoint(command, refused, trained, tmp_path, no_pictures):
         ("--encode . --out o.gif", ". holds no pictures"),
         ("--encode huge.npy --out o.gif", "pictures of at most 89,000,000 pixels"),
         ("--encode clip.gif --out o.gif --RUN other", "found no checkpoint in runs/other"),
+        ("--encode number.npy --out o.gif", "number.npy is int64 [], expected uint8 [T, H, W, 3]"),
+        ("--generate 1 --out nowhere.gif", "--out nowhere.gif is already there"),
+        ("--generate 1 --out o.gif --weights .", ". is a folder, expected a regular file"),
+        ("--generate 1 --out o.gif --weights=", "--weights is empty"),
         ("--encode clip.gif --out o.gif --stage2.out x", "this flag is of the whole run"),
     ],
 )
@@ -177,11 +181,13 @@ def test_what_cannot_be_done_is_told_in_one_line(refused, trained, tmp_path, cli
     for name in ("text.mp4", "text.npy", "text.txt"):
         (tmp_path / name).write_text("no clip")
     np.save(tmp_path / "short.npy", clips[:3])
+    np.save(tmp_path / "number.npy", 3)
+    (tmp_path / "nowhere.gif").symlink_to("absent.gif")
     # a hole of 4.8 GB
     np.lib.format.open_memmap(tmp_path / "huge.npy", "w+", np.uint8, (16, 10**4, 10**4, 3))
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert words in refused(*RUN, *flags.split())
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_mistakes_are_told_before_torch_is_imported(tmp_path):

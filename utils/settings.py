@@ -330,6 +330,9 @@ class RunSettings:
             if path and not Path(path).is_file():
                 found = "is no regular file" if Path(path).exists() else "found no such file"
                 raise UserError(f"--{name} {path}: {found}: leave it out")
+        for name in ("encode", "out", "weights", "export_weights", "push_to"):
+            if getattr(self, name) == "":  # else the command would go on without the flag
+                raise UserError(f"--{name} is empty: is a variable of the shell not set?")
         if self.half and not self.export_weights:
             raise UserError("--half True is for --export_weights FILE: give both")
         if (self.convert is None) != (self.to is None):
