@@ -70,12 +70,22 @@ def load(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("found no CUDA GPU: use device='cpu' or device='auto'")
-    return Model(read(path), torch.device(device))
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'") from None
+    return Model(read(path), where)
 
 
 def read(path: Path) -> Trained:
     """The trained stage in a file, whose suffix decides how it is read: see READERS."""
     return READERS.get(path.suffix.lower(), _from_checkpoint)(path)
+
+
+def _positive(name, number):
+    """Raise UserError unless `number` is None or a whole number of at least 1."""
+    if number is not None and not (isinstance(number, (int, np.integer)) and number > 0):
+        raise UserError(f"{name} is {number!r}, expected a whole number of at least 1")
 
 
 def _adopt(state):
@@ -174,6 +184,7 @@ class Model:
         A stage of single frames also takes shorter clips. Raises UserError for other clips that
         are too short, and for what is no clip.
         """
+        _positive("frames", frames)
         length = frames or self.seq_len
         batch = isinstance(clips, (list, tuple)) or getattr(clips, "ndim", 4) == 5
         if batch and len(clips):
@@ -202,6 +213,7 @@ class Model:
 
         Raises UserError for more frames than there are codes, if the model cannot continue a clip.
         """
+        _positive("frames", frames)
         static, dynamic = (torch.tensor(np.asarray(c, np.float32)) for c in (static, dynamic))
         if static.dim() == 1:
             return self.decode(static[None], dynamic[None], frames)[0]
@@ -243,6 +255,10 @@ class Model:
         that a run or a test with --draw_from fitted has left beside the checkpoint; UserError if it
         is not there. Default: as in training, if it is there.
         """
+        _positive("clips", clips)
+        _positive("frames", frames)
+        if draw_from not in (None, "prior", "fitted"):
+            raise UserError(f"draw_from is {draw_from!r}, expected 'prior' or 'fitted'")
         there = self._trained.densities or RunFolder.densities(self.path).exists()
         self.view.draw_from = draw_from or (self.settings.draw_from if there else "prior")
         with undisturbed(self._device) if seed is not None else nullcontext():
@@ -261,6 +277,8 @@ class Model:
         the eight that vary most there. T is 1 where one frame shows all that the code changes.
         """
         codes = self.encode(clip)
+        if codes.static.ndim > 1:
+            raise UserError(f"found {len(codes.static)} clips: give one")
         drawn = self.sample(DRAWS, self.seq_len, seed)
         others = self.encode(drawn, len(codes.dynamic) if codes.dynamic.ndim == 2 else None)
         together = (np.concatenate([one[None], more]) for one, more in zip(codes, others))

@@ -253,3 +253,21 @@ def test_what_is_no_clip(tmp_path, monkeypatch, demo, clip, words):
         (tmp_path / name).write_text("text")
     with pytest.raises(UserError, match=words):
         demo.encode(clip)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda model: model.encode(clips(1)[0], -1), "frames is -1, expected a whole number"),
+        (lambda model: model.encode(clips(1)[0], 3.5), "frames is 3.5, expected a whole number"),
+        (lambda model: model.sample(0), "clips is 0, expected a whole number of at least 1"),
+        (lambda model: model.sample(1, 0), "frames is 0, expected a whole number of at least 1"),
+        (lambda model: model.sample(1, draw_from="fit"), "draw_from is 'fit', expected 'prior'"),
+        (lambda model: model.continue_(clips(1, 16)[0], 0), "frames is 0, expected a whole"),
+        (lambda model: model.traverse(clips(2, 16)), "found 2 clips: give one"),
+        (lambda model: load(model.path, device="gpu"), "device is 'gpu', expected 'auto'"),
+    ],
+)
+def test_what_a_model_cannot_do(demo, call, words):
+    with pytest.raises(UserError, match=words):
+        call(demo)
