@@ -5,7 +5,10 @@ values. Anything else is completed as before, for instance the names of files. I
 """
 
 import string
+import sys
 
+from utils.errors import in_one_line
+from utils.flags import OneLineParser
 from utils.plan import parser_of
 from utils.presets import preset_names
 from utils.settings import DATASETS, MODELS, RunSettings, settings_class
@@ -55,5 +58,15 @@ def script() -> str:
     return SCRIPT.substitute(values="\n".join(lines), flags=" ".join(offered))
 
 
-if __name__ == "__main__":
+@in_one_line
+def main(argv: list[str]) -> int:
+    """Print the file; returns the exit status."""
+    OneLineParser("python -m utils.completion", description=__doc__.splitlines()[0]).parse_args(
+        argv
+    )
     print(script(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,11 +1,13 @@
 """The completion file, as bash itself uses it."""
 
+import errno
 import shutil
 import subprocess
 
 import pytest
 
-from utils.completion import script, values_by_flag
+from utils import completion
+from utils.completion import main, script, values_by_flag
 
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
@@ -32,3 +34,16 @@ def test_bash_completes_flags_values_and_leaves_other_programs_alone():
     assert completed("python", "/some/main.py", "--preset", "readme-s") == ["readme-sprites"]
     assert completed("python", "main.py", "--source", "") == []  # bash completes file names
     assert completed("python", "other.py", "--mod") == []
+
+
+def test_the_command_takes_no_words_and_tells_of_a_full_disk(capsys, monkeypatch):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["zsh"])
+    assert capsys.readouterr().err.count("\n") == 1
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(completion, "script", full)
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("a file: No space left on device")
