@@ -21,7 +21,7 @@ import utils.run_folder
 from tests.torture import damage, files, judge, kills, server, work
 from tests.torture.cases import Case, trained
 
-COUNTS = {"kills": 4, "files": 6, "data": 4, "lines": 20, "nan": 1, "limits": 2}
+COUNTS = {"kills": 2, "files": 4, "data": 3, "lines": 10, "nan": 1, "limits": 1}
 SEED, TRIES = 1, 6
 resume, sound_main = train_test.resume, main.main
 

@@ -155,6 +155,7 @@ def test_stage_2_takes_stage_1s_split(run, command, tmp_path):
     assert not list((tmp_path / "models" / "release_test").glob("*_seq.pth"))
 
 
+@pytest.mark.slow
 def test_mug_as_the_release_trained_it(run, tmp_path, monkeypatch):
     quick = functools.partial(judge.load_or_train_judge, steps=2, width=2)
     monkeypatch.setattr(evaluate, "load_or_train_judge", quick)

@@ -238,6 +238,7 @@ def test_dry_run_counts_what_a_run_leaves(command, trained):
         assert sum(found["networks"].values()) == found["parameters"] <= numbers
 
 
+@pytest.mark.slow
 def test_from_another_folder(tmp_path):
     flags = [*TINY, "--dry_run", "True"]
     done = subprocess.run(

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.killed import MOMENTS
 from tests.runs import assert_same_checkpoint, checkpoint
 from tests.tiny import TINY
@@ -13,6 +15,7 @@ from tests.tiny import TINY
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(command, tmp_path, trained_once):
     run = tmp_path / "runs" / "demo"
     for moment in MOMENTS:

@@ -67,6 +67,7 @@ def test_a_gpu_multiplies_in_tf32_only_if_asked(monkeypatch, tf32):
 # --- training ---
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_bf16_ends_as_an_undisturbed_one(command, tmp_path, kill_at, monkeypatch):
     bf16.emulate(monkeypatch.setattr)
     assert command(*BF16, "--RUN", "undisturbed").code == 0
@@ -84,6 +85,7 @@ def test_a_killed_run_in_bf16_ends_as_an_undisturbed_one(command, tmp_path, kill
 
 
 @pytest.mark.parametrize("first, second", [("fp32", "bf16"), ("bf16", "fp32")])
+@pytest.mark.slow
 def test_a_checkpoint_moves_between_precisions(
     first, second, command, trained_once, tmp_path, kill_at, monkeypatch
 ):

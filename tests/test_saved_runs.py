@@ -37,6 +37,7 @@ def test_flags_override_a_config(trained):
     assert plan.stages["EncDec"].lr_VDSMEncDec == 0.002
 
 
+@pytest.mark.slow
 def test_config_of_one_stage_and_then_of_both(command, tmp_path):
     assert command(*TINY, "--epochs", 1, *STAGE_1, "--fresh", "True").code == 0
     saved = tmp_path / "runs" / "demo" / "config.json"
@@ -98,6 +99,7 @@ def test_both_false_tests_the_newest_or_the_named_checkpoints(command, refused, 
     assert "--rnn_dim is 9 here and 8 there" in refused(*TINY, *TEST, "--rnn_dim", 9)
 
 
+@pytest.mark.slow
 def test_each_stage_is_tested_with_its_own_identity_layers(command, tmp_path):
     """With --fidelity release, stage 2 trains the identity layers on, and keeps its own."""
     flags = [*TINY, "--fidelity", "release", "--epochs", 1]

@@ -36,6 +36,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert len(losses) == 8  # no epoch was lost
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_an_epoch_too(command, tmp_path, kill_at, events):
     """Weights, noise, losses, curves and pictures are those of an unbroken run."""
     flags = [

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import parts, rows
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path, capsys):
     file = tmp_path / "parts.json"
     parts.main(["--quick", "--rows", "dsa", "--json", str(file)])

@@ -119,6 +119,7 @@ class Fake:
         return 100 * self.threads
 
 
+@pytest.mark.slow
 def test_a_remote_variant_answers():
     """The process of a variant starts, takes a turn, tells its peak, and ends."""
     with turns._started("demo-stage2", "fp32", 1, False) as variant:
