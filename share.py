@@ -33,7 +33,8 @@ from utils.settings import (
 CLIPS = 8  # held-out clips whose codes travel along
 LONGEST = 10_000  # frames of a clip
 CLASSIFIED = 8  # clips on which classifiers of codes may differ where a figure is measured again
-NAMED = "model", "seed", "fidelity", "draw_from", "precision"  # of the groups that stay at home
+# settings of a card whose groups are otherwise left out of it, see `travelling`
+NAMED = "model", "seed", "fidelity", "draw_from", "precision"
 EXTRA = ("clips/static", "clips/dynamic"), "density/"  # names of tensors beside the network's
 ALL_MODELS = Path(__file__).resolve().parent / "weights"
 
@@ -78,6 +79,8 @@ def refuse_at_once(settings: RunSettings) -> None:
         raise UserError("found --weights and --export_weights: give one of them")
     if c.show and (c.export_weights or c.push_to):
         raise UserError("found --show beside --export_weights or --push_to: give one of them")
+    if c.show and c.out:
+        raise UserError("--out is not for --show, which writes into runs/show: leave it out")
     if c.weights:
         trained(c)
     if c.export_weights:
@@ -99,8 +102,8 @@ def refuse_at_once(settings: RunSettings) -> None:
 
 def travelling(cls: type[RunSettings]) -> list[str]:
     """Names of the settings in a card: how a model was trained, and not where."""
-    home = (BASICS, OUTPUT, FILES, MACHINE)
-    names = [f.name for f in fields(cls) if f.metadata["group"] not in home or f.name in NAMED]
+    left_out = (BASICS, OUTPUT, FILES, MACHINE)
+    names = [f.name for f in fields(cls) if f.metadata["group"] not in left_out or f.name in NAMED]
     return [name for name in names if name not in ("data_dir", "source")]
 
 

@@ -17,8 +17,9 @@ from utils import hub
 from utils.errors import UserError
 from utils.files import regular, replacing
 from utils.flags import value_of
+from utils.modules import module
 from utils.run_folder import RunFolder
-from utils.settings import RunSettings
+from utils.settings import DATASETS, RunSettings
 
 SUFFIXES = ".gif", ".mp4", ".png", ".npz"
 MOST = 20_000  # frames of one result
@@ -40,7 +41,7 @@ def use(settings: RunSettings, argv: list[str]) -> None:
     # --draw_from has a default, and only the command's own word overrides that of the run
     given = settings.draw_from != "prior" or value_of(argv, "--draw_from")
     what, arrays, grid = result(model, settings, settings.draw_from if given else None)
-    write(out, arrays, grid)
+    write(out, arrays, grid, rate_of(model.settings.dataset_name))
     if not settings.quiet:
         print(f"wrote {out}: {what} ({path})")
 
@@ -51,6 +52,8 @@ def trained(settings: RunSettings) -> Path | str:
     Raises UserError if there is none. A name on the Hub is not looked up.
     """
     if name := settings.weights:
+        if settings.select == "best":
+            raise UserError("--select best chooses a checkpoint of --RUN; --weights is one model")
         if not name.startswith(hub.PREFIX):
             if not Path(name).exists():
                 raise UserError(f"--weights {name}: found no such file")
@@ -131,8 +134,16 @@ def result(
     return what, {"static": static, "dynamic": dynamic, "frames": made}, made[None, None]
 
 
-def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray) -> None:
-    """Write the arrays (.npz) or the pictures of `grid` to the new file `out`."""
+def rate_of(dataset_name: str) -> int:
+    """Frames per second of the clips of a data set, which need not be there."""
+    return getattr(module(DATASETS[dataset_name]), "FIELDS", {}).get("fps", Dataset.fps)
+
+
+def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray, fps: int) -> None:
+    """Write the arrays (.npz), or the pictures of `grid`, to the new file `out`.
+
+    grid: uint8 [rows, columns, T, 64, 64, 3]. fps: frames per second of a GIF or MP4.
+    """
     kind = out.suffix.lower()
     if kind == ".npz":
         with replacing(out) as beside, open(beside, "wb") as file:
@@ -144,4 +155,4 @@ def write(out: Path, arrays: dict[str, np.ndarray], grid: np.ndarray) -> None:
         save_png(out, sheet(tiles))
     else:
         frames = np.stack([sheet(grid[:, :, t]) for t in range(grid.shape[2])])
-        (save_gif if kind == ".gif" else save_mp4)(out, frames, Dataset.fps)
+        (save_gif if kind == ".gif" else save_mp4)(out, frames, fps)

@@ -174,6 +174,8 @@ def test_commands_on_files_take_it(command, refused, exported, tmp_path):
         ("--export_weights a.safetensors --push_to me", "found 'me', expected hf://USER/NAME"),
         ("--push_to me/model", "--push_to needs a file"),
         ("--show --export_weights a.safetensors", "found --show beside --export_weights"),
+        ("--show --out a.gif", "--out is not for --show"),
+        ("--weights old.safetensors --select best --show", "--select best chooses a checkpoint"),
         ("--weights old.safetensors", "needs a task"),
         ("--weights old.safetensors --show", "old.safetensors is truncated, damaged or no weights"),
         ("--weights absent.safetensors --show", "found no such file"),

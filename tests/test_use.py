@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import use
 from data import one_clip
 from data.decoders import decode
 from models import load
@@ -244,3 +245,7 @@ def test_the_python_of_the_documents(trained, two_clips, monkeypatch, page):
         if " = " in line and "uint8 [" in line and "dimensions" not in line:
             shape = line.partition("uint8 ")[2]
             assert str([*names[line.split()[0]].shape]) == shape, line
+
+
+def test_films_have_the_rate_of_the_data_set():
+    assert use.rate_of("MUG-FED") == 16 and use.rate_of("pendulum") == 10

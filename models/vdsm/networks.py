@@ -51,6 +51,7 @@ class Heads(nn.Module):
         self.identity = nn.Linear(IDENTITY_HIDDEN, 2 * experts)
 
     def features(self, x):
+        """The features [B, width] of frames x [B, 3, 64, 64]. Each subclass has its own."""
         raise NotImplementedError
 
     def forward(self, x):
