@@ -124,7 +124,8 @@ def result(
         columns = math.ceil(math.sqrt(len(made)))
         empty = np.zeros((-len(made) % columns, *made.shape[1:]), np.uint8)
         grid = np.concatenate([made, empty]).reshape(-1, columns, *made.shape[1:])
-        return f"{len(made)} new clips of {frames} frames", {"frames": made}, grid
+        number = "1 new clip" if len(made) == 1 else f"{len(made)} new clips"
+        return f"{number} of {frames} frames", {"frames": made}, grid
     motion, identity = c.transfer or (c.encode, c.encode)
     dynamic, static = model.encode(motion).dynamic, model.encode(identity).static
     made = model.decode(static, dynamic, c.continue_to)
