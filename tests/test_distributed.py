@@ -137,8 +137,9 @@ def without_idle(left):
 
     Their gradient is rounding alone, which Adam makes steps of. Running means contain them.
     """
-    idle = {n for n in left if n.endswith("bias") and f"gradient of {n}" in left}
-    idle = {n for n in idle if left[f"gradient of {n}"].abs().max() < 1e-8}
+    biases = {n for n in left if n.endswith("bias")}
+    gradients = {n: left.get(f"gradient of {n}") for n in biases}  # None: does not train
+    idle = {n for n, g in gradients.items() if g is not None and g.abs().max() < 1e-8}
     means = {n for n in left if idle and "running_mean" in n}
     return {name: value for name, value in left.items() if name not in idle | means}
 
@@ -146,10 +147,10 @@ def without_idle(left):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_weights_after_50_steps_are_those_of_one_process(tmp_path, case):
-    """In float64, to 1e-9."""
+    """In float64, to 1e-9. Gradients, which amplify rounding, are compared after one step above."""
     given = 50, torch.float64
     (one,), two = (left_by(case, tmp_path / str(count), count, *given) for count in (1, 2))
-    one = without_idle(one)
+    one = {name: v for name, v in without_idle(one).items() if "gradient" not in name}
     assert_near({name: two[0][name] for name in one}, one, 1e-9)
     assert_near(two[1], two[0], 0)
 
