@@ -47,11 +47,12 @@ class Cache:
         for line in lines:
             try:
                 entry = json.loads(line)
-                key, count, _ = entry.pop("key"), entry["frames"], entry["pixels"]
+                key, count, pixels = entry.pop("key"), entry["frames"], entry["pixels"]
                 fits = entry["first"] == total and (total + count) * FRAME_BYTES <= size
                 size_of_pictures = [type(side) for side in entry.get("size", [1, 1])]
                 fits = fits and size_of_pictures == [int, int]
-                fits = fits and type(count) is int and count > 0 and isinstance(key, str)
+                fits = fits and type(count) is int and count > 0
+                fits = fits and isinstance(key, str) and isinstance(pixels, str)
                 if entry["version"] != VERSION or not fits or not line.endswith("\n"):
                     break
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -314,6 +314,14 @@ def test_a_changed_frame_is_decoded_again(made, tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+def test_a_digest_of_the_wrong_kind_is_decoded_again(made, tmp_path):
+    first, index = videos.load(config(tmp_path, made)), tmp_path / "video-folder.cache/clips.jsonl"
+    entry, *rest = map(json.loads, index.read_text().splitlines())
+    entry["pixels"] = [entry["pixels"]]
+    index.write_text("".join(json.dumps(line) + "\n" for line in [entry, *rest]))
+    assert videos.load(config(tmp_path, made)).fingerprint == first.fingerprint
+
+
 def test_a_known_cache_is_not_read_whole(made, tmp_path, monkeypatch):
     videos.load(config(tmp_path, made))
     monkeypatch.setattr(video_cache.Cache, "damaged", None)
