@@ -17,7 +17,7 @@ NEUTRAL = {
     "report": False, "remeasure": False, "draw_from": "prior", "runs_dir": "./runs/",
     "quiet": False, "device": "auto", "threads": 0, "precision": "fp32", "cuda_graph": True,
     "shard_optimizer": False, "process_timeout": 600,
-    "lr_identity": 1.0, "start": "torch", "frames_per_clip": 0, "foresight": 0.0,
+    "lr_identity": 1.0, "lr_identity_last": None, "start": "torch", "frames_per_clip": 0, "foresight": 0.0,
     "with_first_frame": False, "transfer": None, "encode": None, "generate": None,
     "continue_to": None, "traverse": False, "out": None, "select": "last", "weights": None,
     "export_weights": None, "half": False, "push_to": None, "show": False,

@@ -24,6 +24,9 @@ DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
 KERNEL = 4
 # The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# Of --start all: how far the experts lie apart, in units of what they share, and the gain of the
+# first and the last layer. Chosen among .7, 2 and 5 (docs/RECIPES.md).
+APART, FAINT = 2.0, 0.3
 SMALLEST_SCALE = 1e-6  # where softplus underflows to 0, every log density would be infinite
 LARGEST = 1e6  # bound of scales and predicted poses: their squares and gradients stay finite
 
@@ -150,7 +153,7 @@ class MixtureOfExpertsDecoder(nn.Module):
     def __init__(self, pose_dim, experts, widths=DECODER_WIDTHS, banks=None):
         super().__init__()
         banks = experts if banks is None else banks
-        channels = (pose_dim + experts, *widths, 3)
+        self.pose_dim, channels = pose_dim, (pose_dim + experts, *widths, 3)
         self.kernels, self.biases = nn.ParameterList(), nn.ParameterList()
         for c_in, c_out in zip(channels[:-1], channels[1:]):
             bank = torch.empty(banks, c_in, c_out, KERNEL, KERNEL)
@@ -163,6 +166,31 @@ class MixtureOfExpertsDecoder(nn.Module):
     def start_at(self, mean):
         """Let pictures start at the colour `mean` [3] in (0, 1), for instance that of the data."""
         self.biases[-1].copy_(torch.logit(mean).expand_as(self.biases[-1]))
+
+    @torch.no_grad()
+    def start_together(self):
+        """Let the experts differ from one common network that keeps the variance of its input.
+
+        The release's start shrinks what passes a layer a hundredfold, and takes many steps to grow.
+        """
+        experts, pose_dim = len(self.kernels[0]), self.pose_dim
+
+        def around_one(shape):
+            """[K, *shape]: unit variance in every blend of equal parts."""
+            common, own = torch.randn(shape), torch.randn(experts, *shape)
+            return (common + APART * own) / math.sqrt(1 + APART**2 / experts)
+
+        for kernel in self.kernels[1:]:
+            # Of 16 positions, a stride of 2 lets 4 reach each pixel; LeakyReLU halves the power.
+            kernel.copy_(around_one(kernel.shape[1:]) * math.sqrt(2 / (4 * kernel.shape[1])))
+        self.kernels[-1].mul_(FAINT)  # so that pictures start near the mean colour
+        # The poses are noise at first. A strong bias lets the experts differ without them.
+        first = around_one(self.kernels[0].shape[1:]) * FAINT
+        first[:, :pose_dim] /= math.sqrt(pose_dim)
+        first[:, pose_dim:] *= 2
+        self.kernels[0].copy_(first)
+        own = torch.randn_like(self.biases[0])
+        self.biases[0].copy_(torch.randn(own.shape[1:]) + APART / 2 * own)
 
     def forward(self, z, w):
         dtype = precision.dtype_of(self, w.dtype)

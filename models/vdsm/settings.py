@@ -43,12 +43,16 @@ class VDSMSettings(RunSettings):
     "Learning rate of Adam in stage 2."
     lr_identity: float = flag(1.0, STAGE, kind=number, low=0, stage="EncDec")
     "Share of the learning rate of stage 1 for the layers of s."
+    lr_identity_last: float = flag(None, STAGE, kind=number, low=0, stage="EncDec")
+    """The same for the two last layers of s alone, whose weights are as small as 1/K. Default:
+    --lr_identity."""
     kl: str = flag("analytic", STAGE, choices=("analytic", "mc"))
     "KL terms in closed form, or by Monte Carlo as in the release."
-    start: str = flag("torch", STAGE, choices=("torch", "data", "weights", "scales"))
+    start: str = flag("torch", STAGE, choices=("torch", "data", "weights", "scales", "all"))
     """Initial weights: torch's, or adapted to data (stage 1: unit variance in every encoder layer,
     s spread by 1/K with posterior scale 1/K, pictures at the mean colour; stage 2: posterior scales
-    of 0.03 for d and 0.05 for z). scales: the posterior scales alone; weights: the rest alone."""
+    of 0.03 for d and 0.05 for z). scales: the posterior scales alone; weights: the rest alone. all:
+    as data, and experts that start near one common decoder with unit variance in every layer."""
     frames_per_clip: int = flag(0, STAGE, low=0)
     """Frames drawn at random from each sample. Stage 1 trains on these frames; stage 2 trains on
     the pixels of these frames. 0, or more than there are, takes all."""

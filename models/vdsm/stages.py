@@ -81,11 +81,13 @@ class EncDecStage(VDSMStage):
 
     def trainable(self):
         """The parameters that train; those of s at the share --lr_identity of the rate."""
-        groups = {1.0: []}
+        c, groups = self.settings, {1.0: []}
+        last = c.lr_identity if c.lr_identity_last is None else c.lr_identity_last
         for name, parameter in self.network.named_parameters():
             if not parameter.requires_grad:
                 continue  # of a frozen encoder
-            share = self.settings.lr_identity if "identity" in name else 1.0
+            share = c.lr_identity if "identity" in name else 1.0
+            share = last if name.startswith("identity.") else share
             groups.setdefault(share, []).append(parameter)
         return groups
 
@@ -93,9 +95,11 @@ class EncDecStage(VDSMStage):
         if self.settings.encoder_weights != "none":
             self.network.encoder.read(self.settings.encoder_weights)
         start, scale = self.settings.start, 1 / self.settings.n_e_w
-        if start in ("data", "scales"):
+        if start in ("data", "scales", "all"):
             self.network.identity.start_scale_at(scale)
-        if start in ("data", "weights"):
+        if start == "all":
+            self.network.decoder.start_together()
+        if start in ("data", "weights", "all"):
             self.network.decoder.start_at(mean_colour(batches.clips))
             drawn = batches.draw(0, START_CLIPS)
             frames = drawn[0].shape[1]
@@ -133,7 +137,7 @@ class SeqStage(VDSMStage):
         return cls(settings, encdec)
 
     def start_from(self, batches):
-        if self.settings.start in ("data", "scales"):
+        if self.settings.start in ("data", "scales", "all"):
             self.network.start_scales_at(**START_SCALES)
 
     def codes(self, batches, clip, time):

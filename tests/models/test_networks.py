@@ -12,6 +12,7 @@ from models.vdsm.encdec import EncDec, mixing_weights
 from models.vdsm.networks import (
     DECODER_WIDTHS,
     ENCODER_WIDTHS,
+    FAINT,
     Blurred,
     ClipByClip,
     Combiner,
@@ -25,6 +26,7 @@ from models.vdsm.networks import (
 )
 from models.vdsm.seq import Seq
 from models.vdsm.settings import VDSMSettings
+from models.vdsm.stages import EncDecStage
 
 N, T, K, POSE, DYNAMICS, RNN = 2, 3, 4, 5, 6, 7
 SMALL = {"enc_widths": (4, 5, 3, 6, 7), "dec_widths": (8, 6, 5, 4)}
@@ -110,6 +112,41 @@ def test_decoder_starts_at_a_colour():
     pictures = torch.sigmoid(decoder(torch.randn(N, T, POSE), w))
     expected = colour[:, None, None].expand_as(pictures)
     torch.testing.assert_close(pictures, expected, atol=0.03, rtol=0)
+
+
+def test_experts_start_near_one_decoder_that_passes_what_it_reads():
+    torch.manual_seed(0)
+    decoder = MixtureOfExpertsDecoder(20, 12, (64, 48, 32, 24))
+    z, w = torch.randn(8, T, 20), torch.full((8, 12), 1 / 12)
+    logits = {}
+    for start in ("torch", "all"):
+        if start == "all":
+            decoder.start_together()
+        decoder.start_at(torch.tensor([0.2, 0.5, 0.7]))
+        logits[start] = decoder(z, w) - decoder.biases[-1][0, :, None, None]
+    assert logits["torch"].std() < 1e-3
+    assert FAINT / 2 < logits["all"].std() < 2 * FAINT
+    # the poses are seen, and the experts differ by about as much as they share
+    assert logits["all"].var(0).mean() > 0.01 * logits["all"].var()
+    each = torch.stack([decoder(z[:1], torch.eye(12)[[k]])[0, 0] for k in range(12)])
+    assert 0.1 < each.mean(0).var() / each.var(0).mean() < 1
+
+
+def test_the_rate_of_the_layers_of_s():
+    def shares(**flags):
+        groups = EncDecStage.build(settings(**flags)).trainable()
+        return {share: sum(p.numel() for p in group) for share, group in groups.items()}
+
+    network = EncDec(settings())
+    last = sum(p.numel() for p in network.identity.parameters())
+    of_s = last + sum(
+        p.numel() for n, p in network.encoder.named_parameters() if n.startswith("identity")
+    )
+    rest = sum(p.numel() for p in network.parameters()) - of_s
+    assert shares() == {1.0: rest + of_s}
+    assert shares(lr_identity=0.1) == {1.0: rest, 0.1: of_s}
+    assert shares(lr_identity_last=0.02) == {1.0: rest + of_s - last, 0.02: last}
+    assert shares(lr_identity=0.5, lr_identity_last=0.1) == {1.0: rest, 0.5: of_s - last, 0.1: last}
 
 
 def test_a_clip_with_one_expert_is_decoded_by_that_expert():
