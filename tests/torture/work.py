@@ -16,10 +16,10 @@ from tests.torture.judge import Failed
 from tests.torture.server import prepare
 
 CLASSES = {  # name: what runs a case, and its share of the time
-    "kills": (kills.run, 4),
-    "files": (files.run_files, 3),
-    "data": (files.data_files, 3),
-    "lines": (lines.run, 12),
+    "kills": (kills.run, 5),
+    "files": (files.run_files, 4),
+    "data": (files.data_files, 2),
+    "lines": (lines.run, 10),
     "nan": (faults.nan, 1),
     "limits": (faults.limits, 2),
 }
