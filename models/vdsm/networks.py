@@ -189,7 +189,7 @@ class MixtureOfExpertsDecoder(nn.Module):
         first[:, :pose_dim] /= math.sqrt(pose_dim)
         first[:, pose_dim:] *= 2
         self.kernels[0].copy_(first)
-        own = torch.randn_like(self.biases[0])
+        own = torch.randn(self.biases[0].shape)
         self.biases[0].copy_(torch.randn(own.shape[1:]) + APART / 2 * own)
 
     def forward(self, z, w):
