@@ -11,7 +11,7 @@ from typing import Any
 
 import data
 from data.base import Dataset
-from use import new_file, trained
+from use import MEASURES, TASKS, new_file, refuse_tasks, trained
 from utils import guards, hub, weights_file
 from utils.errors import UserError, warn
 from utils.files import write_text
@@ -45,6 +45,7 @@ def share(settings: RunSettings, argv: list[str]) -> None:
     argv: the command's flags. Raises UserError; what exists is never overwritten.
     """
     c = settings
+    refuse_tasks(c, argv, (*TASKS, *MEASURES) if c.show else TASKS)
     refuse_at_once(c)
     if c.show:
         from show import show

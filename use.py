@@ -5,6 +5,7 @@ What a user can mend is told before torch is imported. Nothing is written but th
 
 import math
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from utils.files import regular, replacing
 from utils.flags import value_of
 from utils.modules import module
 from utils.run_folder import RunFolder
-from utils.settings import DATASETS, RunSettings
+from utils.settings import DATASETS, FILES, RunSettings
 
 SUFFIXES = ".gif", ".mp4", ".png", ".npz"
 MOST = 20_000  # frames of one result
+TASKS = "export_codes", "report"  # flags of what a command does after training or testing
+MEASURES = "evaluate", "test_harness"
 
 
 def use(settings: RunSettings, argv: list[str]) -> None:
@@ -30,6 +33,7 @@ def use(settings: RunSettings, argv: list[str]) -> None:
 
     argv: the command's flags.
     """
+    refuse_tasks(settings, argv, (*TASKS, *MEASURES))
     out = refuse_at_once(settings)
     path = trained(settings)
 
@@ -62,6 +66,19 @@ def trained(settings: RunSettings) -> Path | str:
     folder = RunFolder(settings)
     held = any(folder.checkpoints.glob("*.pth"))
     return RunFolder.at(folder.checkpoints if held else folder.root).select(settings.select)
+
+
+def refuse_tasks(settings: RunSettings, argv: list[str], names: tuple[str, ...]) -> None:
+    """Raise UserError if the command's flags `argv` also ask to train, or for one of `names`.
+
+    What a preset asks for does not count: `--preset demo --generate 9` uses its trained run.
+    """
+    given = {part.split("=")[0] for part in argv}
+    for name in (*(info.train for info in settings.STAGES), *names):
+        if f"--{name}" in given and getattr(settings, name) not in (False, "none"):
+            files = [f.name for f in fields(settings) if f.metadata["group"] == FILES]
+            what = next(f"--{n}" for n in files if getattr(settings, n))
+            raise UserError(f"found --{name} beside {what}: give each in a command of its own")
 
 
 def refuse_at_once(settings: RunSettings) -> Path:

@@ -16,6 +16,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from utils.files import replacing, write_text
 from utils.flags import flag, numbers
 from utils.limits import human, memory
 from utils.plan import parse
-from utils.settings import DATA
+from utils.settings import DATA, DRAWN
 
 LICENCE = "drawn by this program, under its MIT licence"
 COLOURS = {
@@ -57,6 +58,7 @@ class Flags:
     """Lengths of the rods in m, joined by commas, as a factor of the identity. Default: all 1."""
     pendulum_dampings: tuple = flag(None, DATA, kind=numbers)
     """Dampings in 1/s, joined by commas, as a factor of the dynamics. Default: all 0.05."""
+    IDLE: ClassVar = {"source": DRAWN}
 
 
 def simulate(

@@ -7,12 +7,13 @@ split.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from data.base import IMAGE_SIZE, Dataset, fingerprint, flat
 from utils.flags import flag
-from utils.settings import DATA
+from utils.settings import DATA, DRAWN
 
 LICENCE = "drawn by this program, under its MIT licence"
 COLOURS = {
@@ -36,6 +37,7 @@ BLOCK = 64  # frames that are drawn at a time, so that they stay in the cache
 class Flags:
     shapes_per_combination: int = flag(2, DATA, low=1, high=20)
     """Clips of each of the 432 combinations of factors. They differ in where they start."""
+    IDLE: ClassVar = {"source": DRAWN}
 
 
 def inside_square(x, y):

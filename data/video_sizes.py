@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from data.videos import NAME, decoded_clips
+from utils.errors import UserError
 
 LONGEST = 16  # frames of a sequence
 SHORT = 0.1  # share of the clips, the shortest, that may be left out
@@ -18,9 +19,12 @@ WIDE = ["--enc_widths", "16,16,32,64,128", "--dec_widths", "128,64,32,16"]
 def choose(config) -> list[list[str]]:
     """The flags of each stage for the clips of config.source, which are decoded first.
 
-    Raises UserError if they cannot be read.
+    Raises UserError if they cannot be read, or if another data set would not read them.
     """
     if config.dataset_name != NAME:
+        if config.source:
+            found = f"found --dataset_name {config.dataset_name} and --source {config.source}"
+            raise UserError(f"{found}: --preset videos reads --source for {NAME}: leave one out")
         return [[], []]
     with decoded_clips(config) as (decoded, folder, paths, _):
         lengths = np.array([decoded.entries[key]["frames"] for key in paths], int)

@@ -176,6 +176,15 @@ def test_the_best_checkpoint(command, refused, trained, tmp_path, no_pictures):
         ("--generate 1 --out o.gif --weights .", ". is a folder, expected a regular file"),
         ("--generate 1 --out o.gif --weights=", "--weights is empty"),
         ("--encode clip.gif --out o.gif --stage2.out x", "this flag is of the whole run"),
+        (
+            "--generate 1 --out o.gif --evaluate swap",
+            "found --evaluate beside --generate: give each",
+        ),
+        ("--weights w --traverse --test_harness", "found --test_harness beside --traverse"),
+        ("--encode clip.gif --report --out o.gif", "found --report beside --encode"),
+        ("--continue_to 9 --train_VDSMSeq 1", "found --train_VDSMSeq beside --continue_to"),
+        ("--show --evaluate swap", "found --evaluate beside --show"),
+        ("--weights w --evaluate swap --export_codes", "found --export_codes beside --weights"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(refused, trained, tmp_path, clips, flags, words):

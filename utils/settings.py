@@ -28,6 +28,7 @@ DATASETS = {  # name: module
     "video-folder": "data.videos",
 }
 NEVER_BUILT = "the authors' code never built the warm restarts that it is for"
+DRAWN = "this data set is drawn by the program and reads no files"
 PROTOCOLS = ("consistency", "swap", "dci", "fid", "pairs", "msd", "long")
 BASICS, DATA, SCHEDULE, OUTPUT, MACHINE = "run", "data", "optimisation", "output", "machine"
 FILES = "a trained model on your files"
@@ -347,4 +348,7 @@ def settings_class(model: str, dataset_name: str | None = None) -> type[RunSetti
     if dataset_name not in DATASETS:
         return cls
     flags = getattr(module(DATASETS[dataset_name]), "Flags", None)
-    return dataclass(type(name, (cls, flags), {"__module__": cls.__module__})) if flags else cls
+    if flags is None:
+        return cls
+    idle = cls.IDLE | getattr(flags, "IDLE", {})
+    return dataclass(type(name, (cls, flags), {"__module__": cls.__module__, "IDLE": idle}))

@@ -85,7 +85,9 @@ def test_a_missing_folder_and_too_few_clips_are_one_line(clips, refused, command
     assert "found 2 clips of --seq_len frames" in line
 
 
-def test_the_preset_with_another_data_set_and_without_training(clips, command):
+def test_the_preset_with_another_data_set_and_without_training(clips, command, refused):
     assert choose(parse([*SMALL, "--dataset_name", "pendulum"]).first) == [[], []]
+    line = refused(*SMALL, "--dataset_name", "shapes", "--source", clips)
+    assert "found --dataset_name shapes and --source" in line and "leave one out" in line
     said = command(*SMALL, "--source", clips, "--dry_run", "--start", "torch")
     assert said.code == 0 and "only the clips were read" in said.out

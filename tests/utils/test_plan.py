@@ -68,6 +68,13 @@ def test_unordered_says_that_it_cannot_continue_clips():
     assert "--transfer_frames is accepted and does nothing: Unordered knows no time" in line
 
 
+@pytest.mark.parametrize("name", ["pendulum", "shapes"])
+def test_a_data_set_that_reads_no_files_says_so_of_source(name):
+    """So that nobody takes the pendula for the folder of videos that --source names."""
+    plan = parse(["--dataset_name", name, "--source", "videos"])
+    assert "--source is accepted and does nothing: this data set is drawn" in opening_lines(plan)[0]
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [
