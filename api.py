@@ -8,13 +8,15 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from data import one_clip
+from data.base import IMAGE_SIZE
 from models.density import Density, beside
 from models.view import VideoModel
 from pictures.codes import traversals
@@ -61,6 +63,9 @@ def load(
     of the stage; default: the last one that has a checkpoint. device: 'auto' takes a CUDA GPU if
     there is one. Raises UserError if there is no such model, or if its file is damaged.
     """
+    if not isinstance(place, (str, os.PathLike)):
+        expected = "the folder of a run, a checkpoint, weights or hf://USER/NAME"
+        raise UserError(f"place is {place!r:.80}, expected the name of {expected}")
     path = hub.pull(str(place)) if str(place).startswith(hub.PREFIX) else Path(place)
     if path.is_dir():
         path = RunFolder.at(path).select(select, stage)
@@ -71,7 +76,7 @@ def load(
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("found no CUDA GPU: use device='cpu' or device='auto'")
     try:
-        where = torch.device(device)
+        where = torch.device(str(device))
     except RuntimeError:
         raise UserError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'") from None
     return Model(read(path), where)
@@ -82,10 +87,23 @@ def read(path: Path) -> Trained:
     return READERS.get(path.suffix.lower(), _from_checkpoint)(path)
 
 
-def _positive(name, number):
-    """Raise UserError unless `number` is None or a whole number of at least 1."""
-    if number is not None and not (isinstance(number, (int, np.integer)) and number > 0):
-        raise UserError(f"{name} is {number!r}, expected a whole number of at least 1")
+def _whole(name, number, least=1):
+    """Raise UserError unless `number` is None or a whole number of at least `least`."""
+    whole = isinstance(number, (int, np.integer)) and least <= number < 2**63
+    if number is not None and not whole:
+        kind = "of at least 1" if least == 1 else "of 64 bits"
+        raise UserError(f"{name} is {number!r:.80}, expected a whole number {kind}")
+
+
+def _array(values, dtype=None):
+    """An array of numbers, or a tensor on any device; UserError for what is neither."""
+    if isinstance(values, torch.Tensor):  # NumPy takes no gradient, no GPU and no bfloat16
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError):
+        raise UserError(f"found {values!r:.80}, expected an array of numbers") from None
 
 
 def _adopt(state):
@@ -165,7 +183,7 @@ class Model:
         if self.clips is not None:
             try:
                 self.decode(*self.clips, 1)
-            except (RuntimeError, IndexError, ValueError) as error:
+            except UserError as error:
                 why = f"holds codes that do not fit ({' '.join(str(error).split())})"
                 raise weights_file.wrong(self.path, why) from None
 
@@ -184,8 +202,10 @@ class Model:
         A stage of single frames also takes shorter clips. Raises UserError for other clips that
         are too short, and for what is no clip.
         """
-        _positive("frames", frames)
+        _whole("frames", frames)
         length = frames or self.seq_len
+        if isinstance(clips, Codes):
+            raise UserError("found codes, expected clips: give codes to `decode`")
         batch = isinstance(clips, (list, tuple)) or getattr(clips, "ndim", 4) == 5
         if batch and len(clips):
             parts = [self.read(clip, frames) for clip in clips]
@@ -193,6 +213,8 @@ class Model:
                 kinds = ", ".join(f"{part.dtype} {[*part.shape]}" for part in parts[:4])
                 raise UserError(f"the clips are {kinds}: give clips of one type and length")
             return np.stack(parts)
+        if not isinstance(clips, (str, os.PathLike)):
+            clips = _array(clips)
         clip = one_clip.read(clips, length, getattr(self.settings, "video_step", 1))
         if len(clip) < length and not self.frames_only:
             name = clips if isinstance(clips, (str, os.PathLike)) else "the clip"
@@ -211,10 +233,11 @@ class Model:
     def decode(self, static: Any, dynamic: Any, frames: int | None = None) -> np.ndarray:
         """Frames from codes; those of different clips give a swap. Default: `seq_len` frames.
 
-        Raises UserError for more frames than there are codes, if the model cannot continue a clip.
+        Raises UserError for codes of other shapes than this model's, and for more frames than there
+        are codes, if the model cannot continue a clip.
         """
-        _positive("frames", frames)
-        static, dynamic = (torch.tensor(np.asarray(c, np.float32)) for c in (static, dynamic))
+        _whole("frames", frames)
+        static, dynamic = self._codes(static, dynamic)
         if static.dim() == 1:
             return self.decode(static[None], dynamic[None], frames)[0]
         there = dynamic.shape[1] if dynamic.dim() == 3 else frames or self.seq_len
@@ -226,6 +249,28 @@ class Model:
                 f"({model}) cannot continue a clip, ask for at most {there}"
             )
         return self.view.decode_uint8(static, dynamic, frames)
+
+    @cached_property
+    def _sizes(self):
+        """Numbers of a static code, and {dimensions: numbers} of the dynamic codes of N clips."""
+        view, black = cast(Any, self.view), np.zeros((self.seq_len, *[IMAGE_SIZE] * 2, 3), np.uint8)
+        codes = tuple(map(torch.from_numpy, self.encode(black[None])))
+        named = view.codes(*codes, self.seq_len).values() if hasattr(view, "codes") else codes
+        static, *dynamic = named
+        return static.shape[-1], {code.dim(): code.shape[-1] for code in dynamic}
+
+    def _codes(self, static, dynamic):
+        """The codes as tensors; UserError unless they have shapes that `decode` can read."""
+        codes = [torch.tensor(_array(code, np.float32)) for code in (static, dynamic)]
+        (*clips, last), (*others, moves) = ([*code.shape] or [0] for code in codes)
+        size, known = self._sizes
+        whole = len(clips) < 2 and others[: len(clips)] == clips and 0 not in [*clips, *others]
+        if not whole or last != size or known.get(len(others) + 2 - len(clips)) != moves:
+            kinds = " or ".join(f"[{'T, ' * (dims - 2)}{n}]" for dims, n in known.items())
+            found = " and ".join(str([*code.shape]) for code in codes)
+            expected = f"[{size}] and {kinds}, or N of both, as `encode` gives them"
+            raise UserError(f"found static and dynamic codes {found}, expected {expected}")
+        return codes
 
     def swap(self, motion: Any, identity: Any, frames: int | None = None) -> np.ndarray:
         """The motion of one clip on the identity of another. Default: `seq_len` frames.
@@ -255,15 +300,16 @@ class Model:
         that a run or a test with --draw_from fitted has left beside the checkpoint; UserError if it
         is not there. Default: as in training, if it is there.
         """
-        _positive("clips", clips)
-        _positive("frames", frames)
+        _whole("clips", clips)
+        _whole("frames", frames)
+        _whole("seed", seed, -(2**63))
         if draw_from not in (None, "prior", "fitted"):
             raise UserError(f"draw_from is {draw_from!r}, expected 'prior' or 'fitted'")
         there = self._trained.densities or RunFolder.densities(self.path).exists()
         self.view.draw_from = draw_from or (self.settings.draw_from if there else "prior")
         with undisturbed(self._device) if seed is not None else nullcontext():
             if seed is not None:
-                torch.manual_seed(seed)
+                torch.manual_seed(int(seed))
             return as_uint8(self.view.sample(clips, frames or self.seq_len))
 
     def continue_(self, clips: Any, frames: int) -> np.ndarray:

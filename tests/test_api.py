@@ -266,8 +266,48 @@ def test_what_is_no_clip(tmp_path, monkeypatch, demo, clip, words):
         (lambda model: model.continue_(clips(1, 16)[0], 0), "frames is 0, expected a whole"),
         (lambda model: model.traverse(clips(2, 16)), "found 2 clips: give one"),
         (lambda model: load(model.path, device="gpu"), "device is 'gpu', expected 'auto'"),
+        (lambda model: load(model.path, device=None), "device is None, expected 'auto'"),
+        (lambda _: load(None), "place is None, expected the name of the folder of a run"),
+        (lambda _: load(5), "place is 5, expected the name of"),
+        (lambda model: model.sample(seed="x"), "seed is 'x', expected a whole number"),
+        (lambda model: model.sample(seed=1.5), "seed is 1.5, expected a whole number"),
+        (lambda model: model.sample(seed=2**64), "expected a whole number of 64 bits"),
+        (lambda model: model.continue_(model.encode(clips(1, 16)), 20), "found codes, expected cl"),
+        (lambda model: model.swap(model.encode(clips(1, 16)), clips(1, 16)), "found codes, expect"),
+        (lambda model: model.decode("a", "b"), "found 'a', expected an array of numbers"),
     ],
 )
 def test_what_a_model_cannot_do(demo, call, words):
     with pytest.raises(UserError, match=words):
         call(demo)
+
+
+@pytest.mark.parametrize("model, stage", [("vdsm", 0), ("vdsm", 1), ("dsa", 0), ("unordered", 0)])
+def test_codes_of_other_shapes(model, stage):
+    model = fresh(model, stage)
+    static, dynamic = model.encode(clips(2))
+    ten = (np.repeat(code, 5, 0) for code in (static, dynamic))
+    assert len(model.decode(*ten)) == 10
+    assert alike(model.decode(*map(torch.tensor, (static, dynamic))), model.decode(static, dynamic))
+    for wrong in (
+        (static[:, :-1], dynamic),
+        (static, dynamic[..., :1]),
+        (dynamic, static),
+        (static[0], dynamic),
+        (static, dynamic[0]),
+        (static[:1], dynamic),
+        (np.repeat(static, 5, 0), np.repeat(dynamic, 4, 0)),  # eight would be decoded
+        (static[:0], dynamic[:0]),
+        (static[None], dynamic[None]),
+        (None, dynamic),
+    ):
+        with pytest.raises(
+            UserError, match=rf"found static and dynamic .*, expected \[{len(static[0])}"
+        ):
+            model.decode(*wrong)
+
+
+def test_tensors_that_numpy_does_not_take(demo):
+    x = torch.rand(16, 64, 64, 3)
+    for like in (x.clone().requires_grad_(), x.bfloat16()):
+        assert close(demo.encode(like).static, demo.encode(like.detach().float()).static)
