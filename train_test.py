@@ -80,6 +80,9 @@ def prepare(plan, folder, datasets, held, signals) -> dict[str, bool]:
     stands_on = guards.refuse_missing_earlier_stage(plan, folder, datasets)
     if not settings.fresh:
         guards.refuse_other_run(plan, folder, datasets)
+    for name in plan.training:
+        if settings.fresh or not folder.newest(name):
+            settings.info(name).stage().refuse_files(plan.stages[name])
     alone = held.enter_context(only_run(folder.outermost, settings.override_lock))
     held.enter_context(signals)
     if settings.fresh:

@@ -40,6 +40,10 @@ class Stage:
         """The stage with fresh weights. earlier: state dict of the network that it stands on."""
         return cls(settings)
 
+    @classmethod
+    def refuse_files(cls, settings) -> None:
+        """Raise UserError if a file that the stage reads when it starts cannot be used."""
+
     def to(self, device) -> "Stage":
         """Move the network to `device`; returns the stage."""
         self.network.to(device)

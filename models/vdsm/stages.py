@@ -91,6 +91,11 @@ class EncDecStage(VDSMStage):
             groups.setdefault(share, []).append(parameter)
         return groups
 
+    @classmethod
+    def refuse_files(cls, settings):
+        if settings.encoder_weights != "none":
+            cls(settings).network.encoder.read(settings.encoder_weights)
+
     def start_from(self, batches):
         if self.settings.encoder_weights != "none":
             self.network.encoder.read(self.settings.encoder_weights)

@@ -210,6 +210,14 @@ def test_no_network_is_one_line(small, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     line = refused(*SMALL, "--encoder_weights", "download")
     assert "resnet18-f37072fd.pth" in line and "--encoder_weights FILE" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_file_is_told_before_anything_is_written(small, refused, command, tmp_path, file):
+    file[0].write_bytes(file[0].read_bytes()[:-100])
+    flags = [*SMALL, *STAGE_1, "--encoder_weights", file[0]]
+    assert "is truncated or not a file of torch weights" in refused(*flags)
+    assert not (tmp_path / "runs").exists()
 
 
 # --- runs ---
