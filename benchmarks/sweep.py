@@ -31,6 +31,7 @@ from metrics.compare import as_markdown, compare
 from utils.errors import UserError, in_one_line
 from utils.files import read_text, write_text
 from utils.flags import OneLineParser, did_you_mean, value_of
+from utils.guards import refuse_best
 from utils.plan import Plan, parse
 from utils.presets import described
 from utils.signals import Signals
@@ -162,6 +163,7 @@ def expanded(content: dict, place: str, more: Sequence[str] = ()) -> list[Run]:
             raise UserError(f"{command}: {wrong[0]} is not for a sweep: leave it out")
         try:
             run = Run(words, parse(words), row.get("minutes"))
+            refuse_best(run.plan)
         except UserError as error:
             raise UserError(f"{command}: {error}") from None
         if run.plan.first.on_files or run.plan.first.shares:

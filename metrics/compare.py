@@ -216,7 +216,12 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--figures", metavar="NAMES", help=names)
     flags.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="[markdown]")
     asked = flags.parse_args(argv)
-    runs = [Run(find_run(name, asked.runs_dir)) for name in asked.runs]
+    folders = {}
+    for name in asked.runs:
+        folder = find_run(name, asked.runs_dir)
+        if folders.setdefault(folder.resolve(), folder) is not folder:
+            print(f"{name} is given twice: counted once", file=sys.stderr)
+    runs = [Run(folder) for folder in folders.values()]
     header, rows = compare(runs)
     rows = chosen(rows, asked.figures) if asked.figures else rows
     sys.stdout.write(FORMATS[asked.format](header, rows))

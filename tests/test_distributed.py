@@ -1,12 +1,14 @@
 """Training by two processes is that of one: gradients, weights, files, stops and restarts."""
 
 import shlex
+import socket
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+import main
 import train_test
 from data import batches
 from data.base import Clips
@@ -197,6 +199,20 @@ def test_a_sharded_optimizer_makes_the_same_weights(tmp_path, monkeypatch):
     )
     assert_near(sharded[0], whole[0] | {"losses": sharded[0]["losses"]}, 0)
     assert not any(name.startswith("exp_avg") for name in sharded[1])
+
+
+@pytest.mark.parametrize("rank, local, lines", [(0, 0, 1), (1, 1, 0), (2, 0, 1)])
+def test_an_unknown_first_machine_is_told_once_per_machine(monkeypatch, capsys, rank, local, lines):
+    def unknown(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    given = {"WORLD_SIZE": 4, "RANK": rank, "LOCAL_RANK": local, "MASTER_ADDR": "no.such"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    assert main.main(["--preset", "demo"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == lines and ("MASTER_ADDR='no.such': give" in said) == bool(lines)
 
 
 @pytest.mark.parametrize("values", ["two", "", "0", "-1", "2 x", "2 2", "2 -1", "2 0 x"])

@@ -8,6 +8,7 @@ Only the first process (rank 0) writes files and prints. Torch is imported where
 import os
 import pickle
 import shlex
+import socket
 import sys
 import time
 import warnings
@@ -104,6 +105,12 @@ def join(device: str, limit: float) -> None:
     """
     if processes() == 1:
         return
+    address = os.environ.get("MASTER_ADDR", "localhost")
+    try:
+        socket.getaddrinfo(address, None)
+    except (OSError, UnicodeError):  # torch would repeat the question and print its own stack
+        found = f"found no machine of the name MASTER_ADDR='{address}'"
+        raise UserError(f"{found}: give the name or the address of the first machine") from None
     import torch
     import torch.distributed as dist
 
@@ -141,7 +148,8 @@ def lost(error: BaseException) -> bool:
 def tells() -> bool:
     """Whether this process prints why the command ends: the first process that knows."""
     if _Run.store is None:
-        return rank() == 0  # the others find the same in the flags
+        # the others of this machine find the same in the flags
+        return _number("LOCAL_RANK", rank()) == 0
     try:
         return _Run.store.compare_set("told", "", str(rank())) == str(rank()).encode()
     except RuntimeError:  # the process that held the store has ended

@@ -52,15 +52,20 @@ def refuse_at_once(plan: Plan) -> None:
     if not plan.training:
         to_test(plan, folder, without_torch=True)
         return
-    if any(settings.select == "best" for settings in plan.stages.values()):
-        first = "train first, then give the same command with all train flags False"
-        raise UserError(f"--select best is for a finished stage: {first}")
+    refuse_best(plan)
     refuse_missing_earlier_stage(plan, folder)
     for name in plan.training:
         named_start(plan, name, folder)
         refuse_missing_file(plan.stages[name], name, folder)
     if not settings.override_lock:
         refuse_in_use(folder.outermost)
+
+
+def refuse_best(plan: Plan) -> None:
+    """Raise UserError if --select best is given to a command that trains."""
+    if plan.training and any(settings.select == "best" for settings in plan.stages.values()):
+        first = "train first, then give the same command with all train flags False"
+        raise UserError(f"--select best is for a finished stage: {first}")
 
 
 def refuse_missing_file(settings: RunSettings, stage_name: str, folder: RunFolder) -> None:

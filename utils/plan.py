@@ -1,5 +1,6 @@
 """From the command line to a plan: flags, presets and saved configurations. Imports no torch."""
 
+import argparse
 import dataclasses
 import functools
 import itertools
@@ -55,6 +56,7 @@ class Plan:
         return self.stages[self.asked[0]]
 
 
+@functools.cache
 def parser_of(cls: type[RunSettings]) -> Parser:
     """The parser of the flags of the settings class `cls`, with --preset and --config."""
     names = ", ".join(preset_names())
@@ -66,6 +68,25 @@ def parser_of(cls: type[RunSettings]) -> Parser:
     made = parser(cls, BASICS, first)
     made.owner = functools.partial(_owner, cls)
     return made
+
+
+@functools.cache
+def _read(cls: type[RunSettings], flags: tuple[str, ...]) -> dict:
+    """{setting: value} that the flags of a preset or a saved configuration give.
+
+    A sweep of thousands of runs reads these once.
+    """
+    return vars(parser_of(cls).parse_args(flags))
+
+
+@functools.cache
+def _first_parser() -> Parser:
+    """The parser of the flags that decide which others there are."""
+    first = Parser(add_help=False, allow_abbrev=False)
+    for name in ("--preset", "--config", "--model", "--dataset_name"):
+        first.add_argument(name)
+    first.add_argument("--list_presets", type=boolean, **OR_ALONE)
+    return first
 
 
 def _owner(cls, flag):
@@ -95,12 +116,8 @@ def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
     these, --stage2.NAME is for stage 2 alone and overrides --NAME. Raises UserError. `--help` and
     `--list_presets` exit with code 0.
     """
-    first = Parser(add_help=False, allow_abbrev=False)
-    for name in ("--preset", "--config", "--model", "--dataset_name"):
-        first.add_argument(name)
-    first.add_argument("--list_presets", type=boolean, **OR_ALONE)
     argv, own = of_each_stage(argv)
-    chosen, _ = first.parse_known_args(argv)
+    chosen, _ = _first_parser().parse_known_args(argv)
     if chosen.list_presets:
         print(table())
         raise SystemExit(0)
@@ -129,7 +146,8 @@ def parse(argv: list[str], sizes: list[list[str]] | None = None) -> Plan:
     _refuse_wrong_prefix(own, cls)
     for number, (info, flags) in enumerate(zip(cls.STAGES, lists), 1):
         given = [*argv, *own.get(number, [])]
-        values = parser_of(cls).parse_args([*flags, *given])
+        read = argparse.Namespace(**_read(cls, tuple(flags)))
+        values = parser_of(cls).parse_args(given, read)
         settings = cls(**{f.name: getattr(values, f.name) for f in dataclasses.fields(cls)})
         settings.check()
         _stand_on_last(settings, info, lists, given, stages)

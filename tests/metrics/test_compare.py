@@ -56,6 +56,13 @@ def test_seeds_share_a_column(runs, capsys):
     assert "**0.34** ± 0.01 | 0.2 ± 0.01" in alone
 
 
+def test_a_run_that_is_given_twice_counts_once(runs, capsys):
+    assert main(["demo", str(runs / "demo"), "small", "--runs_dir", str(runs)]) == 0
+    said = capsys.readouterr()
+    assert "| demo (vdsm, sprites, test) |" in said.out and "seeds" not in said.out
+    assert said.err == f"{runs / 'demo'} is given twice: counted once\n"
+
+
 def test_csv_and_latex(runs, capsys):
     table = list(
         csv.reader(io.StringIO(compared(capsys, runs, "demo", "demo-s1", "--format", "csv")))
