@@ -266,7 +266,7 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
     folder = Path(given.runs_dir) / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [Job(run.name, run.words, folder / f"{run.name}.txt") for run in chosen]
-    lines, failed = {}, []
+    lines, failed = {}, {}
 
     def tell(job, ended):
         how = "failed" if ended.code else "done"
@@ -274,7 +274,7 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
         command = shlex.join(["python", "main.py", *job.words])
         lines[job.run] = f"- `{command}`: {ended.seconds:.0f} s"
         if ended.code:
-            failed.append((job, ended))
+            failed[job.run] = ended
 
     try:
         with Signals():
@@ -293,8 +293,9 @@ def carry_out(name: str, content: dict, runs: list[Run], chosen: list[Run], give
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     print(text)
     write_text(Path(given.runs_dir) / f"{name}.md", text)
-    for job, ended in failed:
-        print(failure(job, ended), file=sys.stderr)
+    for job in jobs:
+        if job.run in failed:
+            print(failure(job, failed[job.run]), file=sys.stderr)
     return 1 if failed else 0
 
 
