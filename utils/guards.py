@@ -360,13 +360,16 @@ def recover(bad: NotFinite, settings, stage_name: str, folder: RunFolder, argv, 
         start = f"{newest} is whole" if newest else "no checkpoint of this stage yet"
         what = _in_stage(bad, f"{settings.number(stage_name)}, epoch {epoch}")
         raise UserError(f"{what}; {start}; go on with: {command}")
+    # so that the run ends as one that no signal has stopped
+    for path in folder.left_by_signals(stage_name):
+        folder.damaged[path] = "was left by a signal and not by the schedule"
     if bad.step == bad.begun:
         # also the checkpoint with a lowered rate that an earlier retry wrote at the same place
         for place_of_file, path in folder.places(stage_name):
             if place_of_file == (epoch, step):
                 folder.damaged[path] = "leads to a loss that is not finite at once"
-        folder.put_away(warn)
-        newest = folder.newest(stage_name)
+    folder.put_away(warn)
+    newest = folder.newest(stage_name)
     back = f"back to {newest or 'the start'} at learning rate {rate * NAN_LR_FACTOR:g}"
     times = f"time {place.retries + 1} of {settings.nan_retries} (--nan_retries)"
     warn(f"epoch {epoch}, step {step}: {bad}; {back}, {times}")

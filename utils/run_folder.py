@@ -282,6 +282,21 @@ class RunFolder:
         places = self.places(stage)
         return places[-1][1] if places else None
 
+    def left_by_signals(self, stage: str) -> list[Path]:
+        """The newest checkpoints of the stage that a run without signals would not have written."""
+        c, places, left = self.settings, self.places(stage), []
+        at = [place for place, _ in places]
+        for (epoch, step), path in reversed(places):
+            steps = epoch * c.bs_per_epoch + step
+            due = c.save_every_steps and steps % c.save_every_steps == 0
+            retry = (
+                steps == 0 or at.count((epoch, step)) > 1
+            )  # of the place beside it, or the start
+            if due or retry or not path.name.startswith("step_"):
+                break
+            left.append(path)
+        return left
+
     def inspect(self) -> None:
         """Find the damaged ones among the newest checkpoints; see `damaged`.
 

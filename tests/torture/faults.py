@@ -83,7 +83,8 @@ def little_memory(case, flags, reference):
     """The command gets a few MB of memory beside the program."""
     room = round(2 ** case.rng.uniform(18, 29))
     case.notes.append(f"{room:,} bytes of memory")
-    judge.ended(case.live(flags, partial(limit_memory, room)))
+    # each stage may warn beforehand that it may not fit
+    judge.ended(case.live(flags, partial(limit_memory, room)), warnings=2)
 
 
 def clock(case, flags, reference):

@@ -49,6 +49,26 @@ def test_epochs_are_numbers(settings):
         folder.choose("EncDec", 11)
 
 
+@pytest.mark.parametrize(
+    "every, names, left",
+    [
+        (0, "9 step_10_2 step_11_0", "step_11_0 step_10_2"),
+        (8, "step_0_1 step_1_2 step_1_3", "step_1_3 step_1_2 step_0_1"),
+        (4, "9 step_10_2 step_11_0 step_11_1", "step_11_1"),  # 44 steps are due, 45 are not
+        (0, "step_0_0 step_0_3", "step_0_3"),  # the first is the retry of a start
+        (0, "9", ""),
+    ],
+)
+def test_checkpoints_left_by_signals(settings, every, names, left):
+    """After a loss that is not finite, a run goes back as far as one that no signal stopped."""
+    folder = RunFolder(replace(settings, save_every_steps=every, bs_per_epoch=4))
+    folder.make()
+    for name in names.split():
+        (folder.checkpoints / f"{name}_VDSM_seq.pth").touch()
+    found = [path.name.split("_V")[0] for path in folder.left_by_signals("Seq")]
+    assert " ".join(found) == left
+
+
 def test_places_are_by_number_and_a_step_is_after_its_epoch(settings):
     folder = RunFolder(settings)
     folder.make()
@@ -69,6 +89,7 @@ def test_places_are_by_number_and_a_step_is_after_its_epoch(settings):
         folder.newest("Seq").name == "step_12_0_VDSM_seq.pth"
         and folder.choose("Seq").name == "11_VDSM_seq.pth"
     )
+    assert not folder.left_by_signals("Seq"), "step_12_0 is the retry of 11"
     folder.prune("Seq", folder.checkpoint("Seq", 11), keep=2, spared=(9, None))
     assert {path.name.split("_V")[0] for _, path in folder.places("Seq")} == {"9", "10", "11"}
     folder.prune("Seq", folder.checkpoint("Seq", 11), keep=1)
