@@ -37,12 +37,8 @@ class Tracker:
         progress: Progress,
         again: bool,
     ):
-        self.name, self.root, self.progress, self.again = (
-            settings.track,
-            folder.root,
-            progress,
-            again,
-        )
+        self.name, self.root = settings.track, folder.root
+        self.progress, self.again = progress, again
         self.file = self.root / f"{self.name}_{stage_name}.json"
         self.sent = {}  # what the tracker has: 'id' of the run, the last 'epoch', number of 'rows'
         self.run, self.row, self.epoch = None, {}, 0
@@ -51,7 +47,7 @@ class Tracker:
         name = f"{settings.RUN}-{stage_name}"
         with self._harmless(), self._silent():
             if self.file.exists():
-                self.sent = read_json(self.file)
+                self.sent = dict(read_json(self.file))
             self.run = self._begin(name, settings)
         if self.run is not None:
             place = getattr(self.run, "url", None) or f"run {name} of its project {PROJECT}"
@@ -77,10 +73,10 @@ class Tracker:
 
     def add(self, tag: str, value: Any, epoch: int) -> None:
         """Keep a number for the next `flush`. Pictures, animations and dicts are passed over."""
-        if isinstance(value, (bytes, dict)) or getattr(value, "ndim", 0):
+        if self.run is None or isinstance(value, (bytes, dict)) or getattr(value, "ndim", 0):
             return
-        if self.again or epoch > self.sent.get("epoch", -1):
-            with self._harmless():
+        with self._harmless():
+            if self.again or epoch > self.sent.get("epoch", -1):
                 self.row[tag], self.epoch = float(value), epoch
 
     def flush(self) -> None:

@@ -153,6 +153,17 @@ def test_a_tracker_that_fails_is_told_once_and_stops_nothing(sinks, tracker, cap
     assert err.count("\n") == 1 and f"--track {tracker.__name__}: {why}" in err
 
 
+@pytest.mark.parametrize("text", ["[1]", "{", '{"epoch": "two"}'])
+def test_a_damaged_account_of_what_was_sent_stops_nothing(sinks, tracker, capsys, tmp_path, text):
+    logging = sinks(settings_of("--track", tracker.__name__, "--quiet"), 0)
+    (tmp_path / "runs" / "demo" / f"{tracker.__name__}_EncDec.json").write_text(text)
+    with logging as log:
+        log("total loss", 1.0, 0), log("lr", 1.0, 0)
+        log.flush()
+    out, err = capsys.readouterr()
+    assert not of("log", tracker) and err.count("goes on without it") == err.count("\n") == 1
+
+
 def test_a_process_that_does_not_write_tracks_nothing(sinks, tracker):
     with sinks(settings_of("--track", tracker.__name__), 0, {}, False) as log:
         log("total loss", 1.0, 0)
