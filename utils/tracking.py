@@ -64,7 +64,6 @@ class Tracker:
         options: dict[str, Any] = {"silent": True, "console": "off", "finish_timeout": UPLOAD}
         options |= {"x_disable_meta": True, "x_save_requirements": False}
         options |= {"disable_git": True, "save_code": False}
-        options |= {"x_transaction_log_flush_interval": 1.0}  # not 15 s, which a kill would lose
         known = {n: v for n, v in options.items() if n in tracker.Settings.model_fields}
         given |= {"id": self.sent.get("id"), "dir": str(self.root)}
         run = tracker.init(**given, settings=tracker.Settings(**known))
