@@ -33,11 +33,12 @@ from utils.graphs import DeviceSteps, Recorder
 from utils.lock import only_run
 from utils.origin import origin
 from utils.plan import Plan
-from utils.progress import Progress, log_epoch, tensorboard
+from utils.progress import Progress, log_epoch
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 from utils.signals import Signals
 from utils.step import Stepper, choose_device, learning_rate
+from utils.tracking import sinks
 
 
 def run(plan: Plan, argv: list[str], datasets: dict[str, Dataset]) -> None:
@@ -220,12 +221,11 @@ def attempt(
 
     on_device = device_steps(t, values)
     stage.network.train()
-    logs = c.tboard_log and place.step < t.steps and distributed.rank() == 0
-    first_epoch = place.step // c.bs_per_epoch
     about = origin(device) | {"frames per sequence": str(stage.frames_counted(t.batches))}
-    events = tensorboard(folder.tensorboard / info.name, logs, first_epoch, about)
+    logs = place.step < t.steps and distributed.rank() == 0
+    given = folder, info.name, c, progress, place.step // c.bs_per_epoch, about, logs
     saving = Saver(folder, info.name, c.keep_checkpoints)
-    with signals.patiently(), saving as saver, events as log:
+    with signals.patiently(), saving as saver, sinks(*given) as log:
         while place.step < t.steps:
             # the weights of the loss terms, and the learning rate
             epoch = place.step // c.bs_per_epoch
@@ -257,6 +257,7 @@ def attempt(
             # once per epoch: show the losses; at intervals: validate and draw
             if ends:
                 distributed.from_first(partial(end_of_epoch, t, epoch, annealed, log))
+                log.flush()
                 place.losses = {}
 
             # save after an epoch, after --save_every_steps, or before a signal stops the run

@@ -23,10 +23,11 @@ from models.view import BLOCK, VideoModel
 from utils.errors import UserError
 from utils.frames import as_float, as_uint8
 from utils.origin import origin
-from utils.progress import log_figures
+from utils.progress import Progress, log_figures
 from utils.run_folder import RunFolder
 from utils.settings import RunSettings, StageInfo
 from utils.tensors import digest
+from utils.tracking import sinks
 from utils.weights import Missing
 
 ADAPTED_ON = 1024  # at most so many reconstructions for `adapt`
@@ -381,13 +382,14 @@ def evaluate(
     if settings.trains_on_test and settings.split == "test":
         notes["warning"] = "not held out: --fidelity release trains on these clips"
     results.add(folder.metrics, info.name, clips, notes, outcomes)
-    measured = f"stage {settings.number(info.name)}, {clips['n']} {settings.split} clips"
-    print(f"{measured}, {notes.get('warning', 'held out')}")
+    numbered = f"stage {settings.number(info.name)}"
+    print(f"{numbered}, {clips['n']} {settings.split} clips, {notes.get('warning', 'held out')}")
     results.show(dataset.name, outcomes)
     for line in task.omitted:
         print(line)
     numbers = {name: value for each in outcomes.values() for name, value in each.figures.items()}
-    if settings.tboard_log and epoch is not None:
-        place = folder.tensorboard / info.name
-        log_figures(place, epoch, numbers, dataclasses.asdict(settings))
+    if epoch is not None:
+        # an earlier epoch may be measured: what later ones have logged stays
+        with sinks(folder, info.name, settings, Progress(numbered, 0, 0, quiet=True)) as log:
+            log_figures(log, epoch, numbers, dataclasses.asdict(settings))
     return numbers

@@ -26,9 +26,9 @@ SCRIPTS = (  # modules with flags of their own
     "benchmarks.sweep", "data.sprites.create_lpc_dataset", "metrics.compare", "metrics.plots",
     "pictures.notebook", "tests.torture.__main__",
 )  # fmt: skip
-# of uv, pip, TensorBoard and torchrun; the prefix of a flag for one stage
+# of uv, pip, TensorBoard, trackio and torchrun; the prefix of a flag for one stage
 FOREIGN = {
-    "--python", "--torch-backend", "--no-deps", "--logdir", "--stage1", "--stage2",
+    "--python", "--torch-backend", "--no-deps", "--logdir", "--project", "--stage1", "--stage2",
     "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint",
 }  # fmt: skip
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)

@@ -19,6 +19,11 @@ class UserError(Exception):
     """
 
 
+def in_short(error: BaseException) -> str:
+    """The class of an error of a library and the begin of its text, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def warn(text: str) -> None:
     """Print a line of main.py on stderr."""
     print(f"main.py: {text}", file=sys.stderr)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, in_short
 from utils.weights_file import SUFFIX
 
 PREFIX = "hf://"
@@ -34,9 +34,8 @@ def _answer(place, task):
     try:
         return task()
     except Exception as error:  # the package and its HTTP library have no common class of errors
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         check = "check the name, the network and the token (hf auth login)"
-        raise UserError(f"{PREFIX}{place}: {why}: {check}") from None
+        raise UserError(f"{PREFIX}{place}: {in_short(error)}: {check}") from None
 
 
 def pull(place: str) -> Path:

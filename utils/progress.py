@@ -189,14 +189,12 @@ def log_epoch(log: Callable, epoch: int, losses: Mapping, schedules: Mapping, st
             log(tag, value, epoch)
 
 
-def log_figures(folder: Path, epoch: int, figures: dict, settings: dict) -> None:
-    """Add the figures of an evaluation after `epoch` to TensorBoard's files in `folder`.
+def log_figures(log: Callable, epoch: int, figures: Mapping, settings: Mapping) -> None:
+    """Log the figures of an evaluation after `epoch`.
 
     settings: the flags, which TensorBoard shows beside the figures as hyperparameters.
     """
-    # an earlier epoch may be measured: what later ones have logged stays
-    with tensorboard(folder, True, None, {}) as log:
-        for name, value in figures.items():
-            log(f"figures/{name}", value, epoch)
-        plain = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in settings.items()}
-        log("hparams", plain, epoch)
+    for name, value in figures.items():
+        log(f"figures/{name}", value, epoch)
+    plain = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in settings.items()}
+    log("hparams", plain, epoch)

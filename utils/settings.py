@@ -155,6 +155,9 @@ class RunSettings:
     "How many of the newest checkpoints of a stage to keep, beside the best. 0 keeps all."
     tboard_log: bool = flag(True, OUTPUT, free=True)
     "Write scalars and pictures for TensorBoard."
+    track: str = flag("none", OUTPUT, choices=("none", "trackio", "wandb"), free=True)
+    """Also send scalars and settings to trackio or Weights & Biases. The package must be installed.
+    """
     evaluate: str = flag("none", OUTPUT, kind=protocols, free=True)
     """What to measure after training or testing, into metrics.json: some of
     consistency,swap,dci,fid,pairs,msd,long, or default: consistency,swap,dci where the data set has
@@ -334,6 +337,13 @@ class RunSettings:
         for name in ("encode", "out", "weights", "export_weights", "push_to"):
             if getattr(self, name) == "":  # else the command would go on without the flag
                 raise UserError(f"--{name} is empty: is a variable of the shell not set?")
+        if self.track != "none":
+            from importlib.util import find_spec
+
+            # a mere folder of that name has no origin
+            if getattr(find_spec(self.track), "origin", None) is None:
+                install = f"install it with: pip install {self.track}"
+                raise UserError(f"--track {self.track}: found no such package: {install}")
         if self.half and not self.export_weights:
             raise UserError("--half True is for --export_weights FILE: give both")
         if (self.convert is None) != (self.to is None):

@@ -219,7 +219,8 @@ def test_figures_of_an_earlier_epoch_leave_the_curves_whole(tmp_path):
     with tensorboard(tmp_path, True, 0, {"commit": "c"}) as log:
         for epoch, value in line.items():
             log("total loss", value, epoch)
-    log_figures(tmp_path, 2, {"swap": 0.5}, {"bs": 3})
+    with tensorboard(tmp_path, True, None, {}) as log:
+        log_figures(log, 2, {"swap": 0.5}, {"bs": 3})
     expected = {"total loss": line, "figures/swap": {2: 0.5}}
     assert read_events(tmp_path)["scalars"] == expected
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from utils import progress
-from utils.progress import Progress, log_figures, turn_of
+from utils.progress import Progress, log_figures, tensorboard, turn_of
 
 LOSSES = {"s": (3.6, 0.54), "x": (7000.0, 7000.0)}
 
@@ -97,7 +97,8 @@ def test_a_warning_is_printed_when_it_begins_and_logged(
 def test_figures_stand_beside_the_hyperparameters(tmp_path, events):
     for epoch in (3, 5):
         settings = {"lr": 0.1, "model": "dsa", "lengths": (1, 2), "judge": None}
-        log_figures(tmp_path, epoch, {"swap_accuracy": 0.5 + epoch}, settings)
+        with tensorboard(tmp_path, True, None, {}) as log:
+            log_figures(log, epoch, {"swap_accuracy": 0.5 + epoch}, settings)
     assert events(tmp_path)[0] == {"figures/swap_accuracy": [(3, 3.5), (5, 5.5)]}
     last = max(tmp_path.glob("events*"), key=turn_of)
     named = [v for event in EventFileLoader(str(last)).Load() for v in event.summary.value]
