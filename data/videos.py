@@ -57,6 +57,20 @@ def find(source: Path) -> list[Path]:
     return natsorted(clips, key=str)
 
 
+def others(source: Path, clips: Collection[Path]) -> str:
+    """A line on the files below `source` that belong to none of `clips`, or ''."""
+    used, kinds = set(clips), []
+    for place, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [Path(place, name) for name in names if not name.startswith(".")]
+        kinds += [path.suffix for path in files if not used & {path, path.parent}]
+    if not kinds:
+        return ""
+    found = ", ".join(printable(kind or "no suffix") for kind in sorted(set(kinds))[:LISTED])
+    count = "1 file that is" if len(kinds) == 1 else f"{len(kinds)} files that are"
+    return f"{count} no video, GIF or picture of a clip ({found})"
+
+
 def assign(units: Collection[str], known: dict[str, str], seed: int) -> dict[str, str]:
     """{unit: split}: 10 % each for validation and test, at least one, drawn by `seed`.
 
@@ -147,7 +161,8 @@ def load(config) -> Dataset:
         more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
         clips_of = "1 clip" if len(short) == 1 else f"{len(short)} clips"
         shortage = f"{clips_of} of fewer than {config.seq_len} frames (--seq_len): {few}{more}"
-        for line in [*left_out, *([shortage] if short else [])]:
+        foreign = "" if config.quiet else others(folder.source, find(folder.source))
+        for line in filter(None, [*left_out, shortage if short else "", foreign]):
             _tell(config, f"left out {line}")
         names = {key: places[key].parts for key in paths if key in long_enough}
         dataset = _dataset(decoded, folder, names, config)

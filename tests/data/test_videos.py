@@ -143,6 +143,11 @@ def test_bad_files_are_listed_and_left_out(made, tmp_path, capsys):
         for line in lines
     )
     assert len(lines) == len(bad) + 1
+    told = videos.others(root, videos.find(root))
+    assert told == "1 file that is no video, GIF or picture of a clip (.txt)"
+    (root / "ann" / "frames.npy").touch()
+    assert "2 files that are no" in videos.others(root, videos.find(root))
+    assert not videos.others(made, videos.find(made))
     assert sum(len(dataset.splits[name]) for name in SPLITS) == 5
     assert dataset.fingerprint == videos.load(config(tmp_path / "other", made)).fingerprint
 
