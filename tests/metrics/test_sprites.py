@@ -94,7 +94,7 @@ def test_the_reader_on_real_art(module, art, tmp_path):
     clone = Path(os.environ.get("VDSM_REAL_DATA", "")) / art
     if not os.environ.get("VDSM_REAL_DATA") or not clone.is_dir():
         pytest.skip(f"real art not checked: VDSM_REAL_DATA does not name a folder with {art}/")
-    config = SimpleNamespace(data_dir=tmp_path, source=clone, hold_out="none")
+    config = SimpleNamespace(data_dir=tmp_path, source=clone, hold_out="none", poses="actions")
     dataset = getattr(data, module).load(config)
     clips = dataset.split("test")
     partner = pairing(len(clips), 0)
