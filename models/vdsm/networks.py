@@ -24,8 +24,8 @@ DECODER_WIDTHS = (512, 256, 128, 64)  # the authors' code
 KERNEL = 4
 # The weights of one layer of an LSTM, in the order of the arguments of torch.lstm_cell.
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-# Of --start all: how far the experts lie apart, in units of what they share, and the gain of the
-# first and the last layer. Chosen among .7, 2 and 5 (docs/RECIPES.md).
+# Of --start all: how far the experts lie apart, in units of what they share (chosen among .7, 2
+# and 5: docs/RECIPES.md), and the gain of the first and the last layer (not searched).
 APART, FAINT = 2.0, 0.3
 SMALLEST_SCALE = 1e-6  # where softplus underflows to 0, every log density would be infinite
 LARGEST = 1e6  # bound of scales and predicted poses: their squares and gradients stay finite
@@ -171,7 +171,8 @@ class MixtureOfExpertsDecoder(nn.Module):
     def start_together(self):
         """Let the experts differ from one common network that keeps the variance of its input.
 
-        The release's start shrinks what passes a layer a hundredfold, and takes many steps to grow.
+        With torch's start, the blended kernels of a layer shrink its input a hundredfold or more
+        (deviation 1 / sqrt(24 c_out K)), so that many steps pass before pictures differ.
         """
         experts, pose_dim = len(self.kernels[0]), self.pose_dim
 
