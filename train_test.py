@@ -211,14 +211,7 @@ def attempt(
     """
     t = begin(settings, info, dataset, folder, device, progress, lowered)
     stage, stepper, place, c = t.stage, t.stepper, t.place, settings
-    schedules = stage.schedules()
-
-    def values(step):
-        """The schedules and the learning rate of a step."""
-        rate = place.rate * place.scale
-        rate = learning_rate(rate, step, c.span * c.bs_per_epoch, c.lr_warmup, c.lr_final)
-        return schedules.at(step // c.bs_per_epoch), rate
-
+    values = partial(values_at, t, stage.schedules())
     on_device = device_steps(t, values)
     stage.network.train()
     about = origin(device) | {"frames per sequence": str(stage.frames_counted(t.batches))}
@@ -269,6 +262,13 @@ def attempt(
     return stage, t.view
 
 
+def values_at(t: Training, schedules, step: int) -> tuple[Annealed, float]:
+    """The values of the schedules and the learning rate at optimiser step `step`."""
+    c, rate = t.settings, t.place.rate * t.place.scale
+    rate = learning_rate(rate, step, c.span * c.bs_per_epoch, c.lr_warmup, c.lr_final)
+    return schedules.at(step // c.bs_per_epoch), rate
+
+
 def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str, ...], Tensor]:
     """Take one optimiser step. inputs: of `Stage.inputs`. The host does not wait for a GPU.
 
@@ -284,7 +284,7 @@ def take_step(t: Training, inputs: dict, annealed: Annealed) -> tuple[tuple[str,
 
 
 def device_steps(t: Training, values: Callable) -> DeviceSteps | None:
-    """How a GPU that holds all frames takes the steps; None elsewhere. values: see `attempt`."""
+    """How a GPU that holds all frames takes the steps, or None. values: `values_at` of a step."""
     if t.batches.resident is None:
         return None
     alone = distributed.processes() == 1

@@ -1,6 +1,8 @@
 """What the tests of training share: names of stages, files of a run, and comparisons."""
 
 import hashlib
+import time
+from pathlib import Path
 
 import torch
 
@@ -34,3 +36,11 @@ def assert_same_checkpoint(a, b):
     ):
         assert all(torch.equal(mine[key], other[key]) for key in mine)
     assert torch.equal(a["rng"]["cpu"], b["rng"]["cpu"])
+
+
+def wait_for(name, seconds=120, folder="runs"):
+    """Return once the file `name` is in `folder`, and holds something if it is a `*.began`."""
+    end, path = time.monotonic() + seconds, Path(folder) / name
+    while not path.exists() or (name.endswith("began") and not path.read_text()):
+        assert time.monotonic() < end, f"no {name}"
+        time.sleep(0.02)

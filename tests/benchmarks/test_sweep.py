@@ -5,56 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import sweep
-from benchmarks.jobs import Job, on_cluster
-from tests.runs import assert_same_checkpoint
+from tests.runs import assert_same_checkpoint, wait_for
 from tests.tiny import STAGE_1, TINY
 from utils.errors import UserError
 from utils.flags import Parser
 from utils.plan import parse
 
 ROOT = Path(__file__).resolve().parents[2]
-# In place of main.py. Run 'bad' fails. Run 'long' works until run 'other' begins, or
-# until a SIGINT lets it save; a second one ends it at once.
-PROGRAM = """
-import os, signal, sys, time
-from pathlib import Path
-run = sys.argv[sys.argv.index("--RUN") + 1]
-folder = Path(sys.argv[sys.argv.index("--runs_dir") + 1])
-began = time.time()
-def save(*_):
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    time.sleep(0.2)
-    (folder / f"{run}.saved").touch()
-    sys.exit(130)
-signal.signal(signal.SIGINT, save)
-print(*range(9), sep="\\n")
-if run.startswith("bad"):
-    sys.exit("main.py: found nothing, expected something")
-(folder / f"{run}.began").write_text(f"{os.getpgid(0)} {os.getppid()}")
-if run == "other":
-    (folder / "end").touch()
-while run == "long" and not (folder / "end").exists():
-    time.sleep(0.02)
-(folder / f"{run}.times").write_text(f"{began} {time.time()}")
-"""
-
-
-@pytest.fixture
-def program(tmp_path, monkeypatch):
-    """PROGRAM as a file; the jobs of this process run it in place of main.py."""
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    monkeypatch.setattr(sweep, "Job", partial(Job, program=path))
-    return path
 
 
 @pytest.fixture
@@ -310,13 +273,6 @@ def started(file, program):
     process.communicate()
 
 
-def wait_for(name, seconds=120, folder="runs"):
-    end, path = time.monotonic() + seconds, Path(folder) / name
-    while not path.exists() or (name.endswith("began") and not path.read_text()):
-        assert time.monotonic() < end, f"no {name}"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     ("send", "number"),
     [(os.killpg, signal.SIGINT), (os.kill, signal.SIGINT), (os.kill, signal.SIGTERM)],
@@ -359,52 +315,3 @@ def test_a_stopped_sweep_goes_on_exactly_and_trains_nothing_twice(file):
     assert sweep.main(["x.toml", "--runs_dir", "unbroken/"]) == 0
     whole = torch.load(Path("unbroken", *last.parts[1:]), weights_only=True)
     assert_same_checkpoint(torch.load(last, weights_only=True), whole)
-
-
-# --- on a cluster ---
-
-
-def ends(tmp_path, jobs, **options):
-    codes = {}
-    given = {"cluster": "local", **options}
-    on_cluster(jobs, tmp_path / "submitit", given, lambda job, end: codes.update({job.run: end[0]}))
-    return codes
-
-
-def test_jobs_of_submitit(tmp_path, program):
-    pytest.importorskip("submitit")
-    flags = ["--runs_dir", str(tmp_path), "--RUN"]
-    jobs = [Job(run, [*flags, run], tmp_path / run, program) for run in ("good", "bad")]
-    assert ends(tmp_path, jobs) == {"good": 0, "bad": 1}
-    assert "found nothing" in (tmp_path / "bad").read_text()
-
-
-@pytest.mark.slow
-def test_a_job_saves_before_its_time_is_over_and_a_new_job_resumes(tmp_path, program):
-    pytest.importorskip("submitit")
-
-    def warn_and_release():
-        wait_for("long.began", folder=tmp_path)
-        os.kill(int((tmp_path / "long.began").read_text().split()[1]), signal.SIGUSR2)
-        wait_for("long.saved", folder=tmp_path)
-        (tmp_path / "end").touch()
-
-    flags = ["--runs_dir", str(tmp_path), "--RUN", "long"]
-    with ThreadPoolExecutor() as threads:
-        warned = threads.submit(warn_and_release)
-        assert ends(tmp_path, [Job("long", flags, tmp_path / "log", program)]) == {"long": 0}
-        warned.result()
-    assert (tmp_path / "long.times").exists()
-
-
-def test_a_wrong_cluster_is_told(tmp_path):
-    pytest.importorskip("submitit")
-    for options in ({"cluster": "nowhere"}, {"gpus": 3}, {"cluster": "slurm"}):
-        with pytest.raises(UserError, match="--slurm: "):
-            ends(tmp_path, [], **options)
-
-
-def test_without_submitit(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match="found no submitit, which --slurm needs"):
-        ends(tmp_path, [])
