@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,24 +45,27 @@ class Flags:
     """What is held out: clips, or all clips of some sub-folders."""
 
 
+def files_below(source: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """`source` and each folder below it, with its files. Hidden ones are passed over."""
+    for place, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield Path(place), [Path(place, name) for name in names if not name.startswith(".")]
+
+
 def find(source: Path) -> list[Path]:
     """The clips below `source` in natural order: videos, animations, folders of pictures."""
     clips = []
-    for place, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files = [Path(place, name) for name in names if not name.startswith(".")]
+    for place, files in files_below(source):
         clips += [path for path in files if path.suffix.lower() in VIDEOS | ANIMATIONS]
-        if Path(place) != source and len(pictures(files)) > 1:
-            clips.append(Path(place))
+        if place != source and len(pictures(files)) > 1:
+            clips.append(place)
     return natsorted(clips, key=str)
 
 
 def others(source: Path, clips: Collection[Path]) -> str:
     """A line on the files below `source` that belong to none of `clips`, or ''."""
     used, kinds = set(clips), []
-    for place, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files = [Path(place, name) for name in names if not name.startswith(".")]
+    for _, files in files_below(source):
         kinds += [path.suffix for path in files if not used & {path, path.parent}]
     if not kinds:
         return ""
