@@ -1,8 +1,10 @@
 """show.py, and the models in weights/."""
 
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 import api
 import share
+from data import sprites
 from models import load
 
 RUN = "--RUN", "demo", "--device", "cpu", "--threads", "1"
@@ -55,32 +58,56 @@ def test_the_models_here_are_whole_small_and_credited(path):
 
 
 def test_the_models_here_are_small_together():
-    assert [path for path in HERE if path.stem == "pendulum"]
+    assert [path.stem for path in HERE] == ["pendulum", "sprites"]
     assert sum(path.stat().st_size for path in HERE) <= 30e6
 
 
-def replayed(pendula, monkeypatch, wanted=None):
-    """Lines about the figures of weights/pendulum.safetensors that differ, and the figures."""
+def replayed(dataset, monkeypatch, runs_dir, wanted=None):
+    """Lines about the figures of the model of `dataset` that differ, and the figures."""
     if wanted is not None:
         monkeypatch.setattr("metrics.evaluate.Evaluation.wanted", wanted)
-    model = api.load(share.ALL_MODELS / "pendulum.safetensors", device="cpu")
-    assert model.card["data"]["fingerprint"] == pendula.fingerprint
+    model = api.load(share.ALL_MODELS / f"{dataset.name.lower()}.safetensors", device="cpu")
+    assert model.card["data"]["fingerprint"] == dataset.fingerprint
     about = model.card["measured"]
     kinds = {"evaluate": "default", "split": about["split"]}
-    command = SimpleNamespace(judge=None, fid_weights=None, runs_dir="runs", **kinds)
-    figures, _ = share.measure(model, pendula, command)
+    command = SimpleNamespace(judge=None, fid_weights=None, runs_dir=runs_dir, **kinds)
+    figures, _ = share.measure(model, dataset, command)
     return share.drift(model.card, figures), figures
 
 
 def test_the_pendula_of_weights_have_the_figures_of_their_card(pendula, monkeypatch):
     """Those of reconstructions. The slow test measures all."""
     monkeypatch.setattr("metrics.evaluate.Evaluation.continued_to", None)
-    lines, figures = replayed(pendula, monkeypatch, ())
+    lines, figures = replayed(pendula, monkeypatch, "runs", ())
     assert all(line.startswith("continuation_") for line in lines), lines
     assert len(figures["reconstruction"]) >= 4
 
 
 @pytest.mark.slow
 def test_the_pendula_of_weights_have_all_the_figures_of_their_card(pendula, monkeypatch):
-    lines, figures = replayed(pendula, monkeypatch)
+    lines, figures = replayed(pendula, monkeypatch, "runs")
+    assert lines == [] and {"consistency", "swap", "dci"} <= figures.keys()
+
+
+@pytest.fixture
+def characters(tmp_path):
+    """The sprites of the real art."""
+    art = Path(os.environ.get("VDSM_REAL_DATA", "")) / "lpc"
+    if not os.environ.get("VDSM_REAL_DATA") or not art.is_dir():
+        pytest.skip("real LPC art not checked: VDSM_REAL_DATA does not name a folder with lpc/")
+    yield sprites.load(SimpleNamespace(data_dir=tmp_path / "data", source=art, hold_out="none"))
+    shutil.rmtree(tmp_path / "data")  # 743 MB
+
+
+def test_the_sprites_of_weights_have_the_figures_of_their_card(characters, monkeypatch):
+    """Those of reconstructions. The slow test measures all."""
+    lines, figures = replayed(characters, monkeypatch, "runs", ())
+    assert lines == [] and len(figures["reconstruction"]) >= 10
+
+
+@pytest.mark.slow
+def test_the_sprites_of_weights_have_all_the_figures_of_their_card(
+    characters, monkeypatch, tmp_path
+):
+    lines, figures = replayed(characters, monkeypatch, tmp_path / "runs")
     assert lines == [] and {"consistency", "swap", "dci"} <= figures.keys()
