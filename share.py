@@ -32,7 +32,6 @@ from utils.settings import (
 
 CLIPS = 8  # held-out clips whose codes travel along
 LONGEST = 10_000  # frames of a clip
-CLASSIFIED = 8  # clips on which networks that the evaluation trains may differ, measured again
 # settings of a card whose groups are otherwise left out of it, see `travelling`
 NAMED = "model", "seed", "fidelity", "draw_from", "precision"
 EXTRA = ("clips/static", "clips/dynamic"), "density/"  # names of tensors beside the network's
@@ -353,8 +352,9 @@ def drift(card: dict, figures: dict) -> list[str]:
         for name, there in card["figures"][protocol].items():
             here = figures[protocol].get(name, {"value": None})["value"]
             # what is trained on codes or reconstructions follows their last digits
-            clips = CLASSIFIED if "_code_" in name or "consistency_" in name else 1
-            allowed = clips / card["measured"]["n"] + 0.002 * abs(there["value"] or 0)
+            one = 1 / card["measured"]["n"]
+            allowed = max(8 * one, 0.02) if "consistency_" in name else one
+            allowed += 0.002 * abs(there["value"] or 0)
             if (here is None) != (there["value"] is None) or (
                 here is not None and abs(here - there["value"]) > allowed
             ):
