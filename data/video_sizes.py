@@ -11,8 +11,8 @@ LONGEST = 16  # frames of a sequence
 SHORT = 0.1  # share of the clips, the shortest, that may be left out
 EXPERTS = 8, 40  # fewest and most experts
 # Up to so many clips, the epochs and batches per epoch of stages 1 and 2. The first row is that of
-# the preset `demo`, the last that of `sprites-cpu`.
-TRAINING = (150, (20, 50), (30, 50)), (600, (40, 50), (40, 50)), (None, (60, 100), (40, 50))
+# the preset `demo`.
+TRAINING = (150, (22, 50), (26, 50)), (600, (40, 50), (40, 50)), (None, (60, 100), (40, 50))
 WIDE = ["--enc_widths", "16,16,32,64,128", "--dec_widths", "128,64,32,16"]
 
 

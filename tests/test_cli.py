@@ -95,7 +95,7 @@ def test_a_boolean_alone_means_true():
         (["--dry-run"], "--dry_run"),
         (["--run", "x"], "--RUN"),
         (["--lr", "1"], "--lr_resume or --lr_warmup or --lr_final"),
-        (["--preset", "sprite-cpu"], "sprites-cpu"),
+        (["--preset", "sprite-cpu"], "sprites-cpu or sprites-full"),
         (["--dataset_name", "mug"], "MUG-FED"),
         (["--dataset_name=pendula"], "pendulum"),
         (["--model", "vsdm"], "vdsm"),

@@ -149,7 +149,7 @@ def test_the_step_of_a_row_is_that_of_training(monkeypatch):
     variant = turns.Variant("demo-stage1", "fp32", 1, quick=True)
     variant.turn()
     assert seen == [(number, True, {"s", "d", "z"}) for number in range(2)]
-    assert variant.case.size == "2 x 6 of 16 frames"
+    assert variant.case.size == "2 x 3 of 16 frames"
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_the_time_and_memory_of_presets_are_reckoned(file, capsys):
     [[rows]]
     [[rows]]
     name = "half"
-    flags = "--stage1.epochs 10 --stage2.epochs 15"
+    flags = "--stage1.epochs 11 --stage2.epochs 13"
     [[rows]]
     name = "said"
     minutes = 90

