@@ -353,7 +353,7 @@ def drift(card: dict, figures: dict) -> list[str]:
             here = figures[protocol].get(name, {"value": None})["value"]
             # what is trained on codes or reconstructions follows their last digits
             one = 1 / card["measured"]["n"]
-            allowed = max(8 * one, 0.02) if "consistency_" in name else one
+            allowed = max(8 * one, 0.03) if "consistency_" in name else one
             allowed += 0.002 * abs(there["value"] or 0)
             if (here is None) != (there["value"] is None) or (
                 here is not None and abs(here - there["value"]) > allowed
