@@ -1,11 +1,21 @@
-"""What the tests of sweeps and of their jobs share."""
+"""Fixtures of the benchmarks' tests."""
 
 from functools import partial
 
 import pytest
+import torch
 
 from benchmarks import sweep
 from benchmarks.jobs import Job
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """A benchmark sets the number of threads: restore it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
 
 # In place of main.py. Run 'bad' fails. Run 'long' works until run 'other' begins, or
 # until a SIGINT lets it save; a second one ends it at once.
