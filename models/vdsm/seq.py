@@ -148,7 +148,8 @@ class Seq(nn.Module):
     def poses(self, d, frames):
         """The path of pose means that d [N, dynamics_dim] generates: [N, frames, pose_dim]."""
         u = self.combiner.context(self.context(d, frames), d)
-        z, path = self.combiner.z_0.expand(len(d), -1), []
+        # a copy: torch's counter of arithmetic fails at a view of a parameter without gradients
+        z, path = self.combiner.z_0.repeat(len(d), 1), []
         for u_t in u.unbind(1):
             z = self.combiner.loc(self.combiner.hidden(z, u_t))
             path.append(z)

@@ -21,6 +21,12 @@ def test_quick_run(tmp_path, capsys):
     assert least <= counted == pytest.approx(least, rel=0.02)
 
 
+@pytest.mark.slow
+def test_a_stage_with_a_foresight_has_parts_too():
+    found = parts.parts("demo-stage2", 1, quick=True)
+    assert found["convolution_backward"]["gflop"] > 0
+
+
 def test_an_unknown_row_is_refused(capsys):
     with pytest.raises(SystemExit) as exit:
         parts.main(["--rows", "dsa,nothing"])
