@@ -11,9 +11,9 @@ from utils.settings import PROTOCOLS
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
 RUNS = {
-    "demo": 3, "demo-seeds": 20, "moving-mnist": 1, "pendulum-long": 9, "published-settings": 2,
-    "recipe-parts": 18, "recipe-parts-motion": 12, "release-sprites": 1, "single-decoder": 9,
-    "sprites-cpu": 1, "sprites-li-equal-time": 12, "sprites-li-hour": 3, "sprites-rate": 3,
+    "demo": 3, "demo-seeds": 20, "full-size": 3, "moving-mnist": 1, "pendulum-long": 9,
+    "published-settings": 2, "recipe-parts": 18, "recipe-parts-motion": 12, "single-decoder": 9,
+    "sprites-cpu": 3, "sprites-li-equal-time": 12, "sprites-li-hour": 3, "sprites-rate": 3,
     "unseen-pairs": 9,
 }  # fmt: skip
 
