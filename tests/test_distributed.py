@@ -30,6 +30,7 @@ DSA = {**SMALL, "conv_dim": 8, "rnn_dim": 4}
 CASES = {  # stage, its settings
     "EncDec": ("EncDec", VDSMSettings(**SIZES)),
     "EncDec, some frames": ("EncDec", VDSMSettings(**SIZES, frames_per_clip=2, lr_identity=0.5)),
+    "EncDec, whitened": ("EncDec", VDSMSettings(**SIZES, whiten_identity=True)),
     "EncDec, image network": ("EncDec", VDSMSettings(**SIZES, encoder="resnet18")),
     "Seq": (
         "Seq",
@@ -132,6 +133,7 @@ def test_torchrun_reads_the_command_that_resumes(monkeypatch):
     "case, dtype, tolerance",
     [
         ("EncDec", torch.float32, 1e-5),
+        ("EncDec, whitened", torch.float64, 1e-9),
         # in float32, torch's own batch norm is further from the exact statistics than 1e-5
         ("DSA, released", torch.float64, 1e-9),
         ("EncDec, image network", torch.float64, 1e-9),
@@ -140,7 +142,7 @@ def test_torchrun_reads_the_command_that_resumes(monkeypatch):
 def test_gradients_of_two_processes_are_those_of_one(tmp_path, case, dtype, tolerance):
     """So are losses and statistics. Both processes have the same weights, bit for bit."""
     (one,), two = (left_by(case, tmp_path / str(count), count, 1, dtype) for count in (1, 2))
-    kinds = "losses", "gradient", "running"
+    kinds = "losses", "gradient", "running", "whiten"
     compared = {name for name in one if any(kind in name for kind in kinds)}
     assert_near(*({name: left[name] for name in compared} for left in (two[0], one)), tolerance)
     assert_near(two[1], two[0], 0)

@@ -51,7 +51,7 @@ class EncDec(nn.Module):
             self.encoder = networks.FrameEncoder(*sizes, settings.enc_widths, slope)
         else:
             self.encoder = ImageEncoder(*sizes, settings.encoder, settings.encoder_frozen)
-        self.identity = networks.IdentityPosterior(self.experts)
+        self.identity = networks.IdentityPosterior(self.experts, settings.whiten_identity)
         if settings.single_decoder:
             self.decoder = networks.SingleDecoder(*sizes, settings.dec_widths)
         else:

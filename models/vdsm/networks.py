@@ -17,6 +17,7 @@ from models import precision
 from models.start import in_blocks, rescale, standardise, start_output
 from models.vdsm import cuda
 from models.vdsm.functions import Blend, Blurred, ClipByClip, upsample
+from models.vdsm.whitening import Whitening
 from utils import distributed
 
 ENCODER_WIDTHS, IDENTITY_HIDDEN = (32, 32, 64, 64, 256), 128  # supplementary, section 3
@@ -27,6 +28,9 @@ LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 # Of --start all: how far the experts lie apart, in units of what they share (chosen among .7, 2
 # and 5: docs/RECIPES.md), and the gain of the first and the last layer (not searched).
 APART, FAINT = 2.0, 0.3
+# Of --whiten_identity: the deviation of the location of s, in units of the prior's, 1/K (chosen
+# from .7 and 1.2).
+WHITE = 0.7
 SMALLEST_SCALE = 1e-6  # where softplus underflows to 0, every log density would be infinite
 LARGEST = 1e6  # bound of scales and predicted poses: their squares and gradients stay finite
 
@@ -118,15 +122,21 @@ class FrameEncoder(Heads):
 
 
 class IdentityPosterior(nn.Module):
-    """q(s | x_1:T), averaged over frames: frame loc, scale [N, T, K] -> s loc, scale [N, K]."""
+    """q(s | x_1:T), averaged over frames: frame loc, scale [N, T, K] -> s loc, scale [N, K].
 
-    def __init__(self, experts):
+    whitened: a `Whitening` of the loc takes the place of its LeakyReLU.
+    """
+
+    def __init__(self, experts, whitened=False):
         super().__init__()
         self.loc, self.scale = nn.Linear(experts, experts), nn.Linear(experts, experts)
+        self.whiten = Whitening(experts, WHITE / experts) if whitened else None
 
     def forward(self, frame_loc, frame_scale):
-        loc, scale = F.leaky_relu(self.loc(frame_loc)), positive(self.scale(frame_scale))
-        return loc.mean(1), scale.mean(1)
+        loc, scale = self.loc(frame_loc), positive(self.scale(frame_scale)).mean(1)
+        if self.whiten is not None:
+            return self.whiten(loc.mean(1)), scale
+        return F.leaky_relu(loc).mean(1), scale
 
     def start_scale_at(self, scale):
         """Let every scale of s be `scale` (> 0) before training."""
@@ -137,6 +147,8 @@ class IdentityPosterior(nn.Module):
     def start_loc_from(self, frame_loc, spread):
         """Let the loc of s spread by `spread` over the clips of frame_loc [N, T, K]."""
         rescale(self.loc, frame_loc.mean(1), spread=spread)
+        if self.whiten is not None:
+            self.whiten.start_from(self.loc(frame_loc.mean(1)))
 
 
 class MixtureOfExpertsDecoder(nn.Module):

@@ -132,6 +132,7 @@ def sizes_of(model: dict, stage_name: str) -> dict:
         "z_dim": model[f"{enc}.muvar.weight"].shape[0] // 2,
         "n_e_w": model[f"{dec}.EW1"].shape[0],
         "single_decoder": False,
+        "whiten_identity": False,
         "enc_widths": tuple(model[f"{enc}.encoder.{i}.weight"].shape[0] for i in CONVS),
         "dec_widths": tuple(model[f"{dec}.EW{i}"].shape[2] for i in range(1, 5)),
     }

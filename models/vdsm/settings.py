@@ -67,6 +67,10 @@ class VDSMSettings(RunSettings):
     "Size of the pose z."
     n_e_w: int = flag(15, MODEL, low=1)
     "Number of experts K, which is also the size of the identity s."
+    whiten_identity: bool = flag(False, MODEL)
+    """Not in the paper: the location of s is whitened over clips (its components vary equally and
+    independently), in place of its LeakyReLU, so that rare and faint differences between clips get
+    directions of their own."""
     single_decoder: bool = flag(False, MODEL)
     """Ablation of the supplementary: one decoder that reads the mixing weights as a code, in place
     of one decoder per expert."""
@@ -130,7 +134,8 @@ class VDSMSettings(RunSettings):
     follows half cosines between its four values); or geometric between first and last values."""
 
     SIZES: ClassVar = (
-        "z_dim", "n_e_w", "single_decoder", "encoder", "enc_widths", "dec_widths", "fidelity",
+        "z_dim", "n_e_w", "whiten_identity", "single_decoder", "encoder", "enc_widths",
+        "dec_widths", "fidelity",
     )  # fmt: skip
     FILES_AT_START: ClassVar = {"encoder_weights": ("none", "download")}
     STAGES: ClassVar = (
@@ -151,6 +156,7 @@ class VDSMSettings(RunSettings):
         Renamed(None, {"n_decoders": None}, {"single_decoder": False}),
         Renamed(None, {"n_decoders": 1}, {"single_decoder": True}),
         Renamed(None, {}, {"encoder": "conv"}),
+        Renamed(None, {}, {"whiten_identity": False}),
         Renamed("EncDec", {"pixel_frames": ...}, {}),
         Renamed("Seq", {"pixel_frames": ...}, {"frames_per_clip": ...}),
         _start("EncDec", "torch", "torch", "zero", ..., 0, ..., ...),
