@@ -35,6 +35,9 @@ class Whitening(nn.Module):
     'Decorrelated batch normalization', which takes m and C of the batch alone.
     """
 
+    mean: torch.Tensor
+    covariance: torch.Tensor
+
     def __init__(self, size: int, spread: float):
         super().__init__()
         self.spread = spread
