@@ -91,6 +91,14 @@ def test_blurred_clips_stay_in_range():
     assert soft.std() < frames.std()
 
 
+def test_the_channels_of_a_blurred_clip_shift_by_different_amounts():
+    grey = torch.full((200, 2, 3, 64, 64), 0.5)
+    soft = judging.blurred(grey, torch.Generator().manual_seed(0)).mean((1, 3, 4))  # [200, 3]
+    apart = soft.amax(1) - soft.amin(1)
+    assert judging.TINT < apart.max() < 2 * judging.TINT + 0.001
+    assert torch.corrcoef(soft.T)[0, 1] < 0.6  # a change of brightness alone would give 1
+
+
 def test_a_seed_repeats_the_judge_and_leaves_the_generator_alone(data):
     before = torch.get_rng_state()
     few = QUICK | {"steps": 3}

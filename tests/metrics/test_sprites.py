@@ -14,6 +14,7 @@ import pytest
 import data.sprites
 import data.sprites_li
 from data.base import Dataset, flat
+from metrics.judge import train_judge
 from metrics.measurers import measurer_of
 from metrics.sprites import SpriteMeasurer
 from metrics.swap import pairing
@@ -88,14 +89,19 @@ def test_a_set_that_lacks_a_combination_adds_nothing(figures):
     assert measurer.swaps(figures.frames[None], labels, np.zeros(1, int)) == {}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("module", "art"), [("sprites", "lpc"), ("sprites_li", "li_sprites")])
-def test_the_reader_on_real_art(module, art, tmp_path):
+def load_real(module, art, folder):
+    """The data set that data/{module}.py makes from real art, written to `folder`."""
     clone = Path(os.environ.get("VDSM_REAL_DATA", "")) / art
     if not os.environ.get("VDSM_REAL_DATA") or not clone.is_dir():
         pytest.skip(f"real art not checked: VDSM_REAL_DATA does not name a folder with {art}/")
-    config = SimpleNamespace(data_dir=tmp_path, source=clone, hold_out="none", poses="actions")
-    dataset = getattr(data, module).load(config)
+    config = SimpleNamespace(data_dir=folder, source=clone, hold_out="none", poses="actions")
+    return getattr(data, module).load(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "art"), [("sprites", "lpc"), ("sprites_li", "li_sprites")])
+def test_the_reader_on_real_art(module, art, tmp_path):
+    dataset = load_real(module, art, tmp_path)
     clips = dataset.split("test")
     partner = pairing(len(clips), 0)
     measurer, labels, made = swapped(dataset, partner, clips)
@@ -111,3 +117,27 @@ def test_the_reader_on_real_art(module, art, tmp_path):
             chance = 1 / len(dataset.classes[factor])
             share = found[f"{factor}_pixels_right"]
             assert share >= 0.99 if real else share == pytest.approx(chance, abs=0.1), factor
+
+
+@pytest.mark.slow
+def test_the_judge_names_a_tone_that_is_12_grey_levels_off(tmp_path):
+    dataset = load_real("sprites", "lpc", tmp_path)
+    layers, clips = SpriteMeasurer(dataset).layers, dataset.split("val")
+    judge, _ = train_judge(dataset, 8)
+    rng = np.random.default_rng(5)
+    for place, factor in enumerate(dataset.static):
+        made, right = [], []
+        for row in range(0, len(clips), 3):
+            named = [int(clips.label(name, [row])[0]) for name in dataset.static]
+            values = layers.values_of(factor, named, int(clips.label("action", [row])[0]), 8)
+            mask = np.bitwise_or.reduce(values ^ values[0]).any(-1)
+            shift = rng.normal(size=3)
+            clip = values[named[place]].astype(float)
+            clip[mask] += 12 * shift / np.linalg.norm(shift)
+            tones = values[:, mask].astype(float).mean(1)  # [V, 3]
+            apart = np.linalg.norm(tones - clip[mask].mean(0), axis=1)
+            if apart.argmin() == named[place]:  # no other tone is nearer
+                made.append(clip.clip(0, 255).round().astype(np.uint8))
+                right.append(named[place])
+        verdict = judge.probabilities(np.stack(made))[factor].argmax(1)
+        assert (verdict == right).mean() >= 0.98, factor
