@@ -95,6 +95,14 @@ class Seq(nn.Module):
         from_whole = self.poses(self.dynamics(poses)[0], 2 * frames)
         return ((from_whole[:, frames:] - from_half[:, frames - middle :]) ** 2).sum() / 2
 
+    def pose_error(self, poses):
+        """Regulariser (ours, not in the paper): d must lead to the poses that it was read from.
+
+        poses [N, T, pose_dim]: pose means of stage 1. Returns half the squared distance of the path
+        that d generates, summed.
+        """
+        return ((self.poses(self.dynamics(poses)[0], poses.shape[1]) - poses) ** 2).sum() / 2
+
     # q(s, d, z_1:T | x_1:T) = q(s | x_1:T) q(d | x_1:T) q(z_1 | x_1:T, d)
     #                          prod_{t=2..T} q(z_t | z_{t-1}, x_1:T, d)                      (Eq. 2)
     def guide(self, batch, annealed):

@@ -62,6 +62,9 @@ class VDSMSettings(RunSettings):
     foresight: float = flag(0.0, STAGE, kind=number, low=0, stage="Seq")
     """Weight of a regulariser of stage 2 that is not in the paper: two readings of a clip must
     predict the same poses after the clip. 0: none."""
+    near_poses: float = flag(0.0, STAGE, kind=number, low=0, stage="Seq")
+    """Weight of a regulariser of stage 2 that is not in the paper: the poses that follow from d
+    must be near those that stage 1 reads from the frames. 0: none."""
 
     z_dim: int = flag(20, MODEL, low=1)
     "Size of the pose z."

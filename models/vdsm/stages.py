@@ -193,6 +193,9 @@ class SeqStage(VDSMStage):
         if c.foresight and self.network.training:
             gap = self.network.foresight(codes[0])
             terms["foresight"] = Term(gap, c.foresight * gap)
+        if c.near_poses and self.network.training:
+            error = self.network.pose_error(codes[0])
+            terms["pose error"] = Term(error, c.near_poses * error)
         return terms
 
     def identity(self, batches, step):

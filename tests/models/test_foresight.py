@@ -54,6 +54,34 @@ def test_only_the_prediction_from_the_whole_clip_learns(seq):
         assert expected[name].any() and torch.allclose(ours[name], expected[name]), name
 
 
+def test_the_pose_error_is_the_distance_from_the_poses_of_stage_1(seq):
+    poses = torch.randn(2, 6, 4)
+    error = seq.pose_error(poses)
+    expected = ((seq.poses(seq.dynamics(poses)[0], 6) - poses) ** 2).sum() / 2
+    assert error.item() == pytest.approx(expected.item(), rel=1e-6)
+    error.backward()
+    learning = {name for name, p in seq.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"dynamics.code.weight", "context.to_h.weight", "combiner.loc.weight"} <= learning
+    assert not any(name.startswith(("encdec", "transition", "identity")) for name in learning)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_pose_error_counts_in_training_alone(training):
+    settings = replace(SETTINGS, bs=6, seq_len=4, near_poses=3.0)
+    clips = make(clips={"train": 8, "val": 1, "test": 1}).split("train")
+    batches = Batches(clips, torch.device("cpu"), 4, 6)
+    stage = SeqStage(settings, EncDec(settings))
+    stage.network.train(training)
+    inputs = stage.inputs(batches, 0)
+    terms = stage.terms(batches, inputs, Annealed(dict.fromkeys("sdz", 1.0), 1.0))
+    assert ("pose error" in terms) == training
+    if training:
+        codes = stage.codes(batches, inputs["clip"], inputs["time"])
+        error = stage.network.pose_error(codes[0]).item()
+        assert terms["pose error"].raw.item() == pytest.approx(error)
+        assert terms["pose error"].weighted.item() == pytest.approx(3 * error)
+
+
 def test_d_is_read_from_the_first_frames_alone(seq):
     codes = [torch.randn(2, 6, 4), torch.randn(2, 6, 3), torch.rand(2, 6, 3) + 0.1]
     later = [code.clone() for code in codes]
