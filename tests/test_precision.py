@@ -37,6 +37,7 @@ def test_what_the_processor_lacks_is_refused_before_data_is_loaded(refused, monk
 @pytest.mark.parametrize("onednn", [True, False])
 def test_a_processor_with_fast_bf16(avx512_bf16, onednn, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(precision, "processor_lacks_bf16", lambda: False)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     assert fast_bf16(CPU) == (onednn and avx512_bf16)
@@ -104,9 +105,17 @@ def test_a_checkpoint_moves_between_precisions(
     assert checkpoint(tmp_path / "runs" / "demo", "Seq", 3)["settings"]["precision"] == second
 
 
-@pytest.mark.parametrize("flags, lacks", [("avx2", True), ("avx2 avx512_bf16", False), ("", False)])
-def test_a_processor_that_surely_lacks_bf16(flags, lacks, monkeypatch, tmp_path):
+@pytest.mark.parametrize("maker, flags, lacks", [
+    ("AuthenticAMD", "avx2", True),
+    ("AuthenticAMD", "avx2 avx512_bf16", False),
+    ("GenuineIntel", "avx2 avx512_bf16", True),
+    ("GenuineIntel", "avx2 avx512_bf16 amx_bf16", False),
+    ("", "", False),
+])  # fmt: skip
+def test_a_processor_that_surely_lacks_bf16(maker, flags, lacks, monkeypatch, tmp_path):
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
     assert not precision.processor_lacks_bf16()
-    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {maker}\nflags : fpu {flags}\n")
     assert precision.processor_lacks_bf16() == lacks
+    if lacks:
+        assert not fast_bf16(CPU)

@@ -14,7 +14,7 @@ NO_GPU = "--device cuda: found no CUDA GPU: use --device cpu or --device auto"
 NO_MPS = "--device mps: found no GPU of Apple: use --device cpu or --device auto"
 NO_TF32 = "--precision tf32 is for a CUDA GPU, found a CPU: use --precision fp32"
 NO_BF16 = "--precision bf16: found no fast bf16 in {}: use --precision fp32"
-PROCESSOR, GPU = "this processor (it needs AVX512-BF16)", "this GPU"
+PROCESSOR, GPU = "this processor (it needs AVX512-BF16, and AMX if it is Intel's)", "this GPU"
 
 
 def refuse_without_gpu(device: str, precision: str) -> None:
@@ -42,9 +42,15 @@ def no_gpu_driver() -> bool:
 
 
 def processor_lacks_bf16() -> bool:
-    """Whether Linux lists the features of an x86 processor, and fast bf16 is not among them."""
+    """Whether Linux lists the features of an x86 processor, and fast bf16 is not among them.
+
+    AVX512-BF16 alone makes products faster than fp32 on AMD's processors, and slower on Intel's:
+    those need AMX, which a virtual machine may hide (docs/SPEED.md).
+    """
     text = CPU_INFO.read_text() if CPU_INFO.exists() else ""
-    return "avx2" in text and "avx512_bf16" not in text
+    if "avx2" not in text:
+        return False
+    return "avx512_bf16" not in text or ("GenuineIntel" in text and "amx_bf16" not in text)
 
 
 def fast_bf16(device: Any) -> bool:
@@ -55,7 +61,7 @@ def fast_bf16(device: Any) -> bool:
         return False  # nobody has measured it
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if processor_lacks_bf16() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     # oneDNN supports every processor with AVX-512, also those on which bf16 is slower than fp32.
     return platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
