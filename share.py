@@ -253,8 +253,16 @@ def export(checkpoint: Path, out: Path, settings: RunSettings, argv: list[str], 
 
 
 def _rounded(weights, half, checkpoint):
-    """Weights as they are stored. UserError if one is out of range."""
-    stored = {n: t.half() if half and t.is_floating_point() else t for n, t in weights.items()}
+    """Weights as they are stored. UserError if one is out of range.
+
+    The statistics of a whitening stay in float32: their scale is free, and the inverse root of the
+    covariance magnifies rounding.
+    """
+
+    def rounds(name, tensor):
+        return half and tensor.is_floating_point() and ".whiten." not in name
+
+    stored = {n: t.half() if rounds(n, t) else t for n, t in weights.items()}
     for name, tensor in stored.items():
         if not tensor.isfinite().all():
             raise UserError(f"{checkpoint}: '{name}' is out of range: export without --half")

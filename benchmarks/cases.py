@@ -44,7 +44,11 @@ OTHERS: dict[str, tuple[type, dict]] = {
     "unordered": (UnorderedSettings, {"width": 32, "hidden": 64}),
 }
 # The presets that are timed: frames per sample by stage (sprites join two clips in stage 1).
-PRESETS = {"demo": {"EncDec": 16, "Seq": 16}, "sprites-cpu": {"EncDec": 16, "Seq": 8}, "sprites-full": {"EncDec": 16, "Seq": 8}}
+PRESETS = {
+    "demo": {"EncDec": 16, "Seq": 16},
+    "sprites-cpu": {"EncDec": 16, "Seq": 8},
+    "sprites-full": {"EncDec": 16, "Seq": 8},
+}
 
 
 @dataclasses.dataclass

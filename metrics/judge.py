@@ -278,7 +278,9 @@ def _stored(path, key, classes):
             judge, report = Judge(classes, key["width"]), stored["report"]
             judge.load_state_dict(stored["state"])
             whole = stored["classes"] == classes and report.keys() >= {"accuracy", "clips"}
-            if not whole or not all(torch.isfinite(value).all() for value in judge.parameters()):
+            if not whole or not all(
+                value.isfinite().all() for value in judge.state_dict().values()
+            ):
                 raise ValueError("its content")
             return judge, report, None
     except UserError:

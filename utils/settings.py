@@ -227,8 +227,8 @@ class RunSettings:
     threads: int = flag(0, MACHINE, low=0, high=1024, free=True)
     "CPU threads. 0 leaves the choice to torch."
     precision: str = flag("fp32", MACHINE, choices=("fp32", "bf16", "tf32"), free=True)
-    """Precision of convolutions and large products: fp32, bf16 (AVX512-BF16 of AMD, AMX of Intel, or
-    a CUDA GPU) or tf32 (a CUDA GPU). All else, weights and optimiser included, stays in fp32."""
+    """Precision of convolutions and large products: fp32, bf16 (AVX512-BF16 of AMD, AMX of Intel,
+    or a CUDA GPU) or tf32 (a CUDA GPU). All else, weights and optimiser included, stays in fp32."""
     cuda_graph: bool = flag(True, MACHINE, free=True)
     "On a CUDA GPU, record the training step once and repeat it as a CUDA graph, which is faster."
     shard_optimizer: bool = flag(False, MACHINE, free=True)

@@ -71,9 +71,9 @@ class VDSMSettings(RunSettings):
     n_e_w: int = flag(15, MODEL, low=1)
     "Number of experts K, which is also the size of the identity s."
     whiten_identity: bool = flag(False, MODEL)
-    """Not in the paper: the location of s is whitened over clips (its components vary equally and
-    independently), in place of its LeakyReLU, so that rare and faint differences between clips get
-    directions of their own."""
+    """Not in the paper: the location of s is whitened over clips (it varies nearly equally in all
+    but its faintest directions), in place of its LeakyReLU, so that small differences between clips
+    count too. For --start data or all, which take the first covariance from clips."""
     single_decoder: bool = flag(False, MODEL)
     """Ablation of the supplementary: one decoder that reads the mixing weights as a code, in place
     of one decoder per expert."""

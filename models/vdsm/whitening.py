@@ -1,4 +1,4 @@
-"""Whitening: a code whose components vary equally and independently over clips."""
+"""Whitening: a code that varies nearly equally in all but its faintest directions over clips."""
 
 import torch
 from torch import nn
@@ -13,10 +13,10 @@ ITERATIONS = 20  # enough for eigenvalues a factor of 1e5 apart
 
 
 def inverse_root(matrix: torch.Tensor) -> torch.Tensor:
-    """M^(-1/2) of a symmetric positive definite matrix M [K, K], by Newton's coupled iteration.
+    """M^(-1/2) of a symmetric positive definite matrix M [K, K], by the Newton-Schulz iteration.
 
-    Source: Denman & Beavers 1976 in the product form of Higham 2008, chapter 6. A CUDA graph can
-    record it, which is not true of torch.linalg.eigh.
+    Source: Higham 2008, 'Functions of matrices', section 6.3. A CUDA graph can record it, which is
+    not true of torch.linalg.eigh.
     """
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     norm = matrix.norm()
