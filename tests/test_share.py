@@ -59,6 +59,14 @@ def test_half_precision_is_stored_and_full_precision_computes(exported):
         assert torch.equal(tensor, expected.half().float()), name
 
 
+def test_statistics_of_a_whitening_stay_in_float32():
+    weights = {name: torch.tensor([7e4 / 3]) for name in ("a.weight", "identity.whiten.covariance")}
+    stored = share._rounded(weights, True, "x.pth")
+    assert [tensor.dtype for tensor in stored.values()] == [torch.float16, torch.float32]
+    with pytest.raises(UserError, match="'a.weight' is out of range"):
+        share._rounded({"a.weight": torch.tensor([7e4])}, True, "x.pth")
+
+
 def test_the_card_says_what_the_model_is(exported, trained_once):
     card, page = load(exported / "half.safetensors").card, (exported / "half.md").read_text()
     state = torch.load(trained_once / "runs/demo/checkpoints/3_VDSM_seq.pth", weights_only=True)

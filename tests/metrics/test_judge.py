@@ -163,7 +163,10 @@ def test_file_is_read_for_its_data_and_settings_only(data, tmp_path):
     whole = torch.load(path, weights_only=True)
     named = dict.fromkeys(whole["state"], torch.tensor(torch.nan))
     weights = {name: value.expand(whole["state"][name].shape) for name, value in named.items()}
-    for harm in ({"key": None}, {"classes": {"x": 2}}, {"report": []}, {"state": weights}):
+    running = {name: value for name, value in weights.items() if "running" in name}
+    assert running
+    states = [{"state": weights}, {"state": whole["state"] | running}]
+    for harm in ({"key": None}, {"classes": {"x": 2}}, {"report": []}, *states):
         torch.save(whole | harm, path)
         assert trains(data)[2], harm
     path.unlink()
