@@ -44,8 +44,8 @@ def no_gpu_driver() -> bool:
 def processor_lacks_bf16() -> bool:
     """Whether Linux lists the features of an x86 processor, and fast bf16 is not among them.
 
-    AVX512-BF16 alone makes products faster than fp32 on AMD's processors, and slower on Intel's:
-    those need AMX, which a virtual machine may hide (docs/SPEED.md).
+    AVX512-BF16 alone made products faster than fp32 on a processor of AMD, and slower on one of
+    Intel, which needs AMX; a virtual machine may hide that (docs/SPEED.md).
     """
     text = CPU_INFO.read_text() if CPU_INFO.exists() else ""
     if "avx2" not in text:
