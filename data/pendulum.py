@@ -62,12 +62,12 @@ class Flags:
 
 
 def simulate(
-    angle, velocity, frames: int, length=LENGTH, damping=DAMPING
+    angle, velocity, frames: int, length=LENGTH, damping=DAMPING, substeps=SUBSTEPS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Angles (rad) and angular velocities (rad/s), float64 [n, frames] each, every FRAME_TIME.
 
     angle, velocity [n]: the state at the first frame; 0 hangs down, positive is to the right.
-    length (m), damping (1/s): scalars or [n].
+    length (m), damping (1/s): scalars or [n]. substeps: Runge-Kutta steps per frame.
     """
 
     def slope(state):
@@ -75,9 +75,9 @@ def simulate(
         return np.stack([omega, -GRAVITY / length * np.sin(theta) - damping * omega])
 
     state = np.array([angle, velocity], np.float64)
-    path, h = [state], FRAME_TIME / SUBSTEPS
+    path, h = [state], FRAME_TIME / substeps
     for _ in range(frames - 1):
-        for _ in range(SUBSTEPS):
+        for _ in range(substeps):
             k1 = slope(state)
             k2 = slope(state + h / 2 * k1)
             k3 = slope(state + h / 2 * k2)

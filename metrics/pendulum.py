@@ -5,6 +5,7 @@ wrong: its colour is -1, its angle NaN and its angle error 180 degrees.
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -25,7 +26,13 @@ STARTS = ("left, going left", "left, going right", "right, going left", "right, 
 # Derivative at the middle of five frames, of fourth order.
 STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * pendulum.FRAME_TIME)
 # At most so many frames give an estimate of the initial state.
-VOTES = 6
+ESTIMATES = 6
+# Of the fit of a swing: rounds, longest step (rad, rad/s), width (rad) beyond which the error of a
+# frame counts less and less, difference for the derivatives, Runge-Kutta steps per frame.
+ROUNDS, LONGEST_STEP, OUTLIER, DELTA, SUBSTEPS = 8, 0.5, np.deg2rad(3), 1e-4, 4
+# States drawn from the uncertainty of a fit, each of which votes.
+VOTES = 64
+_TINY = 1e-12 * np.eye(2)  # keeps matrices invertible
 # Length of continued clips, and the first frame (0-based) that is measured.
 CONTINUE_TO, CONTINUE_FROM = 40, 16
 
@@ -102,12 +109,12 @@ def with_swing(dataset: Dataset) -> Dataset:
 
 
 def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates [n, V <= VOTES] of angle and velocity at the first frame, from angle [n, T] in rad.
+    """Estimates [n, E <= ESTIMATES] of angle and velocity at frame 0, from angle [n, T] in rad.
 
     The velocity of a frame comes from the two frames before and after it. The state is then
-    simulated back to frame 0, where velocity and damping have the opposite sign. V is 0 if T < 5.
+    simulated back to frame 0, where velocity and damping have the opposite sign. E is 0 if T < 5.
     """
-    times = np.arange(2, min(angle.shape[1] - 2, 2 + VOTES))
+    times = np.arange(2, min(angle.shape[1] - 2, 2 + ESTIMATES))
     if not len(times):
         return np.empty((len(angle), 0)), np.empty((len(angle), 0))
     velocities = []
@@ -122,10 +129,41 @@ def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return back.T, -minus.T
 
 
+def fit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The swing closest to angle [n, T] in rad: its state at frame 0, and the uncertainty of it.
+
+    Least squares over all frames that could be read, from the median of `states`, by Gauss-Newton
+    with Cauchy's weights, so that a broken frame counts little. Returns angle and velocity [n, 2],
+    NaN without five readable frames in a row, and their covariance [n, 2, 2] by the residuals.
+    """
+    count, frames = angle.shape
+    with warnings.catch_warnings():
+        # A clip without any estimate stays NaN.
+        warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice", RuntimeWarning)
+        state = np.stack([np.nanmedian(part, axis=1) for part in states(angle)], 1)
+    known, seen = np.isfinite(state).all(1), np.isfinite(angle)
+    state[~known], target = 0, np.where(seen, angle, 0)
+    moves = np.array([[0, 0], [DELTA, 0], [0, DELTA]])
+    for round_ in range(ROUNDS + 1):
+        starts = (state + moves[:, None]).reshape(-1, 2).T
+        path = pendulum.simulate(*starts, frames, substeps=SUBSTEPS)[0].reshape(3, count, frames)
+        error = (target - path[0] + np.pi) % (2 * np.pi) - np.pi
+        slope = np.moveaxis(path[1:] - path[0], 0, -1) / DELTA
+        weights = seen / (1 + (error / OUTLIER) ** 2)
+        inverse = np.linalg.inv(np.einsum("nt,nti,ntj->nij", weights, slope, slope) + _TINY)
+        if round_ < ROUNDS:
+            step = np.einsum("nij,nt,nt,ntj->ni", inverse, weights, error, slope)
+            state += np.clip(step, -LONGEST_STEP, LONGEST_STEP)
+    variance = (weights * error**2).sum(1) / np.maximum(weights.sum(1) - 2, 1)
+    state[~known] = np.nan
+    return state, variance[:, None, None] * inverse
+
+
 class SwingReader:
     """A judge of colour, amplitude and start (see `swing`) that measures and is not trained.
 
-    Each frame votes for a colour, and each estimate of `states` for an amplitude and a start.
+    Each frame votes for a colour. States drawn from the uncertainty of `fit` vote for an amplitude
+    and a start. A frame that cannot be read votes for all values equally.
     """
 
     classes = {"colour": len(pendulum.COLOURS), "amplitude": len(AMPLITUDES), "start": len(STARTS)}
@@ -133,17 +171,22 @@ class SwingReader:
     def probabilities(self, frames: np.ndarray) -> Arrays:
         """{factor: share of the votes, float64 [n, C]} for clips uint8 [n, T, 64, 64, 3]."""
         colour, angles = read(frames)
-        angle, velocity = states(angles)
-        unread = np.isnan(angle) | np.isnan(velocity)
+        state, covariance = fit(angles)
+        draws = np.random.default_rng(0).standard_normal((VOTES, 2))
+        spread = np.linalg.cholesky(covariance + _TINY)
+        angle, velocity = np.einsum("nij,vj->inv", spread, draws) + state.T[:, :, None]
+        unread = np.isnan(angle)
         amplitude, start = (np.where(unread, -1, votes) for votes in swing(angle, velocity))
-        votes = {"colour": colour, "amplitude": amplitude, "start": start}
-        return {name: _shares(cast, self.classes[name]) for name, cast in votes.items()}
+        share = np.isfinite(angles).mean(1, keepdims=True)
+        shares = {"colour": _shares(colour, self.classes["colour"])}
+        for name, votes in {"amplitude": amplitude, "start": start}.items():
+            classes = self.classes[name]
+            shares[name] = share * _shares(votes, classes) + (1 - share) / classes
+        return shares
 
 
 def _shares(votes, classes):
     """Shares [n, classes] of votes [n, V]; -1 (cannot be read) is a vote for all values equally."""
-    if not votes.shape[1]:
-        votes = np.full((len(votes), 1), -1)
     # Index -1 is the last row.
     ballots = np.concatenate([np.eye(classes), np.full((1, classes), 1 / classes)])
     return ballots[votes].mean(1)
@@ -208,7 +251,7 @@ def draw_measures(made: np.ndarray, true: np.ndarray) -> Figures:
         "one_colour": Measure(whole & (colour == colour[:, :1]).all(1)),
     }
     drawn, real = (np.unwrap(angles, axis=1) for angles in (seen[whole], true))
-    for name, of in (("amplitude", lambda a: np.median(peak(*states(a)), 1)), ("period", period)):
+    for name, of in (("amplitude", lambda a: peak(*fit(a)[0].T)), ("period", period)):
         test = ks_2samp(of(drawn), of(real)) if len(drawn) else (np.nan, np.nan)
         measures |= {f"{name}_ks": float(test[0]), f"{name}_ks_p": float(test[1])}
     return measures

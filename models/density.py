@@ -21,6 +21,7 @@ from utils.files import regular, replacing
 
 COMPONENTS = 1, 2, 4, 8, 16, 32  # the candidates; each needs PER_COMPONENT codes per component
 PER_COMPONENT = 5
+STARTS = 5  # of expectation maximisation, of which the likeliest result is kept
 LEARNT_FROM = 2000  # training clips, and validation clips, at most
 MOST = 4000  # codes at most: stage 1 of VDSM has one per frame
 SMOOTHING = 1e-4  # added to the variances, as a share of the mean variance of the codes
@@ -58,10 +59,11 @@ class Density:
         return distance, self.rows[place]
 
 
-def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
+def fit(train: Tensor, val: Tensor, rows: np.ndarray, tied: bool = False) -> Density:
     """The mixture fitted to codes train [n, D] or [n, T, D], of clips at `rows` [n].
 
-    The number of components is that of the highest likelihood of the codes `val`.
+    The number of components is that of the highest likelihood of the codes `val`. tied: all
+    components have the same covariance, and several starts are tried.
     """
     # Imported here: scikit-learn takes a second, and most commands do without.
     from sklearn.mixture import GaussianMixture
@@ -76,9 +78,13 @@ def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
     counts = [m for m in COMPONENTS if m == 1 or m * PER_COMPONENT <= len(x)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mixture that has not converged may still be the best
-        mixtures = [GaussianMixture(m, reg_covar=smoothing, random_state=0).fit(x) for m in counts]
+        options = {"reg_covar": smoothing, "random_state": 0}
+        options |= {"covariance_type": "tied", "n_init": STARTS} if tied else {}
+        mixtures = [GaussianMixture(m, **options).fit(x) for m in counts]
     best = max(mixtures, key=lambda mixture: mixture.score(held_out.double().numpy()))
-    parts = best.weights_, best.means_, np.linalg.cholesky(best.covariances_)
+    shape = len(best.means_), *[x.shape[1]] * 2
+    factors = np.broadcast_to(np.linalg.cholesky(best.covariances_), shape)
+    parts = best.weights_, best.means_, factors.copy()
     typical = torch.cdist(held_out, codes).amin(1).median()
     return Density(*(torch.from_numpy(part).float() for part in parts), codes, row, typical)
 
@@ -134,7 +140,9 @@ def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
 def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path):
     """The densities {name: Density} of the codes that view.fitted_codes names, from `path`.
 
-    They are fitted and written to `path` if the file is missing or of other weights or clips.
+    They are fitted and written to `path` if the file is missing or of other weights or clips. Clips
+    of one identity scatter alike around its static code, so the components of the static code share
+    one covariance: with one each, a component often joined two identities.
     view: the trained network's models.view.VideoModel. dataset: a data.base.Dataset.
     """
     splits = [dataset.split(name) for name in ("train", "val")]
@@ -148,7 +156,8 @@ def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path
             for clips, some in zip(splits, rows)
         ]
         train, val = codes
-        densities = {name: fit(train[name], val[name], rows[0]) for name in train}
+        static = next(iter(train))
+        densities = {n: fit(train[n], val[n], rows[0], tied=n == static) for n in train}
         save(path, densities, about)
     return densities
 
@@ -167,4 +176,4 @@ def _of(network):
     weights = 0
     for name, tensor in network.state_dict().items():
         weights = zlib.crc32(tensor.cpu().numpy().tobytes(), zlib.crc32(name.encode(), weights))
-    return {"version": 1, "weights": weights}
+    return {"version": 2, "weights": weights}

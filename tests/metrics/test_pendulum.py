@@ -7,10 +7,13 @@ from data import pendulum
 from data.pendulum import PALETTE, render, simulate
 from metrics.judge import accuracy
 from metrics.pendulum import (
+    AMPLITUDES,
     SwingReader,
     angle_error,
     continuation_measures,
     draw_measures,
+    fit,
+    peak,
     period,
     read,
     states,
@@ -184,6 +187,36 @@ def test_states_are_carried_back_by_physics(swings):
     assert np.abs(first_velocity - velocity[:, None]).max() < 0.1
     # Four frames are too few for a velocity.
     assert [part.shape for part in states(angles[:, :4])] == [(24, 0)] * 2
+
+
+def test_the_fit_finds_the_swing_in_noise_and_its_uncertainty():
+    pendula = pendulum.make(clips={"train": 320, "val": 8, "test": 8})
+    labels = pendula.labels
+    true = np.stack([labels["angle"], labels["velocity"]], 1)
+    noise = np.random.default_rng(0).normal(size=labels["angles"].shape)
+    noisy = labels["angles"] + np.deg2rad(0.6) * noise
+    state, covariance = fit(noisy)
+    # The errors are as large as the covariance says.
+    scaled = (state - true) / np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    assert 0.85 < np.median(np.abs(scaled)) / 0.6745 < 1.15
+    off = np.abs(peak(*state.T) - peak(*true.T)).mean()
+    assert off < 0.6 * np.abs(np.median(peak(*states(noisy)), 1) - peak(*true.T)).mean()
+    # A broken frame in every clip changes little.
+    broken = noisy.copy()
+    broken[:, 5] += 0.7
+    assert np.abs(peak(*fit(broken)[0].T) - peak(*true.T)).mean() < 1.3 * off
+    assert np.isfinite(fit(noisy[:, :5])[0]).all() and np.isnan(fit(noisy[:, :4])[0]).all()
+    noisy[0, ::2] = np.nan
+    assert np.isnan(fit(noisy)[0][0]).all() and np.isfinite(fit(noisy)[0][1:]).all()
+
+
+def test_a_swing_at_the_limit_of_two_classes_has_doubts():
+    labels = pendulum.make(clips={"train": 320, "val": 8, "test": 8}).labels
+    near = np.abs(peak(labels["angle"], labels["velocity"]) - AMPLITUDES["small"]).argmin()
+    angles = np.repeat(labels["angles"][near][None], 2, 0)
+    angles[1] += np.deg2rad(2) * np.random.default_rng(0).normal(size=angles.shape[1])
+    certain, doubtful = SwingReader().probabilities(film(angles, np.zeros(2, int)))["amplitude"]
+    assert certain.max() > doubtful.max() and doubtful[:2].min() > 0.05
 
 
 def test_a_swing_at_rest_at_its_peak():

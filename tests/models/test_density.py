@@ -42,6 +42,21 @@ def test_draws_are_like_the_codes_and_no_copies():
     assert copied.max() < 1e-2 and torch.equal(rows, torch.arange(200))
 
 
+def test_a_shared_covariance_keeps_few_noisy_identities_apart():
+    # 8 identities in 16 dimensions, of which 13 hold noise only, as in the demo
+    draw = np.random.default_rng(0)
+    identity = np.arange(400) % 8
+    codes = draw.normal(size=(400, 16))
+    codes[:, :3] = 0.3 * codes[:, :3] + 4 * (identity[:, None] >> np.arange(3) & 1)
+    train, val = torch.tensor(codes[:320]).float(), torch.tensor(codes[320:]).float()
+    torch.manual_seed(0)
+    fitted = fit(train, val, np.arange(320), tied=True)
+    assert torch.equal(fitted.factors, fitted.factors[:1].expand_as(fitted.factors))
+    # Draws between two identities are far from both.
+    off = ((fitted.sample(1000)[:, :3] + 2) % 4 - 2).abs().amax(1)
+    assert (off > 1.5).float().mean() < 0.01
+
+
 def test_validation_codes_choose_one_component_for_one_gaussian():
     codes = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
     assert len(fit(codes[:500], codes[500:], np.arange(500)).weights) == 1
