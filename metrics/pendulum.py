@@ -145,8 +145,9 @@ def fit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     state[~known], target = 0, np.where(seen, angle, 0)
     moves = np.array([[0, 0], [DELTA, 0], [0, DELTA]])
     for round_ in range(ROUNDS + 1):
-        starts = (state + moves[:, None]).reshape(-1, 2).T
-        path = pendulum.simulate(*starts, frames, substeps=SUBSTEPS)[0].reshape(3, count, frames)
+        angles, velocities = (state + moves[:, None]).reshape(-1, 2).T
+        path, _ = pendulum.simulate(angles, velocities, frames, substeps=SUBSTEPS)
+        path = path.reshape(3, count, frames)
         error = (target - path[0] + np.pi) % (2 * np.pi) - np.pi
         slope = np.moveaxis(path[1:] - path[0], 0, -1) / DELTA
         weights = seen / (1 + (error / OUTLIER) ** 2)
