@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoints import undisturbed
 from utils.errors import UserError, warn
 from utils.files import regular, replacing
 
 COMPONENTS = 1, 2, 4, 8, 16, 32  # the candidates; each needs PER_COMPONENT codes per component
 PER_COMPONENT = 5
-STARTS = 5  # of expectation maximisation, of which the likeliest result is kept
+JUDGED = 1000  # draws by which one of two mixtures is taken
 LEARNT_FROM = 2000  # training clips, and validation clips, at most
 MOST = 4000  # codes at most: stage 1 of VDSM has one per frame
 SMOOTHING = 1e-4  # added to the variances, as a share of the mean variance of the codes
@@ -59,34 +60,47 @@ class Density:
         return distance, self.rows[place]
 
 
-def fit(train: Tensor, val: Tensor, rows: np.ndarray, tied: bool = False) -> Density:
+def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
     """The mixture fitted to codes train [n, D] or [n, T, D], of clips at `rows` [n].
 
-    The number of components is that of the highest likelihood of the codes `val`. tied: all
-    components have the same covariance, and several starts are tried.
+    There are two candidates: in one, each component has a covariance of its own; in the other, all
+    share one. The number of components of both is that of the highest likelihood of the codes
+    `val`. Taken is the candidate whose draws lie nearer to the training codes: with covariances of
+    their own, few codes let one component join two groups, and with one for all, groups of unequal
+    shape are blurred.
     """
-    # Imported here: scikit-learn takes a second, and most commands do without.
-    from sklearn.mixture import GaussianMixture
-
     row = torch.from_numpy(rows).repeat_interleave(train[0, ..., 0].numel())
     codes, held_out = (code.flatten(0, -2) for code in (train, val))
     every, every_held_out = -(-len(codes) // MOST), -(-len(held_out) // MOST)
     codes, row, held_out = codes[::every], row[::every], held_out[::every_held_out]
+    typical = torch.cdist(held_out, codes).amin(1).median()
+    mixtures = (_mixture(codes, held_out, kind) for kind in ("full", "tied"))
+    candidates = [Density(*parts, codes, row, typical) for parts in mixtures]
+    with undisturbed(codes.device):
+        torch.manual_seed(0)
+        off = [density.nearest(density.sample(JUDGED))[0].median() for density in candidates]
+    return candidates[int(off[1] < off[0])]
+
+
+def _mixture(codes, held_out, kind):
+    """Weights, means and Cholesky factors; kind: scikit-learn's covariance_type."""
+    # Imported here: scikit-learn takes a second, and most commands do without.
+    from sklearn.mixture import GaussianMixture
+
     x = codes.double().numpy()
     x = np.repeat(x, 2, 0) if len(x) == 1 else x  # the least that scikit-learn takes
     smoothing = SMOOTHING * x.var(0).mean() + 1e-12
     counts = [m for m in COMPONENTS if m == 1 or m * PER_COMPONENT <= len(x)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mixture that has not converged may still be the best
-        options = {"reg_covar": smoothing, "random_state": 0}
-        options |= {"covariance_type": "tied", "n_init": STARTS} if tied else {}
-        mixtures = [GaussianMixture(m, **options).fit(x) for m in counts]
+        mixtures = [
+            GaussianMixture(m, covariance_type=kind, reg_covar=smoothing, random_state=0).fit(x)
+            for m in counts
+        ]
     best = max(mixtures, key=lambda mixture: mixture.score(held_out.double().numpy()))
-    shape = len(best.means_), *[x.shape[1]] * 2
-    factors = np.broadcast_to(np.linalg.cholesky(best.covariances_), shape)
-    parts = best.weights_, best.means_, factors.copy()
-    typical = torch.cdist(held_out, codes).amin(1).median()
-    return Density(*(torch.from_numpy(part).float() for part in parts), codes, row, typical)
+    factors = np.linalg.cholesky(best.covariances_)
+    factors = np.broadcast_to(factors, (len(best.means_), *factors.shape[-2:])).copy()
+    return [torch.from_numpy(part).float() for part in (best.weights_, best.means_, factors)]
 
 
 def flat(densities: dict[str, Density]) -> dict[str, Tensor]:
@@ -140,9 +154,7 @@ def load(path: Path, about: dict[str, Any]) -> dict[str, Density] | None:
 def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path):
     """The densities {name: Density} of the codes that view.fitted_codes names, from `path`.
 
-    They are fitted and written to `path` if the file is missing or of other weights or clips. Clips
-    of one identity scatter alike around its static code, so the components of the static code share
-    one covariance: with one each, a component often joined two identities.
+    They are fitted and written to `path` if the file is missing or of other weights or clips.
     view: the trained network's models.view.VideoModel. dataset: a data.base.Dataset.
     """
     splits = [dataset.split(name) for name in ("train", "val")]
@@ -156,8 +168,7 @@ def fitted(view: Any, network: nn.Module, dataset: Any, seq_len: int, path: Path
             for clips, some in zip(splits, rows)
         ]
         train, val = codes
-        static = next(iter(train))
-        densities = {n: fit(train[n], val[n], rows[0], tied=n == static) for n in train}
+        densities = {name: fit(train[name], val[name], rows[0]) for name in train}
         save(path, densities, about)
     return densities
 

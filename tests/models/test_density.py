@@ -42,19 +42,31 @@ def test_draws_are_like_the_codes_and_no_copies():
     assert copied.max() < 1e-2 and torch.equal(rows, torch.arange(200))
 
 
-def test_a_shared_covariance_keeps_few_noisy_identities_apart():
+def test_few_noisy_identities_share_a_covariance_and_stay_apart():
     # 8 identities in 16 dimensions, of which 13 hold noise only, as in the demo
     draw = np.random.default_rng(0)
     identity = np.arange(400) % 8
     codes = draw.normal(size=(400, 16))
     codes[:, :3] = 0.3 * codes[:, :3] + 4 * (identity[:, None] >> np.arange(3) & 1)
+    state = torch.get_rng_state()
     train, val = torch.tensor(codes[:320]).float(), torch.tensor(codes[320:]).float()
-    torch.manual_seed(0)
-    fitted = fit(train, val, np.arange(320), tied=True)
+    fitted = fit(train, val, np.arange(320))
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(fitted.factors, fitted.factors[:1].expand_as(fitted.factors))
     # Draws between two identities are far from both.
+    torch.manual_seed(0)
     off = ((fitted.sample(1000)[:, :3] + 2) % 4 - 2).abs().amax(1)
     assert (off > 1.5).float().mean() < 0.01
+
+
+def test_groups_of_unequal_shape_have_covariances_of_their_own():
+    wide, flat = torch.tensor([1.0, 0.01]), torch.tensor([0.01, 1.0])
+    torch.manual_seed(0)
+    codes = torch.randn(500, 2) * torch.stack([wide, flat]).repeat(250, 1)
+    fitted = fit(codes[:400], codes[400:], np.arange(400))
+    assert len(fitted.weights) > 1
+    assert not torch.equal(fitted.factors, fitted.factors[:1].expand_as(fitted.factors))
+    assert fitted.sample(1000).abs().amin(1).median() < 0.02
 
 
 def test_validation_codes_choose_one_component_for_one_gaussian():
