@@ -56,7 +56,8 @@ def test_half_precision_is_stored_and_full_precision_computes(exported):
     for name, tensor in half.view.network.state_dict().items():
         expected = whole.view.network.state_dict()[name]
         assert tensor.dtype == expected.dtype
-        assert torch.equal(tensor, expected.half().float()), name
+        kept = ".whiten." in name
+        assert torch.equal(tensor, expected if kept else expected.half().float()), name
 
 
 def test_statistics_of_a_whitening_stay_in_float32():
