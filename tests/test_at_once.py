@@ -108,6 +108,7 @@ def test_the_first_step_waits_for_no_slow_import(tmp_path):
         "else: assert False, 'no step was taken'"
     )
     flags = [*TINY, "--num_clips", "30", "--tboard_log", "True", "--evaluate", "default"]
+    flags += ["--whiten_identity", "True"]
     given = [sys.executable, "-c", code, ROOT, *flags]
     done = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -42,7 +42,8 @@ class Whitening(nn.Module):
         super().__init__()
         self.spread = spread
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("covariance", torch.eye(size))
+        # On the meta device, torch.eye imports torch's compiler.
+        self.register_buffer("covariance", torch.zeros(size, size).fill_diagonal_(1))
 
     def forward(self, x):
         if self.training and x.requires_grad:
