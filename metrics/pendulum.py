@@ -27,10 +27,13 @@ STARTS = ("left, going left", "left, going right", "right, going left", "right, 
 STENCIL = np.array([1, -8, 0, 8, -1]) / (12 * pendulum.FRAME_TIME)
 # At most so many frames give an estimate of the initial state.
 ESTIMATES = 6
-# Of the fit of a swing: rounds, longest step (rad, rad/s), width (rad) beyond which the error of a
-# frame counts less and less, difference for the derivatives, Runge-Kutta steps per frame.
-ROUNDS, LONGEST_STEP, OUTLIER, DELTA, SUBSTEPS = 8, 0.5, np.deg2rad(3), 1e-4, 4
-# States drawn from the uncertainty of a fit, each of which votes.
+# `fit` of a swing:
+ITERATIONS = 8
+LONGEST_STEP = 0.5  # of one iteration, in rad and rad/s
+OUTLIER = np.deg2rad(3)  # scale of Cauchy's weights: larger errors count less and less
+DELTA = 1e-4  # difference for the derivatives, in rad and rad/s
+SUBSTEPS = 4  # Runge-Kutta steps per frame: fewer than the renderer takes
+# Each of so many states, drawn from the uncertainty of a fit, has a vote.
 VOTES = 64
 _TINY = 1e-12 * np.eye(2)  # keeps matrices invertible
 # Length of continued clips, and the first frame (0-based) that is measured.
@@ -130,11 +133,12 @@ def states(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The swing closest to angle [n, T] in rad: its state at frame 0, and the uncertainty of it.
+    """The swing that is closest to angle [n, T] in rad, NaN where a frame could not be read.
 
-    Least squares over all frames that could be read, from the median of `states`, by Gauss-Newton
-    with Cauchy's weights, so that a broken frame counts little. Returns angle and velocity [n, 2],
-    NaN without five readable frames in a row, and their covariance [n, 2, 2] by the residuals.
+    Gauss-Newton iterations start at the median of `states` and minimise the squared errors of all
+    readable frames, with Cauchy's weights, so that a broken frame counts little. Returns the angle
+    (rad) and velocity (rad/s) at frame 0, [n, 2], and their covariance [n, 2, 2], estimated from
+    the remaining errors; NaN without five readable frames in a row among the first ten.
     """
     count, frames = angle.shape
     with warnings.catch_warnings():
@@ -144,7 +148,7 @@ def fit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known, seen = np.isfinite(state).all(1), np.isfinite(angle)
     state[~known], target = 0, np.where(seen, angle, 0)
     moves = np.array([[0, 0], [DELTA, 0], [0, DELTA]])
-    for round_ in range(ROUNDS + 1):
+    for iteration in range(ITERATIONS + 1):
         angles, velocities = (state + moves[:, None]).reshape(-1, 2).T
         path, _ = pendulum.simulate(angles, velocities, frames, substeps=SUBSTEPS)
         path = path.reshape(3, count, frames)
@@ -152,7 +156,7 @@ def fit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slope = np.moveaxis(path[1:] - path[0], 0, -1) / DELTA
         weights = seen / (1 + (error / OUTLIER) ** 2)
         inverse = np.linalg.inv(np.einsum("nt,nti,ntj->nij", weights, slope, slope) + _TINY)
-        if round_ < ROUNDS:
+        if iteration < ITERATIONS:  # the last pass is for the uncertainty
             step = np.einsum("nij,nt,nt,ntj->ni", inverse, weights, error, slope)
             state += np.clip(step, -LONGEST_STEP, LONGEST_STEP)
     variance = (weights * error**2).sum(1) / np.maximum(weights.sum(1) - 2, 1)

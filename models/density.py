@@ -22,7 +22,7 @@ from utils.files import regular, replacing
 
 COMPONENTS = 1, 2, 4, 8, 16, 32  # the candidates; each needs PER_COMPONENT codes per component
 PER_COMPONENT = 5
-JUDGED = 1000  # draws by which one of two mixtures is taken
+JUDGED = 1000  # draws of a mixture whose distances to the training codes are measured
 LEARNT_FROM = 2000  # training clips, and validation clips, at most
 MOST = 4000  # codes at most: stage 1 of VDSM has one per frame
 SMOOTHING = 1e-4  # added to the variances, as a share of the mean variance of the codes
@@ -63,11 +63,11 @@ class Density:
 def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
     """The mixture fitted to codes train [n, D] or [n, T, D], of clips at `rows` [n].
 
-    There are two candidates: in one, each component has a covariance of its own; in the other, all
-    share one. The number of components of both is that of the highest likelihood of the codes
-    `val`. Taken is the candidate whose draws lie nearer to the training codes: with covariances of
-    their own, few codes let one component join two groups, and with one for all, groups of unequal
-    shape are blurred.
+    Two mixtures are fitted: in one, each component has its own covariance; in the other, all
+    components share one. The number of components is that of the highest likelihood of the codes
+    `val` [m, D] or [m, T, D]. The mixture whose draws lie nearer to the training codes is returned.
+    If there are few codes, a component with its own covariance often joins two groups; a shared
+    covariance blurs groups of unequal shape.
     """
     row = torch.from_numpy(rows).repeat_interleave(train[0, ..., 0].numel())
     codes, held_out = (code.flatten(0, -2) for code in (train, val))
@@ -78,12 +78,15 @@ def fit(train: Tensor, val: Tensor, rows: np.ndarray) -> Density:
     candidates = [Density(*parts, codes, row, typical) for parts in mixtures]
     with undisturbed(codes.device):
         torch.manual_seed(0)
-        off = [density.nearest(density.sample(JUDGED))[0].median() for density in candidates]
-    return candidates[int(off[1] < off[0])]
+        distances = [d.nearest(d.sample(JUDGED))[0].median().item() for d in candidates]
+    return candidates[int(np.argmin(distances))]
 
 
 def _mixture(codes, held_out, kind):
-    """Weights, means and Cholesky factors; kind: scikit-learn's covariance_type."""
+    """Weights, means and Cholesky factors of the covariances, as a `Density` holds them.
+
+    codes [n, D], held_out [m, D]. kind: scikit-learn's covariance_type, 'full' or 'tied'.
+    """
     # Imported here: scikit-learn takes a second, and most commands do without.
     from sklearn.mixture import GaussianMixture
 

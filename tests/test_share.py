@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import share
+from metrics.card import as_markdown, compared
 from models import load
 from pictures.files import save_gif, save_mp4
 from tests.runs import tree
@@ -75,7 +76,7 @@ def test_the_card_says_what_the_model_is(exported, trained_once):
     assert card["data"]["clips"] == {"train": 16, "val": 8, "test": 8}
     assert "MIT" in card["data"]["licence"] and card["precision"] == "half"
     assert [" --train_VDSMEncDec True" in line for line in card["trained with"]] == [True, False]
-    assert page == share.as_markdown(card)
+    assert page == as_markdown(card)
     for text in (json.dumps(card), page):
         assert str(trained_once) not in text and "data_dir" not in text and "runs_dir" not in text
 
@@ -133,15 +134,15 @@ def test_figures_of_the_run_go_into_the_card(command, trained, tmp_path):
 def test_figures_are_compared_with_those_of_the_same_clips_alone():
     figure = {"psnr": {"value": 20.0}}
     card = {"figures": {"dci": figure}, "measured": {"n": 8, "split": "test"}}
-    assert share.compared(card, {"dci": figure}, "test")[0].startswith("the figures of the card")
-    both = share.compared(card, {"dci": {"psnr": {"value": 30.0}}, "swap": {}}, "test")
+    assert compared(card, {"dci": figure}, "test")[0].startswith("the figures of the card")
+    both = compared(card, {"dci": {"psnr": {"value": 30.0}}, "swap": {}}, "test")
     assert both == ["psnr is 30.0 here and 20.0 in the card", "not in the card: swap"]
     nothing = "the card has no figures of"
-    assert share.compared(card, {"dci": figure}, "val")[0].startswith(nothing)
-    assert share.compared(card, {"swap": {}}, "test")[0].startswith(nothing)
+    assert compared(card, {"dci": figure}, "val")[0].startswith(nothing)
+    assert compared(card, {"swap": {}}, "test")[0].startswith(nothing)
     # as of an export of a run that was not measured
     empty = {"figures": {}, "measured": {}}
-    assert share.compared(empty, {"dci": figure}, "test")[0].startswith(nothing)
+    assert compared(empty, {"dci": figure}, "test")[0].startswith(nothing)
 
 
 def test_stage_1_alone_and_other_models(command, trained, tmp_path, no_pictures):

@@ -13,6 +13,7 @@ from PIL import Image
 import api
 import share
 from data import sprites
+from metrics.card import as_markdown, drift
 from models import load
 
 RUN = "--RUN", "demo", "--device", "cpu", "--threads", "1"
@@ -49,7 +50,7 @@ def test_show_draws_into_its_folder_alone(command, refused, exported, tmp_path, 
 def test_the_models_here_are_whole_small_and_credited(path):
     model = load(path)
     assert model.clips is not None and model.sample(1, 2, seed=0).shape == (1, 2, 64, 64, 3)
-    assert path.with_suffix(".md").read_text() == share.as_markdown(model.card)
+    assert path.with_suffix(".md").read_text() == as_markdown(model.card)
     text = json.dumps(model.card)
     assert not re.search(r'["\s=](/\w|[A-Za-z]:\\)|pypi|\.\./', text)
     assert model.card["figures"] and model.card["data"]["licence"] != "not stated"
@@ -72,7 +73,7 @@ def replayed(dataset, monkeypatch, runs_dir, wanted=None):
     kinds = {"evaluate": "default", "split": about["split"]}
     command = SimpleNamespace(judge=None, fid_weights=None, runs_dir=runs_dir, **kinds)
     figures, _ = share.measure(model, dataset, command)
-    return share.drift(model.card, figures), figures
+    return drift(model.card, figures), figures
 
 
 def test_the_pendula_of_weights_have_the_figures_of_their_card(pendula, monkeypatch):
